@@ -1,0 +1,111 @@
+package taubyte
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+	ds "github.com/ipfs/go-datastore"
+	dssync "github.com/ipfs/go-datastore/sync"
+	pebbleds "github.com/ipfs/go-ds-pebble"
+)
+
+// storeFormat is written beside the engine's files, so that a folder can be
+// told from a stranger's and a later version can tell what it opens.
+const (
+	storeFormatFile = "TAUBYTE-STORE"
+	storeFormat     = "taubyte store 1 (pebble)\n"
+)
+
+// OpenDatastore opens the embedded store in a folder, and makes it if need be:
+// pebble, each write synced to disk before it returns. The folder belongs to
+// one process at a time.
+//
+// A folder in use by another process gives ErrConflict; one that holds
+// something else than a store, or a store of a format that this version does not
+// know, ErrInvalid. Neither is touched.
+func OpenDatastore(dir string) (Datastore, error) {
+	if err := claimStoreDir(dir); err != nil {
+		return nil, err
+	}
+	cache := pebble.NewCache(32 << 20)
+	defer cache.Unref() // the database holds its own reference
+	opts := &pebble.Options{
+		Cache:  cache,
+		Logger: quietPebble{},
+		// The newest format: filters and value separation come with it.
+		FormatMajorVersion: pebble.FormatNewest,
+	}
+	d, err := pebbleds.NewDatastore(dir, pebbleds.WithPebbleOpts(opts), pebbleds.WithPebbleWriteOptions(pebble.Sync))
+	if err != nil {
+		if isLocked(err) {
+			return nil, fmt.Errorf("%w: the store %s is in use by another process: stop it, or choose another folder", ErrConflict, dir)
+		}
+		return nil, fmt.Errorf("opening the store %s: %w", dir, err)
+	}
+	return d, nil
+}
+
+func claimStoreDir(dir string) error {
+	if dir == "" {
+		return fmt.Errorf("%w store: no folder given", ErrInvalid)
+	}
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("making the store %s: %w", dir, err)
+		}
+	case err != nil:
+		return fmt.Errorf("opening the store %s: %w", dir, err)
+	}
+	marker := filepath.Join(dir, storeFormatFile)
+	got, err := os.ReadFile(marker)
+	switch {
+	case err == nil && string(got) == storeFormat:
+		return nil
+	case err == nil && len(got) == 0 && len(entries) == 1:
+		// A crash between making the marker and filling it.
+	case err == nil:
+		return fmt.Errorf("%w store: %s holds %q, which this version does not read", ErrInvalid, dir, strings.TrimSpace(string(got)))
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("opening the store %s: %w", dir, err)
+	case len(entries) > 0:
+		return fmt.Errorf("%w store: the folder %s is not empty and holds no store (it has %q): choose another folder", ErrInvalid, dir, entries[0].Name())
+	}
+	if err := os.WriteFile(marker, []byte(storeFormat), 0o600); err != nil {
+		return fmt.Errorf("making the store %s: %w", dir, err)
+	}
+	return nil
+}
+
+// isLocked recognises pebble's refusal of a second opener: the engine gives
+// the operating system's error, which differs by system, or, within one
+// process, a text of its own.
+func isLocked(err error) bool {
+	msg := err.Error()
+	return errors.Is(err, errLockHeld) ||
+		strings.Contains(msg, "lock held by current process") ||
+		strings.Contains(msg, "resource temporarily unavailable") ||
+		strings.Contains(msg, "used by another process")
+}
+
+// MemoryDatastore returns an empty store that is gone with the process, for
+// tests and for services whose state may be.
+func MemoryDatastore() Datastore {
+	return dssync.MutexWrap(ds.NewMapDatastore())
+}
+
+// quietPebble drops the engine's chatter, which is for its developers, and
+// keeps its last word.
+type quietPebble struct{}
+
+func (quietPebble) Infof(string, ...any)  {}
+func (quietPebble) Errorf(string, ...any) {}
+func (quietPebble) Fatalf(format string, args ...any) {
+	panic(fmt.Sprintf("pebble: "+format, args...))
+}

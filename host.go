@@ -1,0 +1,430 @@
+package taubyte
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ipfs/boxo/bitswap"
+	"github.com/ipfs/boxo/bitswap/network/bsnet"
+	"github.com/ipfs/boxo/blockservice"
+	"github.com/ipfs/boxo/blockstore"
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/namespace"
+	"github.com/libp2p/go-libp2p"
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/core/routing"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// HostOption changes what NewHost makes.
+type HostOption func(*hostConfig)
+
+type hostConfig struct {
+	listen    []ma.Multiaddr
+	peers     []peer.AddrInfo
+	authority *Authority
+	roles     []Role
+	network   *Network
+	source    MembershipSource
+	libp2p    host.Host
+	log       *slog.Logger
+}
+
+// WithListenAddrs sets where the host listens (TCP multiaddrs). The default is
+// /ip4/127.0.0.1/tcp/0: reachable from this machine alone, on a free port,
+// because a node that nobody configured should be found by nobody.
+func WithListenAddrs(addrs ...ma.Multiaddr) HostOption {
+	return func(c *hostConfig) { c.listen = addrs }
+}
+
+// WithPeers names members to keep connected to. NewHost does not wait for them:
+// the host serves at once and dials them in the background for as long as it
+// lives. The default is none; a lone node is a whole network.
+func WithPeers(peers ...peer.AddrInfo) HostOption {
+	return func(c *hostConfig) { c.peers = peers }
+}
+
+// WithAuthority makes the host a member, in the roles, of the network that it
+// owns the root key of. It signs and renews its own membership. Without this
+// option and without WithMembership the host makes an authority of its own, kept
+// in its store, and holds all roles: a network of one, closed to all others.
+func WithAuthority(a *Authority, roles ...Role) HostOption {
+	return func(c *hostConfig) { c.authority, c.roles = a, roles }
+}
+
+// WithMembership makes the host a member of a network whose root key it does
+// not have: source gives it memberships that the root signed.
+func WithMembership(n Network, source MembershipSource) HostOption {
+	return func(c *hostConfig) { c.network, c.source = &n, source }
+}
+
+// WithLibp2p builds upon a libp2p host that the program already runs. It is not
+// closed with the Host, its identity and listeners are its own, and the
+// network's swarm key is not applied to it; memberships are. Handlers that the
+// program has set on it directly stay open to all.
+func WithLibp2p(h host.Host) HostOption {
+	return func(c *hostConfig) { c.libp2p = h }
+}
+
+// WithLogger sets where the host logs. The default is slog.Default().
+func WithLogger(l *slog.Logger) HostOption {
+	return func(c *hostConfig) { c.log = l }
+}
+
+// NodeHost is the Host that NewHost makes.
+type NodeHost struct {
+	host.Host
+	gate  *gate
+	ps    *pubsub.PubSub
+	dht   *dht.IpfsDHT
+	swap  *bitswap.Bitswap
+	block blockservice.BlockService
+	log   *slog.Logger
+
+	stop  context.CancelFunc
+	wg    sync.WaitGroup
+	once  sync.Once
+	ended error
+	owns  bool // the libp2p host is ours to close
+
+	mu     sync.RWMutex
+	locals map[protocol.ID]any
+}
+
+var _ Host = (*NodeHost)(nil)
+
+// NewHost makes a node and starts it. ctx bounds the start only; Close ends the
+// node. The store keeps the node's identity, its blocks and its share of the
+// routing table, each under "/host".
+func NewHost(ctx context.Context, store Datastore, opts ...HostOption) (*NodeHost, error) {
+	c := hostConfig{
+		listen: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/0")},
+		log:    slog.Default(),
+	}
+	for _, o := range opts {
+		o(&c)
+	}
+	if c.authority != nil && c.source != nil {
+		return nil, fmt.Errorf("%w host: WithAuthority and WithMembership exclude each other", ErrInvalid)
+	}
+	own := namespace.Wrap(store, ds.NewKey("/host"))
+	if c.source == nil {
+		if err := c.selfSign(ctx, own); err != nil {
+			return nil, err
+		}
+	}
+	h := &NodeHost{log: c.log, locals: map[protocol.ID]any{}, owns: c.libp2p == nil}
+	if err := h.start(ctx, store, own, &c); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+// selfSign makes the host its own source of memberships, with an authority from
+// the store unless the program gave one.
+func (c *hostConfig) selfSign(ctx context.Context, own ds.Batching) error {
+	if c.authority == nil {
+		a, err := storedAuthority(ctx, own)
+		if err != nil {
+			return err
+		}
+		c.authority, c.roles = a, Roles()
+	}
+	n, a, roles := c.authority.Network(), c.authority, c.roles
+	c.network = &n
+	c.source = func(_ context.Context, p peer.ID) ([]byte, error) {
+		return a.Sign(p, roles, DefaultMembershipLifetime)
+	}
+	return nil
+}
+
+func storedAuthority(ctx context.Context, own ds.Batching) (*Authority, error) {
+	key := ds.NewKey("/authority")
+	a := new(Authority)
+	text, err := own.Get(ctx, key)
+	if err == nil {
+		return a, a.UnmarshalText(text)
+	}
+	if !errors.Is(err, ds.ErrNotFound) {
+		return nil, fmt.Errorf("reading the node's authority: %w", err)
+	}
+	if a, err = NewAuthority(); err != nil {
+		return nil, err
+	}
+	if text, err = a.MarshalText(); err != nil {
+		return nil, err
+	}
+	if err := own.Put(ctx, key, text); err != nil {
+		return nil, fmt.Errorf("keeping the node's authority: %w", err)
+	}
+	return a, nil
+}
+
+// Identity returns the private key that a host on this store has, and makes it
+// if there is none yet: a node's peer ID can be known, and made a member,
+// before the node first starts.
+func Identity(ctx context.Context, store Datastore) (crypto.PrivKey, error) {
+	key := ds.NewKey("/host/identity")
+	raw, err := store.Get(ctx, key)
+	if err == nil {
+		return crypto.UnmarshalPrivateKey(raw)
+	}
+	if !errors.Is(err, ds.ErrNotFound) {
+		return nil, fmt.Errorf("reading the node's identity: %w", err)
+	}
+	sk, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making the node's identity: %w", err)
+	}
+	if raw, err = crypto.MarshalPrivateKey(sk); err != nil {
+		return nil, err
+	}
+	if err := store.Put(ctx, key, raw); err != nil {
+		return nil, fmt.Errorf("keeping the node's identity: %w", err)
+	}
+	return sk, nil
+}
+
+func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, c *hostConfig) error {
+	life, stop := context.WithCancel(context.Background())
+	h.stop = stop
+
+	h.Host = c.libp2p
+	if h.owns {
+		sk, err := Identity(ctx, store)
+		if err != nil {
+			return err
+		}
+		if h.Host, err = newLibp2p(sk, c); err != nil {
+			return err
+		}
+	}
+	h.gate = newGate(h.Host, *c.network, c.log)
+	m, err := h.renew(ctx, c.source)
+	if err != nil {
+		return fmt.Errorf("this node's membership: %w", err)
+	}
+	h.gate.open()
+	h.wg.Go(func() { h.keepMembership(life, m, c.source) })
+
+	// From here on everything is built upon h, whose streams are gated.
+	if h.ps, err = pubsub.NewGossipSub(life, h, pubsub.WithFloodPublish(true)); err != nil {
+		return fmt.Errorf("starting gossip: %w", err)
+	}
+	h.dht, err = dht.New(h,
+		dht.Mode(dht.ModeServer), // every member is reachable by the others
+		dht.ProtocolPrefix("/taubyte"),
+		dht.Datastore(namespace.Wrap(own, ds.NewKey("/dht"))),
+	)
+	if err != nil {
+		return fmt.Errorf("starting routing: %w", err)
+	}
+	blocks := blockstore.NewIdStore(blockstore.NewBlockstore(own))
+	h.swap = bitswap.New(life, bsnet.NewFromIpfsHost(h), h.dht, blocks)
+	h.block = blockservice.New(blocks, h.swap)
+
+	for _, p := range c.peers {
+		if p.ID != h.ID() {
+			h.wg.Go(func() { h.keepConnected(life, p) })
+		}
+	}
+	return nil
+}
+
+func newLibp2p(sk crypto.PrivKey, c *hostConfig) (host.Host, error) {
+	h, err := libp2p.New(
+		libp2p.Identity(sk),
+		libp2p.ListenAddrs(c.listen...),
+		libp2p.PrivateNetwork(c.network.SwarmKey), // which TCP alone can carry
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		libp2p.Security(noise.ID, noise.New),
+		libp2p.UserAgent("taubyte"),
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(), // they would go to the process's default registerer
+	)
+	if err != nil {
+		return nil, fmt.Errorf("starting libp2p on %v: %w", c.listen, err)
+	}
+	return h, nil
+}
+
+// renew fetches and installs this node's membership.
+func (h *NodeHost) renew(ctx context.Context, source MembershipSource) (Membership, error) {
+	signed, err := source(ctx, h.ID())
+	if err != nil {
+		return Membership{}, err
+	}
+	m, err := h.gate.network.Verify(signed, h.ID(), time.Now())
+	if err != nil {
+		return Membership{}, err
+	}
+	h.gate.setOwn(signed, m)
+	return m, nil
+}
+
+// keepMembership renews at two thirds of the lifetime, and on failure again and
+// again until it works.
+func (h *NodeHost) keepMembership(ctx context.Context, m Membership, source MembershipSource) {
+	for {
+		wait := max(time.Until(m.NotBefore.Add(m.NotAfter.Sub(m.NotBefore)*2/3)), time.Second)
+		if !sleep(ctx, wait) {
+			return
+		}
+		next, err := h.renew(ctx, source)
+		if err != nil {
+			if ctx.Err() == nil {
+				h.log.Warn("membership not renewed", "until", m.NotAfter, "err", err)
+			}
+			if !sleep(ctx, time.Minute) {
+				return
+			}
+			continue
+		}
+		m = next
+	}
+}
+
+// keepConnected dials a peer whenever it is not connected.
+func (h *NodeHost) keepConnected(ctx context.Context, p peer.AddrInfo) {
+	const least, most = 200 * time.Millisecond, 5 * time.Second
+	wait := least
+	for {
+		if h.Network().Connectedness(p.ID) == network.Connected {
+			wait = least
+		} else {
+			dial, cancel := context.WithTimeout(network.WithForceDirectDial(ctx, "keep connected"), most)
+			err := h.Connect(dial, p)
+			cancel()
+			if err != nil {
+				h.log.Debug("peer not reached", "peer", p.ID, "err", err)
+				wait = min(wait*2, most)
+			} else {
+				wait = least
+			}
+		}
+		if !sleep(ctx, wait) {
+			return
+		}
+	}
+}
+
+// sleep waits, and reports false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Close ends the node. It may be called twice. Services on the host are closed
+// before it, the store after it.
+func (h *NodeHost) Close() error {
+	h.once.Do(func() {
+		if h.stop != nil {
+			h.stop()
+		}
+		h.wg.Wait()
+		var errs []error
+		if h.swap != nil {
+			errs = append(errs, h.swap.Close())
+		}
+		if h.dht != nil {
+			errs = append(errs, h.dht.Close())
+		}
+		if h.gate != nil {
+			h.gate.close()
+		}
+		if h.owns && h.Host != nil {
+			errs = append(errs, h.Host.Close())
+		}
+		h.ended = errors.Join(errs...)
+	})
+	return h.ended
+}
+
+// PubSub implements Host.
+func (h *NodeHost) PubSub() *pubsub.PubSub { return h.ps }
+
+// Routing implements Host.
+func (h *NodeHost) Routing() routing.Routing { return h.dht }
+
+// Blocks implements Host.
+func (h *NodeHost) Blocks() blockservice.BlockService { return h.block }
+
+// Member implements Host.
+func (h *NodeHost) Member(ctx context.Context, p peer.ID) (Membership, error) {
+	return h.gate.admit(ctx, p)
+}
+
+// NewStream opens a stream to a member.
+func (h *NodeHost) NewStream(ctx context.Context, p peer.ID, pids ...protocol.ID) (network.Stream, error) {
+	if _, err := h.gate.admit(ctx, p); err != nil {
+		return nil, err
+	}
+	return h.Host.NewStream(ctx, p, pids...)
+}
+
+// SetStreamHandler sets a handler that only members reach.
+func (h *NodeHost) SetStreamHandler(id protocol.ID, handler network.StreamHandler) {
+	h.Host.SetStreamHandler(id, h.gate.guard(handler))
+}
+
+// SetStreamHandlerMatch sets a handler that only members reach.
+func (h *NodeHost) SetStreamHandlerMatch(id protocol.ID, match func(protocol.ID) bool, handler network.StreamHandler) {
+	h.Host.SetStreamHandlerMatch(id, match, h.gate.guard(handler))
+}
+
+// Provide implements Host.
+func (h *NodeHost) Provide(id protocol.ID, service any) (func(), error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, taken := h.locals[id]; taken {
+		return nil, fmt.Errorf("%w: this host already runs %s", ErrConflict, id)
+	}
+	h.locals[id] = service
+	var once sync.Once
+	return func() {
+		once.Do(func() {
+			h.mu.Lock()
+			delete(h.locals, id)
+			h.mu.Unlock()
+		})
+	}, nil
+}
+
+// Local implements Host.
+func (h *NodeHost) Local(id protocol.ID) any {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.locals[id]
+}
+
+// Provided implements Host.
+func (h *NodeHost) Provided() []protocol.ID {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	ids := make([]protocol.ID, 0, len(h.locals))
+	for id := range h.locals {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}

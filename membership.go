@@ -1,0 +1,193 @@
+package taubyte
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/pnet"
+	"github.com/libp2p/go-libp2p/core/record"
+)
+
+// DefaultMembershipLifetime is how long an authority vouches for a node before
+// the membership has to be renewed. A day is long enough to live through an
+// outage of the authority and short enough that a lost node is out by tomorrow.
+const DefaultMembershipLifetime = 24 * time.Hour
+
+// Membership says that a peer belongs to a network, and as what.
+type Membership struct {
+	Peer      peer.ID   `json:"peer"`
+	Roles     []Role    `json:"roles"`
+	NotBefore time.Time `json:"notBefore"`
+	NotAfter  time.Time `json:"notAfter"`
+}
+
+// Has reports whether the member holds one of the roles.
+func (m Membership) Has(roles ...Role) bool {
+	return slices.ContainsFunc(roles, func(r Role) bool { return slices.Contains(m.Roles, r) })
+}
+
+// membershipRecord is Membership as the payload of a libp2p signed envelope:
+// JSON in an envelope of its own domain, so that the signature is good for
+// nothing else.
+type membershipRecord struct{ Membership }
+
+func (*membershipRecord) Domain() string { return "taubyte-membership-v1" }
+func (*membershipRecord) Codec() []byte  { return []byte("/taubyte/membership/1") }
+func (r *membershipRecord) MarshalRecord() ([]byte, error) {
+	return json.Marshal(r.Membership)
+}
+func (r *membershipRecord) UnmarshalRecord(b []byte) error {
+	return json.Unmarshal(b, &r.Membership)
+}
+
+// Network is what a node must know to recognise the members of its network:
+// the swarm key, without which no connection is made (libp2p private network),
+// and the root's public key, which signs memberships. The swarm key is secret.
+type Network struct {
+	SwarmKey pnet.PSK
+	Root     crypto.PubKey
+}
+
+// MarshalJSON encodes the network for a configuration file. The text holds the
+// swarm key.
+func (n Network) MarshalJSON() ([]byte, error) {
+	root, err := crypto.MarshalPublicKey(n.Root)
+	if err != nil {
+		return nil, fmt.Errorf("network's root key: %w", err)
+	}
+	return json.Marshal(networkJSON{SwarmKey: n.SwarmKey, Root: root})
+}
+
+// UnmarshalJSON decodes what MarshalJSON wrote.
+func (n *Network) UnmarshalJSON(b []byte) error {
+	var j networkJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return fmt.Errorf("%w network: %w", ErrInvalid, err)
+	}
+	if len(j.SwarmKey) != swarmKeySize {
+		return fmt.Errorf("%w network: the swarm key has %d bytes, not %d", ErrInvalid, len(j.SwarmKey), swarmKeySize)
+	}
+	root, err := crypto.UnmarshalPublicKey(j.Root)
+	if err != nil {
+		return fmt.Errorf("%w network: root key: %w", ErrInvalid, err)
+	}
+	n.SwarmKey, n.Root = j.SwarmKey, root
+	return nil
+}
+
+type networkJSON struct {
+	SwarmKey []byte `json:"swarmKey"`
+	Root     []byte `json:"root"`
+}
+
+const swarmKeySize = 32
+
+// Verify checks a membership that the network's root should have signed, for
+// peer p, now. It returns ErrForbidden with the reason.
+func (n Network) Verify(signed []byte, p peer.ID, now time.Time) (Membership, error) {
+	var rec membershipRecord
+	env, err := record.ConsumeTypedEnvelope(signed, &rec)
+	if err != nil {
+		return Membership{}, fmt.Errorf("%w: membership of %s: %w", ErrForbidden, p, err)
+	}
+	m := rec.Membership
+	switch {
+	case !env.PublicKey.Equals(n.Root):
+		err = fmt.Errorf("%w: membership of %s is signed by another network's root", ErrForbidden, p)
+	case m.Peer != p:
+		err = fmt.Errorf("%w: %s shows the membership of %s", ErrForbidden, p, m.Peer)
+	case now.Before(m.NotBefore.Add(-clockSkew)):
+		err = fmt.Errorf("%w: membership of %s begins at %s", ErrForbidden, p, m.NotBefore.Format(time.RFC3339))
+	case now.After(m.NotAfter.Add(clockSkew)):
+		err = fmt.Errorf("%w: membership of %s ended at %s", ErrForbidden, p, m.NotAfter.Format(time.RFC3339))
+	}
+	if err != nil {
+		return Membership{}, err
+	}
+	return m, nil
+}
+
+// clockSkew is how far two members' clocks may be apart.
+const clockSkew = 2 * time.Minute
+
+// Authority holds a network's root key: it makes members. Whoever has it owns
+// the network, so it stays with the nodes of role auth, or offline. It is safe
+// for concurrent use.
+type Authority struct {
+	key     crypto.PrivKey
+	network Network
+}
+
+// NewAuthority makes a new network: a root key and a swarm key.
+func NewAuthority() (*Authority, error) {
+	key, pub, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making a root key: %w", err)
+	}
+	swarm := make([]byte, swarmKeySize)
+	if _, err := rand.Read(swarm); err != nil {
+		return nil, fmt.Errorf("making a swarm key: %w", err)
+	}
+	return &Authority{key: key, network: Network{SwarmKey: swarm, Root: pub}}, nil
+}
+
+// Network returns what the members must know.
+func (a *Authority) Network() Network { return a.network }
+
+// Sign makes p a member in the roles, from now for a lifetime.
+func (a *Authority) Sign(p peer.ID, roles []Role, lifetime time.Duration) ([]byte, error) {
+	if err := p.Validate(); err != nil {
+		return nil, fmt.Errorf("%w member: %w", ErrInvalid, err)
+	}
+	if lifetime <= 0 {
+		return nil, fmt.Errorf("%w membership: a lifetime of %s", ErrInvalid, lifetime)
+	}
+	now := time.Now().UTC()
+	env, err := record.Seal(&membershipRecord{Membership{
+		Peer: p, Roles: slices.Clone(roles), NotBefore: now, NotAfter: now.Add(lifetime),
+	}}, a.key)
+	if err != nil {
+		return nil, fmt.Errorf("signing the membership of %s: %w", p, err)
+	}
+	return env.Marshal()
+}
+
+// MarshalText encodes the authority, private key and all.
+func (a *Authority) MarshalText() ([]byte, error) {
+	key, err := crypto.MarshalPrivateKey(a.key)
+	if err != nil {
+		return nil, err
+	}
+	raw := append(slices.Clone([]byte(a.network.SwarmKey)), key...)
+	return base64.RawURLEncoding.AppendEncode(nil, raw), nil
+}
+
+// UnmarshalText decodes what MarshalText wrote.
+func (a *Authority) UnmarshalText(text []byte) error {
+	raw, err := base64.RawURLEncoding.AppendDecode(nil, text)
+	if err != nil {
+		return fmt.Errorf("%w authority: %w", ErrInvalid, err)
+	}
+	if len(raw) <= swarmKeySize {
+		return fmt.Errorf("%w authority: too short", ErrInvalid)
+	}
+	key, err := crypto.UnmarshalPrivateKey(raw[swarmKeySize:])
+	if err != nil {
+		return fmt.Errorf("%w authority: %w", ErrInvalid, err)
+	}
+	a.key = key
+	a.network = Network{SwarmKey: raw[:swarmKeySize:swarmKeySize], Root: key.GetPublic()}
+	return nil
+}
+
+// A MembershipSource returns the current signed membership of a peer. The host
+// calls it at start and again well before the one that it has runs out; an
+// error is logged and the call repeated.
+type MembershipSource func(ctx context.Context, p peer.ID) ([]byte, error)

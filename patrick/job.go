@@ -1,0 +1,69 @@
+package patrick
+
+import (
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/taubyte/taubyte"
+)
+
+// Protocol is patrick's protocol between nodes, and the name under which its
+// host provides it.
+const Protocol protocol.ID = "/taubyte/patrick/1"
+
+// State is where a job is in its life.
+type State string
+
+// A job is Queued until a worker claims it, Running until the worker says how it
+// ended or loses its lease (then it is Queued again, until its attempts are used
+// up). The rest are ends. Superseded: a newer push to the branch came first.
+const (
+	Queued     State = "queued"
+	Running    State = "running"
+	Succeeded  State = "succeeded"
+	Failed     State = "failed"
+	Cancelled  State = "cancelled"
+	TimedOut   State = "timed-out"
+	Superseded State = "superseded"
+)
+
+// Done reports whether the state is an end.
+func (s State) Done() bool { return s != Queued && s != Running }
+
+// A Job is the build of one commit of one repository's branch.
+type Job struct {
+	ID         taubyte.JobID        `json:"id"`
+	Project    taubyte.ProjectID    `json:"project"`
+	Repository taubyte.RepositoryID `json:"repository"`
+	Branch     taubyte.Branch       `json:"branch"`
+	Commit     taubyte.Commit       `json:"commit"`
+	// Order ranks the jobs of one repository and branch: the later push has the
+	// larger one. It goes into what the job publishes (tns.Part.Order).
+	Order   uint64    `json:"order"`
+	Created time.Time `json:"created"`
+
+	State   State     `json:"state"`
+	Attempt int       `json:"attempt"` // 1 while first claimed
+	Worker  peer.ID   `json:"worker,omitempty"`
+	Started time.Time `json:"started,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
+	Error   string    `json:"error,omitempty"` // why it failed, for a person
+	Steps   []Step    `json:"steps,omitempty"`
+}
+
+// A Step is one part of a build and how long it took.
+type Step struct {
+	Name     string        `json:"name"`
+	Duration time.Duration `json:"duration"`
+	Cached   bool          `json:"cached,omitempty"`
+}
+
+// A Lease is a worker's right to a job until Expires. Of two leases on a job the
+// larger Fence counts.
+type Lease struct {
+	Job     Job       `json:"job"`
+	Fence   uint64    `json:"fence"`
+	Expires time.Time `json:"expires"`
+}

@@ -1,0 +1,75 @@
+package tns
+
+import (
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/tns/config"
+)
+
+// Protocol is the registry's protocol between nodes, and the name under which
+// its host provides it.
+const Protocol protocol.ID = "/taubyte/tns/1"
+
+// A Part is what one repository contributes to a deployment: the outcome of one
+// build of one commit. It is immutable.
+type Part struct {
+	Repository taubyte.RepositoryID `json:"repository"`
+	Commit     taubyte.Commit       `json:"commit"`
+	Job        taubyte.JobID        `json:"job,omitempty"`
+	// Order ranks the builds of one repository and branch: the larger wins,
+	// whatever arrives last. Patrick gives it (Job.Order), so that a job that was
+	// granted twice, or an older one that ends later, changes nothing.
+	Order uint64    `json:"order"`
+	Time  time.Time `json:"time"`
+	// Config is the compiled configuration; only the part of the repository
+	// that holds the project's configuration has one.
+	Config *config.Project `json:"config,omitempty"`
+	// Assets are the roots (UnixFS) of what was built: a wasm module as a file
+	// for a function or a library, a directory for a website.
+	Assets map[taubyte.ResourceID]cid.Cid `json:"assets,omitempty"`
+}
+
+// A Deployment is what a branch of a project runs: one part for each repository.
+// It is immutable and content-addressed.
+type Deployment struct {
+	Project  taubyte.ProjectID             `json:"project"`
+	Branch   taubyte.Branch                `json:"branch"`
+	Sequence uint64                        `json:"sequence"` // of the branch, from 1
+	Time     time.Time                     `json:"time"`     // when it was published
+	Parts    map[taubyte.RepositoryID]Part `json:"parts"`
+}
+
+// Config returns the deployment's configuration, or nil while no repository has
+// given one.
+func (d *Deployment) Config() *config.Project {
+	for _, p := range d.Parts {
+		if p.Config != nil {
+			return p.Config
+		}
+	}
+	return nil
+}
+
+// Commit returns the commit of the configuration, which names the deployment.
+func (d *Deployment) Commit() taubyte.Commit {
+	for _, p := range d.Parts {
+		if p.Config != nil {
+			return p.Commit
+		}
+	}
+	return ""
+}
+
+// Asset returns the root of what was built for a resource.
+func (d *Deployment) Asset(id taubyte.ResourceID) (cid.Cid, bool) {
+	for _, p := range d.Parts {
+		if c, ok := p.Assets[id]; ok {
+			return c, true
+		}
+	}
+	return cid.Undef, false
+}
