@@ -1,0 +1,37 @@
+package abi
+
+// ethereum is a client of Ethereum nodes. A guest gets none, and its keys are not
+// used.
+var ethereum = []decl{
+	{"ethBlockByNumber", "iiii", fail(ErrClientNotFound)},
+	{"ethCurrentBlockNumber", "ii", fail(ErrClientNotFound)},
+	{"ethBlockNumberFromIdSize", "iii", fail(ErrClientNotFound)},
+	{"ethBlockNumberFromId", "iii", fail(ErrClientNotFound)},
+	{"ethCurrentChainIdSize", "ii", fail(ErrClientNotFound)},
+	{"ethCurrentChainId", "ii", fail(ErrClientNotFound)},
+	{"ethNew", "iiiii", fail(ErrEthereumNewClient)},
+	{"ethGetTransactionFromBlockByHash", "iiii", fail(ErrClientNotFound)},
+	{"ethGetTransactionsFromBlockSize", "iiii", fail(ErrClientNotFound)},
+	{"ethGetTransactionsFromBlock", "iii", fail(ErrClientNotFound)},
+	{"ethGetTransactionMethodSize", "iiiiiii", fail(ErrClientNotFound)},
+	{"ethGetTransactionMethodBytes", "iiiiiii", fail(ErrClientNotFound)},
+	{"ethTransactionRawSignaturesSize", "iiiiiii", fail(ErrClientNotFound)},
+	{"ethTransactionRawSignatures", "iiiiiii", fail(ErrClientNotFound)},
+	{"ethSendTransaction", "iiii", fail(ErrClientNotFound)},
+	{"ethGetTransactionMethodUint64", "iiiiiii", fail(ErrClientNotFound)},
+	{"ethNewContractSize", "iiiiiiii", fail(ErrClientNotFound)},
+	{"ethNewContract", "iiii", fail(ErrClientNotFound)},
+	{"ethCallContractSize", "iiiiiiii", fail(ErrClientNotFound)},
+	{"ethCallContract", "iiiii", fail(ErrClientNotFound)},
+	{"ethGetContractMethodSize", "iiiiii", fail(ErrClientNotFound)},
+	{"ethGetContractMethod", "iiiiii", fail(ErrClientNotFound)},
+	{"ethTransactContract", "iiiiiiiiiiii", fail(ErrClientNotFound)},
+	{"ethCloseClient", "i", fail(ErrClientNotFound)},
+	{"ethDeployContract", "iiiiiiiiiiiiii", fail(ErrClientNotFound)},
+	{"ethSignMessage", "iiiii", fail(ErrEthereumSignFailed)},
+	{"ethVerifySignature", "iiiiii", fail(ErrEthereumInvalidPublicKey)},
+	{"ethHexToECDSA", "iii", fail(ErrEthereumInvalidHexKey)},
+	{"ethPubFromPriv", "iii", fail(ErrEthereumInvalidPrivateKey)},
+	{"ethPubKeyFromSignedMessage", "iiiii", fail(ErrEthereumRecoverPubKeyFailed)},
+	{"ethSubscribeContractEvent", "iiiiiii", fail(ErrClientNotFound)},
+}

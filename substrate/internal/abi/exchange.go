@@ -1,0 +1,322 @@
+package abi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// An exchange is an HTTP event: a request, and the response as far as it has
+// come.
+//
+// The first bytes of the body are held back, for two reasons: a response that
+// fits gets its length, and a guest that traps in the middle of it gives a clean
+// error. For the guest that shows in nothing: its first write fixes status and
+// header all the same.
+type exchange struct {
+	w http.ResponseWriter
+	r *http.Request
+
+	query    url.Values // parsed on demand
+	keys     []string   // names of its parameters
+	names    []string   // of the request's header
+	bodyRead int64
+
+	status      int
+	header      []field
+	headerBytes int
+	wrote       bool // by the guest: status and header are fixed
+	sent        bool // to the user: they are on their way
+	body        []byte
+	total       int64
+	deadlines   bool // set on the connection
+	broken      error
+}
+
+type field struct{ key, value string }
+
+const (
+	heldBack       = 16 << 10
+	maxHeaderBytes = 32 << 10
+)
+
+// hidden begins the names of the headers that nodes speak with each other.
+const hidden = "Taubyte-"
+
+var errOutput = errors.New("the response is larger than its limit")
+
+// BeginHTTP makes a request the event under way and returns its id. EndHTTP
+// follows.
+func (g *Guest) BeginHTTP(w http.ResponseWriter, r *http.Request) uint32 {
+	x := &g.http
+	x.w, x.r = w, r
+	x.status = http.StatusOK
+	return g.begin()
+}
+
+// EndHTTP ends the event and answers the user. failed is what became of the
+// guest: on an error the answer is Failure's, or the connection is cut where a
+// part of the guest's own is sent already: then the returned error is
+// http.ErrAbortHandler, to be panicked with by the handler.
+func (g *Guest) EndHTTP(failed error) error {
+	x := &g.http
+	defer func() {
+		if x.deadlines {
+			rc := http.NewResponseController(x.w)
+			_ = rc.SetWriteDeadline(time.Time{})
+			_ = rc.SetReadDeadline(time.Time{})
+		}
+		body := x.body[:0]
+		clear(x.header)
+		*x = exchange{header: x.header[:0], body: body}
+		g.end()
+	}()
+	if failed == nil {
+		failed = x.broken
+	}
+	switch {
+	case failed == nil && x.sent:
+		return nil
+	case failed == nil:
+		x.setLength()
+		x.send()
+		failed = x.broken
+	case !x.sent:
+		Failure(x.w, failed)
+		return nil
+	}
+	if failed != nil {
+		return http.ErrAbortHandler
+	}
+	return nil
+}
+
+// setLength gives the length of a whole body where the server would not find it
+// out itself, as it does for small ones.
+func (x *exchange) setLength() {
+	const found = 2048
+	head := x.r.Method == http.MethodHead && x.total > 0
+	if x.total <= found && !head || x.status == http.StatusNoContent || x.status == http.StatusNotModified {
+		return
+	}
+	if !slices.ContainsFunc(x.header, func(f field) bool { return f.key == "Content-Length" }) {
+		x.header = append(x.header, field{"Content-Length", strconv.FormatInt(x.total, 10)})
+	}
+}
+
+// Failure answers a request whose function did not: the status says what kind
+// of failure it was, and nothing tells the user of the inside.
+func Failure(w http.ResponseWriter, err error) {
+	status, text := http.StatusInternalServerError, "The function failed."
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		status, text = http.StatusGatewayTimeout, "The function took too long."
+	case errors.Is(err, context.Canceled):
+		status, text = 499, "The request was cancelled." // nobody reads it
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text+"\n")
+}
+
+// send sends status, header and what was held back.
+func (x *exchange) send() {
+	x.sent = true
+	h := x.w.Header()
+	for _, f := range x.header {
+		h[f.key] = append(h[f.key], f.value)
+	}
+	if x.status != http.StatusOK {
+		x.w.WriteHeader(x.status)
+	}
+	if len(x.body) > 0 {
+		x.emit(x.body)
+		x.body = x.body[:0]
+	}
+}
+
+// write appends to the body.
+func (x *exchange) write(g *Guest, p []byte) (int, error) {
+	x.wrote = true
+	if x.broken != nil {
+		return 0, x.broken
+	}
+	if x.total+int64(len(p)) > g.limits.Output {
+		x.broken = errOutput
+		return 0, errOutput
+	}
+	x.total += int64(len(p))
+	if !x.sent && len(x.body)+len(p) <= heldBack {
+		x.body = append(x.body, p...)
+		return len(p), nil
+	}
+	x.hurry(g)
+	if !x.sent {
+		x.send()
+	}
+	x.emit(p)
+	return len(p), x.broken
+}
+
+// emit writes to the user. What the protocol has no place for is dropped.
+func (x *exchange) emit(p []byte) {
+	if x.r.Method == http.MethodHead || len(p) == 0 || x.broken != nil {
+		return
+	}
+	if _, err := x.w.Write(p); err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
+		x.broken = fmt.Errorf("writing the response: %w", err)
+	}
+}
+
+func (x *exchange) flush(g *Guest) error {
+	x.wrote = true
+	x.hurry(g)
+	if !x.sent {
+		x.send()
+	}
+	return http.NewResponseController(x.w).Flush()
+}
+
+// hurry sets the guest's deadline on the connection, before something that may
+// wait for the user.
+func (x *exchange) hurry(g *Guest) {
+	if x.deadlines {
+		return
+	}
+	x.deadlines = true
+	if d, ok := g.Deadline(); ok {
+		rc := http.NewResponseController(x.w)
+		_ = rc.SetWriteDeadline(d) // what has no deadlines does not wait
+		_ = rc.SetReadDeadline(d)
+	}
+}
+
+// hopByHop are the headers that belong to a connection, which is not the guest's.
+var hopByHop = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+
+// add adds a header to the response. It reports whether it could.
+func (x *exchange) add(key, value string) bool {
+	if x.wrote {
+		return true // too late, which is no error
+	}
+	if !httpguts.ValidHeaderFieldName(key) || !httpguts.ValidHeaderFieldValue(value) {
+		return false
+	}
+	key = textproto.CanonicalMIMEHeaderKey(key)
+	if strings.HasPrefix(key, hidden) || x.headerBytes+len(key)+len(value) > maxHeaderBytes {
+		return false
+	}
+	if slices.Contains(hopByHop, key) {
+		return true
+	}
+	x.headerBytes += len(key) + len(value)
+	x.header = append(x.header, field{key, value})
+	return true
+}
+
+// redirect answers as http.Redirect does.
+func (x *exchange) redirect(g *Guest, url string, code int) {
+	w := redirectWriter{header: http.Header{}, x: x, g: g}
+	http.Redirect(&w, x.r, url, code)
+}
+
+// redirectWriter takes what http.Redirect writes.
+type redirectWriter struct {
+	header http.Header
+	x      *exchange
+	g      *Guest
+}
+
+func (w *redirectWriter) Header() http.Header { return w.header }
+
+func (w *redirectWriter) WriteHeader(code int) {
+	for key, values := range w.header {
+		for _, v := range values {
+			w.x.add(key, v)
+		}
+	}
+	w.x.status = code
+	w.x.wrote = true
+}
+
+func (w *redirectWriter) Write(p []byte) (int, error) { return w.x.write(w.g, p) }
+
+// read reads from the request's body into the guest's memory.
+func (x *exchange) read(g *Guest, p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	left := g.limits.Body - x.bodyRead
+	if int64(len(p)) > left {
+		p = p[:max(left, 1)] // one byte more shows whether there is any
+	}
+	if x.r.Body == nil || x.r.Body == http.NoBody {
+		return 0, io.EOF
+	}
+	x.hurry(g)
+	n, err := x.r.Body.Read(p)
+	x.bodyRead += int64(n)
+	if x.bodyRead > g.limits.Body {
+		return 0, fmt.Errorf("the request's body is larger than %d bytes", g.limits.Body)
+	}
+	return n, err
+}
+
+// value is the first value of a request header.
+func (x *exchange) value(name string) string {
+	key := textproto.CanonicalMIMEHeaderKey(name)
+	if strings.HasPrefix(key, hidden) {
+		return ""
+	}
+	if v := x.r.Header[key]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// headerNames are the names of the request's header fields, in order.
+func (x *exchange) headerNames() []string {
+	if x.names == nil {
+		for name := range x.r.Header {
+			if !strings.HasPrefix(name, hidden) {
+				x.names = append(x.names, name)
+			}
+		}
+		slices.Sort(x.names)
+	}
+	return x.names
+}
+
+// parameter is the first value of a query parameter.
+func (x *exchange) parameter(name string) string {
+	if x.query == nil {
+		x.query = x.r.URL.Query()
+	}
+	return x.query.Get(name)
+}
+
+// parameters are the names of the query parameters, in order.
+func (x *exchange) parameters() []string {
+	if x.query == nil {
+		x.query = x.r.URL.Query()
+	}
+	if x.keys == nil {
+		for name := range x.query {
+			x.keys = append(x.keys, name)
+		}
+		slices.Sort(x.keys)
+	}
+	return x.keys
+}

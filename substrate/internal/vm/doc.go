@@ -1,0 +1,21 @@
+// Package vm runs guests: it loads modules, keeps instances of functions warm,
+// and hands them their events.
+//
+// An Engine is one wazero runtime with one set of host modules, for all guests
+// of a process. A Module is compiled code, loaded once for its content and
+// shared by every function that uses it, until the last of them is closed.
+//
+// A Function is a module under its limits, with the modules that it links, and
+// a pool of instances. An instance handles one event at a time. Its memory
+// and globals live on from one event to the next, as guests expect, and so are
+// never seen by another function: instances are made for one function of one
+// deployment and die with it. An instance is thrown away when a call on it
+// failed in any way, when it has grown to two thirds of its memory limit, and
+// when it has been idle for a while.
+//
+// # Time
+//
+// A call's deadline covers waiting for an instance, making one, its start
+// functions and the event. Modules are instrumented (internal/meter) as they are
+// loaded, so that it holds for guests that never call the host.
+package vm

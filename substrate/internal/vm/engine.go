@@ -1,0 +1,326 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/meter"
+	"github.com/taubyte/taubyte/substrate/internal/abi"
+)
+
+// Config is what an Engine needs. All but CacheDir are set.
+type Config struct {
+	// CacheDir keeps compiled code; empty: in memory alone.
+	CacheDir string
+	// ModuleBytes bounds one module's file.
+	ModuleBytes int
+	// Memory bounds the memory of all instances together.
+	Memory int64
+	// Idle is how long an unused instance is kept.
+	Idle time.Duration
+	Log  *slog.Logger
+}
+
+// An Engine runs the guests of a process. It is safe for concurrent use.
+type Engine struct {
+	config    Config
+	runtime   wazero.Runtime
+	cache     wazero.CompilationCache
+	compiling chan struct{} // a place for each module being compiled
+	memory    atomic.Int64  // of all instances
+
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu        sync.Mutex // guards what follows
+	closed    bool
+	modules   map[cid.Cid]*Module
+	functions map[*Function]struct{}
+}
+
+// Compiling is heavy: as many modules at once, each on all cores.
+const compilers = 2
+
+// New starts an engine. ctx bounds the start only.
+func New(ctx context.Context, config Config) (*Engine, error) {
+	e := &Engine{
+		config:    config,
+		compiling: make(chan struct{}, compilers),
+		modules:   map[cid.Cid]*Module{},
+		functions: map[*Function]struct{}{},
+	}
+	var err error
+	e.cache = wazero.NewCompilationCache()
+	if config.CacheDir != "" {
+		if e.cache, err = wazero.NewCompilationCacheWithDir(config.CacheDir); err != nil {
+			return nil, fmt.Errorf("cache of compiled code: %w", err)
+		}
+	}
+	// wazero takes its compiler where it has one for the platform, and its
+	// interpreter elsewhere.
+	e.runtime = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
+		WithCompilationCache(e.cache).
+		WithDebugInfoEnabled(false))
+	err = abi.Instantiate(ctx, e.runtime)
+	if err == nil {
+		_, err = meter.Host(ctx, e.runtime, meter.Deadline(meter.Slice))
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.runtime.Close(ctx), e.cache.Close(ctx))
+	}
+	life, stop := context.WithCancel(context.Background())
+	e.stop = stop
+	e.wg.Go(func() { e.trim(life) })
+	return e, nil
+}
+
+// Close ends the engine. Functions are closed before it, and calls have ended.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	already := e.closed
+	e.closed = true
+	e.mu.Unlock()
+	if already {
+		return nil
+	}
+	e.stop()
+	e.wg.Wait()
+	ctx := context.Background()
+	return errors.Join(e.runtime.Close(ctx), e.cache.Close(ctx))
+}
+
+// trim drops instances that have been idle for long.
+func (e *Engine) trim(ctx context.Context) {
+	t := time.NewTicker(max(e.config.Idle/4, time.Millisecond))
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			for _, f := range e.list() {
+				f.pool.trim(now.Add(-e.config.Idle))
+			}
+		}
+	}
+}
+
+func (e *Engine) list() []*Function {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	fs := make([]*Function, 0, len(e.functions))
+	for f := range e.functions {
+		fs = append(fs, f)
+	}
+	return fs
+}
+
+// Modules lists the modules that are loaded.
+func (e *Engine) Modules() []cid.Cid {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var ids []cid.Cid
+	for id, m := range e.modules {
+		if m.loaded() {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// Memory is what all instances take at the moment.
+func (e *Engine) Memory() int64 { return e.memory.Load() }
+
+// A Module is compiled code. Who has loaded it releases it.
+type Module struct {
+	id     cid.Cid
+	engine *Engine
+	refs   int // guarded by the engine's mu
+	cancel context.CancelFunc
+
+	done     chan struct{} // closed when what follows is set
+	err      error
+	compiled wazero.CompiledModule
+	links    []string // names of the guest modules it imports
+	minimum  uint64   // bytes of memory at the start
+}
+
+// Load returns the module of that content, compiling what fetch returns unless
+// it is loaded already. Concurrent calls for one content do it once.
+func (e *Engine) Load(ctx context.Context, id cid.Cid, fetch func(context.Context) ([]byte, error)) (*Module, error) {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil, fmt.Errorf("module %s: engine %w", id, taubyte.ErrClosed)
+	}
+	m, ok := e.modules[id]
+	if !ok {
+		life, cancel := context.WithCancel(context.Background())
+		m = &Module{id: id, engine: e, cancel: cancel, done: make(chan struct{})}
+		e.modules[id] = m
+		e.wg.Go(func() { e.load(life, m, fetch) })
+	}
+	m.refs++
+	e.mu.Unlock()
+
+	select {
+	case <-m.done:
+	case <-ctx.Done():
+		m.Release()
+		return nil, fmt.Errorf("module %s: %w", id, context.Cause(ctx))
+	}
+	if m.err != nil {
+		err := m.err
+		m.Release()
+		return nil, fmt.Errorf("module %s: %w", id, err)
+	}
+	return m, nil
+}
+
+func (m *Module) loaded() bool {
+	select {
+	case <-m.done:
+		return m.err == nil
+	default:
+		return false
+	}
+}
+
+// Release gives the module back. The last one drops its code.
+func (m *Module) Release() {
+	e := m.engine
+	e.mu.Lock()
+	m.refs--
+	last := m.refs == 0
+	if last && e.modules[m.id] == m {
+		delete(e.modules, m.id)
+	}
+	e.mu.Unlock()
+	if !last {
+		return
+	}
+	m.cancel()
+	select {
+	case <-m.done:
+		if m.compiled != nil {
+			_ = m.compiled.Close(context.Background())
+		}
+	default: // load is at work on it and will find it abandoned
+	}
+}
+
+func (e *Engine) load(ctx context.Context, m *Module, fetch func(context.Context) ([]byte, error)) {
+	err := e.compile(ctx, m, fetch)
+	e.mu.Lock()
+	m.err = err
+	abandoned := m.refs == 0
+	if err != nil && e.modules[m.id] == m {
+		delete(e.modules, m.id) // the next one tries again
+	}
+	close(m.done)
+	e.mu.Unlock()
+	if abandoned && m.compiled != nil {
+		_ = m.compiled.Close(context.Background())
+	}
+}
+
+func (e *Engine) compile(ctx context.Context, m *Module, fetch func(context.Context) ([]byte, error)) error {
+	code, err := fetch(ctx)
+	if err != nil {
+		return err
+	}
+	select {
+	case e.compiling <- struct{}{}:
+		defer func() { <-e.compiling }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	start := time.Now()
+	metered, err := meter.Instrument(code, meter.Limits{ModuleBytes: e.config.ModuleBytes})
+	if err != nil {
+		return fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
+	}
+	ctx = experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0))
+	compiled, err := e.runtime.CompileModule(ctx, metered)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
+	}
+	if err := m.inspect(compiled); err != nil {
+		return errors.Join(err, compiled.Close(ctx))
+	}
+	m.compiled = compiled
+	e.config.Log.Debug("module loaded", "module", m.id, "bytes", len(code), "took", time.Since(start))
+	return nil
+}
+
+// inspect checks what can be seen of a module before it is run.
+func (m *Module) inspect(c wazero.CompiledModule) error {
+	needsMemory := false
+	for _, f := range c.ImportedFunctions() {
+		name, _, _ := f.Import()
+		switch name {
+		case abi.ModuleSDK, abi.ModuleWASI, abi.ModuleEnv:
+			needsMemory = true
+		case meter.Module:
+		default:
+			if !linkable(name) {
+				return fmt.Errorf("%w module: it imports from %q; a guest imports from %s, %s, %s and modules of its project (libraries/…, functions/…, smartops/…)",
+					taubyte.ErrInvalid, name, abi.ModuleSDK, abi.ModuleEnv, abi.ModuleWASI)
+			}
+			if !slices.Contains(m.links, name) {
+				m.links = append(m.links, name)
+			}
+		}
+	}
+	if len(c.ImportedMemories()) > 0 {
+		return fmt.Errorf("%w module: it imports its memory", taubyte.ErrInvalid)
+	}
+	memory, ok := c.ExportedMemories()["memory"]
+	if needsMemory && !ok {
+		return fmt.Errorf("%w module: it exports no memory of the name %q", taubyte.ErrInvalid, "memory")
+	}
+	if ok {
+		m.minimum = uint64(memory.Min()) << 16
+	}
+	return nil
+}
+
+// linkable says whether an import names a module of the guest's own project.
+// Nothing else is ever looked up by an import's name.
+func linkable(name string) bool {
+	kind, rest, _ := strings.Cut(name, "/")
+	return rest != "" && (kind == "libraries" || kind == "functions" || kind == "smartops")
+}
+
+// Links names the modules of its project that the module imports.
+func (m *Module) Links() []string { return m.links }
+
+// exports lists the functions that the module exports, for an error's text.
+func (m *Module) exports() string {
+	var names []string
+	for name := range m.compiled.ExportedFunctions() {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	const most = 20
+	if len(names) > most {
+		names = append(names[:most], "…")
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,159 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/substrate/internal/abi"
+)
+
+var (
+	// ErrBusy is a function that has all its instances at work and its queue
+	// full, or a node that has no memory for another instance.
+	ErrBusy = fmt.Errorf("function busy: %w", taubyte.ErrUnavailable)
+	// ErrGone is a function that was closed: another deployment has taken over.
+	ErrGone = fmt.Errorf("function %w", taubyte.ErrClosed)
+)
+
+// A Spec is what makes a Function.
+type Spec struct {
+	Self abi.Self
+	// Module is the code, Links the modules that it imports, directly and
+	// through each other: each after those that it imports itself. The function
+	// takes them over: Close releases them, and so does a failing NewFunction.
+	Module *Module
+	Links  []Link
+	Call   string // the export that is the entry point
+
+	Timeout time.Duration // of a call, everything included
+	Memory  int64         // bytes, of each module's memory
+
+	Concurrency int // instances at work at once
+	Queue       int // calls that wait for one
+	Limits      abi.Limits
+}
+
+// A Link is a module under the name that others import it by.
+type Link struct {
+	Name   string
+	Module *Module
+}
+
+// A Function is a guest that events can be given to. It is safe for concurrent
+// use.
+type Function struct {
+	spec    Spec
+	modules []Link // all, in the order of instantiation: the function's own last
+	engine  *Engine
+	limit   uint64 // of a memory, in bytes
+	log     *slog.Logger
+	rate    *abi.Rate
+	pool    *pool
+}
+
+const pageSize = 1 << 16
+
+// NewFunction checks a function and makes it. No instance is made yet.
+func (e *Engine) NewFunction(spec Spec) (*Function, error) {
+	f := &Function{
+		spec:    spec,
+		modules: append(slices.Clone(spec.Links), Link{Name: "functions/" + spec.Self.Name, Module: spec.Module}),
+		engine:  e,
+		limit:   uint64(spec.Memory+pageSize-1) &^ (pageSize - 1),
+		rate:    abi.NewRate(spec.Limits.LogLines),
+		log: e.config.Log.With("project", string(spec.Self.Project), "branch", string(spec.Self.Branch),
+			"function", spec.Self.Name),
+	}
+	f.pool = newPool(f, spec.Concurrency, spec.Queue)
+	if err := f.check(); err != nil {
+		f.release()
+		return nil, fmt.Errorf("function %s: %w", spec.Self.Name, err)
+	}
+	e.mu.Lock()
+	e.functions[f] = struct{}{}
+	e.mu.Unlock()
+	return f, nil
+}
+
+func (f *Function) check() error {
+	entry, ok := f.spec.Module.compiled.ExportedFunctions()[f.spec.Call]
+	if !ok {
+		return fmt.Errorf("%w: the module exports no function %q (it exports %s)", taubyte.ErrInvalid, f.spec.Call, f.spec.Module.exports())
+	}
+	if n := len(entry.ParamTypes()); n != 1 || len(entry.ResultTypes()) > 1 {
+		return fmt.Errorf("%w: export %q takes %d parameters; an entry point takes one, the event", taubyte.ErrInvalid, f.spec.Call, n)
+	}
+	for _, m := range f.modules {
+		if m.Module.minimum > f.limit {
+			return fmt.Errorf("%w: the module starts with %d KiB of memory, and the function may have %d KiB", taubyte.ErrInvalid, m.Module.minimum>>10, f.limit>>10)
+		}
+	}
+	return nil
+}
+
+// release gives the modules back, once no instance uses them.
+func (f *Function) release() {
+	f.engine.mu.Lock()
+	delete(f.engine.functions, f)
+	f.engine.mu.Unlock()
+	for _, l := range f.modules {
+		l.Module.Release()
+	}
+}
+
+// Close takes no more calls. Those under way go on; the last one to end gives
+// back what the function holds.
+func (f *Function) Close() { f.pool.close() }
+
+// Warm says how many instances are idle and how many are at work.
+func (f *Function) Warm() (idle, working int) { return f.pool.count() }
+
+// ServeHTTP gives a request to an instance. It returns an error, ErrBusy or
+// ErrGone, where the request reached none and nothing was answered; otherwise it
+// has answered. It panics with http.ErrAbortHandler to cut an answer that was
+// begun and can't be finished.
+func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
+	ctx, deadline := r.Context(), time.Now().Add(f.spec.Timeout)
+	in, err := f.pool.get(ctx, deadline)
+	if err != nil {
+		if errors.Is(err, ErrBusy) || errors.Is(err, ErrGone) {
+			return err
+		}
+		f.failed(err)
+		abi.Failure(w, err)
+		return nil
+	}
+	whole := false
+	defer func() { f.pool.put(in, whole) }()
+	g := in.guest
+	g.Enter(ctx, deadline)
+	in.stack[0] = uint64(g.BeginHTTP(w, r))
+	err = in.entry.CallWithStack(g, in.stack[:])
+	whole = err == nil
+	if err = exited(err); err != nil {
+		f.failed(err)
+	}
+	abort := g.EndHTTP(err)
+	g.Leave()
+	if abort != nil {
+		panic(abort)
+	}
+	return nil
+}
+
+// failed logs what became of a call. Users are told the kind of it alone.
+func (f *Function) failed(err error) {
+	if errors.Is(err, context.Canceled) {
+		f.log.Debug("call cancelled")
+		return
+	}
+	if ok, lost := f.rate.Take(); ok {
+		f.log.Warn("call failed", "err", err, "lost", lost)
+	}
+}

@@ -1,0 +1,162 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"github.com/taubyte/taubyte/substrate/internal/abi"
+)
+
+// An instance is a guest in the making, at work or waiting for work.
+type instance struct {
+	guest    *abi.Guest
+	modules  []api.Module // the function's own is the last
+	memories []*memory
+	entry    api.Function
+	stack    [1]uint64
+	since    time.Time // when it became idle
+	first    uint64    // bytes of memory after the first event
+}
+
+// instantiate makes an instance of the function and runs its start functions,
+// within the deadline.
+func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *instance, err error) {
+	g := abi.NewGuest(f.spec.Self, f.spec.Limits, f.log, f.rate)
+	in := &instance{guest: g, modules: make([]api.Module, 0, 1+len(f.spec.Links))}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("instantiating: %v", p)
+		}
+		g.Leave()
+		if err != nil {
+			in.close()
+			made = nil
+		}
+	}()
+	g.Enter(ctx, deadline)
+
+	linked := func(name string) api.Module {
+		for i, m := range in.modules {
+			if f.modules[i].Name == name {
+				return m
+			}
+		}
+		return nil // one of the host's
+	}
+	var life context.Context = g
+	life = experimental.WithMemoryAllocator(life, experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory {
+		m := &memory{engine: f.engine, limit: f.limit}
+		in.memories = append(in.memories, m)
+		return m
+	}))
+	if len(f.spec.Links) > 0 {
+		life = experimental.WithImportResolver(life, linked)
+	}
+	for _, l := range f.modules {
+		if f.engine.memory.Load()+int64(l.Module.minimum) > f.engine.config.Memory {
+			return nil, ErrBusy
+		}
+		m, err := f.engine.runtime.InstantiateModule(life, l.Module.compiled, g.Config(l.Name))
+		if err != nil {
+			return nil, fmt.Errorf("instantiating: %w", err)
+		}
+		in.modules = append(in.modules, m)
+		if err := start(g, m); err != nil {
+			return nil, err
+		}
+	}
+	in.entry = in.modules[len(in.modules)-1].ExportedFunction(f.spec.Call)
+	return in, nil
+}
+
+// start runs a module's initialiser: that of a reactor, the main of a command,
+// or none.
+func start(g *abi.Guest, m api.Module) error {
+	for _, name := range []string{"_initialize", "_start"} {
+		fn := m.ExportedFunction(name)
+		if fn == nil || len(fn.Definition().ParamTypes()) != 0 {
+			continue
+		}
+		if _, err := fn.Call(g); exited(err) != nil && !errors.Is(err, abi.ErrReady) {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	}
+	return nil
+}
+
+// exited is what an error of guest code means: to exit with code 0 is none.
+func exited(err error) error {
+	var exit *abi.Exit
+	if errors.As(err, &exit) && exit.Code == 0 {
+		return nil
+	}
+	return err
+}
+
+// spent says that the instance has grown too much to be used again. What it has
+// after its first event, every instance of the function would have as well.
+func (in *instance) spent() bool {
+	size, near := uint64(0), false
+	for _, m := range in.memories {
+		size += m.size
+		near = near || m.size > m.limit/3*2
+	}
+	if in.first == 0 {
+		in.first = size
+	}
+	return near && size > in.first
+}
+
+func (in *instance) close() {
+	for _, m := range in.modules {
+		_ = m.Close(context.Background())
+	}
+	for _, m := range in.memories {
+		m.Free()
+	}
+}
+
+// A memory is a guest's linear memory, counted and bounded.
+type memory struct {
+	engine *Engine
+	limit  uint64
+	size   uint64
+	buf    []byte
+}
+
+// Reallocate implements experimental.LinearMemory. It returns nil, and so
+// memory.grow -1, where a limit forbids it.
+func (m *memory) Reallocate(size uint64) []byte {
+	if size > m.limit {
+		return nil
+	}
+	more := int64(size) - int64(m.size)
+	if m.engine.memory.Add(more) > m.engine.config.Memory {
+		m.engine.memory.Add(-more)
+		return nil
+	}
+	m.size = size
+	if size > uint64(cap(m.buf)) {
+		room := size
+		if m.buf != nil { // it may go on growing: do not copy each time
+			room = min(m.limit, size+size/4)
+		}
+		buf := make([]byte, size, room)
+		copy(buf, m.buf)
+		m.buf = buf
+	}
+	m.buf = m.buf[:size]
+	return m.buf
+}
+
+// Free implements experimental.LinearMemory. It may be called twice.
+func (m *memory) Free() {
+	m.engine.memory.Add(-int64(m.size))
+	m.size, m.buf = 0, nil
+}

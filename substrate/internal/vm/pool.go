@@ -1,0 +1,159 @@
+package vm
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A pool is the instances of a function. Who gets one has one of a limited
+// number of places, and others wait in a queue of limited length; giving one
+// back never waits.
+type pool struct {
+	f       *Function
+	places  chan struct{} // one is taken for each instance at work
+	waiting atomic.Int32
+	queue   int32
+
+	mu     sync.Mutex
+	idle   []*instance // the one used last is the last
+	work   int         // instances at work or in the making
+	closed bool
+}
+
+func newPool(f *Function, concurrency, queue int) *pool {
+	return &pool{f: f, places: make(chan struct{}, concurrency), queue: int32(queue)}
+}
+
+// get returns an instance. It is put back, whatever becomes of it.
+func (p *pool) get(ctx context.Context, deadline time.Time) (*instance, error) {
+	select {
+	case p.places <- struct{}{}:
+	default:
+		if err := p.wait(ctx, deadline); err != nil {
+			return nil, err
+		}
+	}
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		<-p.places
+		return nil, ErrGone
+	}
+	p.work++
+	var in *instance
+	if n := len(p.idle); n > 0 {
+		in, p.idle[n-1] = p.idle[n-1], nil
+		p.idle = p.idle[:n-1]
+	}
+	p.mu.Unlock()
+	if in != nil {
+		return in, nil
+	}
+	in, err := p.f.instantiate(ctx, deadline)
+	if err != nil {
+		p.put(nil, false)
+		return nil, err
+	}
+	return in, nil
+}
+
+// wait takes a place as soon as one is free.
+func (p *pool) wait(ctx context.Context, deadline time.Time) error {
+	defer p.waiting.Add(-1)
+	if p.waiting.Add(1) > p.queue {
+		return ErrBusy
+	}
+	t := time.NewTimer(time.Until(deadline))
+	defer t.Stop()
+	select {
+	case p.places <- struct{}{}:
+		return nil
+	case <-t.C:
+		return ErrBusy
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// put gives back what get returned. An instance that is not whole is not used
+// again.
+func (p *pool) put(in *instance, whole bool) {
+	p.mu.Lock()
+	keep := whole && !p.closed && !in.spent()
+	if keep {
+		in.since = time.Now()
+		p.idle = append(p.idle, in)
+		p.work--
+	}
+	p.mu.Unlock()
+	if !keep {
+		if in != nil {
+			in.close()
+		}
+		p.mu.Lock()
+		p.work--
+		p.mu.Unlock()
+		p.ended()
+	}
+	<-p.places
+}
+
+// close takes no more calls and drops the idle instances.
+func (p *pool) close() {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
+	p.closed = true
+	p.work++ // for ourselves, until the idle ones are gone
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, in := range idle {
+		in.close()
+	}
+	p.mu.Lock()
+	p.work--
+	p.mu.Unlock()
+	p.ended()
+}
+
+// ended releases the function after the last instance.
+func (p *pool) ended() {
+	p.mu.Lock()
+	last := p.closed && p.work == 0
+	if last {
+		p.work = -1 // never again
+	}
+	p.mu.Unlock()
+	if last {
+		p.f.release()
+	}
+}
+
+// trim drops the instances that have been idle since a time before that.
+func (p *pool) trim(before time.Time) {
+	p.mu.Lock()
+	n := 0
+	for n < len(p.idle) && p.idle[n].since.Before(before) {
+		n++
+	}
+	old := make([]*instance, n)
+	copy(old, p.idle)
+	rest := copy(p.idle, p.idle[n:])
+	clear(p.idle[rest:])
+	p.idle = p.idle[:rest]
+	p.mu.Unlock()
+	for _, in := range old {
+		in.close()
+	}
+}
+
+func (p *pool) count() (idle, working int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.idle), max(p.work, 0)
+}
