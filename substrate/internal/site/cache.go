@@ -1,0 +1,81 @@
+package site
+
+import (
+	"bytes"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+)
+
+// An entry is what is known of one name of one site. It never changes, since the
+// site is named by its content.
+type entry struct {
+	name    string
+	missing bool
+	dir     bool
+	size    int64
+	etag    []string // as a header's value
+	data    []byte   // of a small file
+}
+
+func (e *entry) here() bool { return !e.missing && !e.dir }
+
+type cacheKey struct {
+	root cid.Cid
+	name string
+}
+
+// A Cache holds what was found in sites, the bytes of small files included. It
+// is shared by the sites of a node and safe for concurrent use.
+type Cache struct {
+	limit   int
+	mu      sync.RWMutex
+	entries map[cacheKey]*entry
+	bytes   int
+}
+
+const (
+	maxCached = 64 << 10 // a larger file is streamed
+	overhead  = 200      // of an entry, about
+)
+
+// NewCache returns a cache that holds that many bytes.
+func NewCache(limit int) *Cache {
+	return &Cache{limit: limit, entries: map[cacheKey]*entry{}}
+}
+
+func (c *Cache) get(key cacheKey) *entry {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.entries[key]
+}
+
+func (c *Cache) put(key cacheKey, e *entry) {
+	cost := func(k cacheKey, e *entry) int { return overhead + len(k.name) + len(e.data) }
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.entries[key]; ok {
+		return
+	}
+	c.bytes += cost(key, e)
+	c.entries[key] = e
+	for k, old := range c.entries { // in no order: any is as good as another
+		if c.bytes <= c.limit {
+			break
+		}
+		delete(c.entries, k)
+		c.bytes -= cost(k, old)
+	}
+}
+
+// memoryFile is a small file.
+type memoryFile struct{ bytes.Reader }
+
+func newMemoryFile(b []byte) *memoryFile {
+	f := &memoryFile{}
+	f.Reset(b)
+	return f
+}
+
+// Close implements io.Closer.
+func (*memoryFile) Close() error { return nil }
