@@ -82,8 +82,14 @@ type rewriter struct {
 	names  []byte           // content of the name section
 	out    []byte
 	code   []byte // the function being rewritten
+	plan   plan   // and how
 
-	params        []uint32 // number of parameters of each type
+	// Room that is used again for each function.
+	open   []block
+	frames []frame
+	loops  []int
+
+	types         []signature
 	funcs         []uint32 // type of each function, imported ones first
 	importedFuncs uint32
 	globals       uint32 // numbers in the original module
@@ -103,11 +109,11 @@ func (m *rewriter) split(b []byte) error {
 		}
 		if id == secCustom {
 			c := reader{b: content}
-			name := c.bytes(c.u32())
+			name := c.name()
 			if c.err != nil {
 				return c.err
 			}
-			if string(name) == "name" && m.names == nil {
+			if name == "name" && m.names == nil {
 				m.names = content[c.pos:]
 			}
 			continue
@@ -194,3 +200,6 @@ func (m *rewriter) measure(start int) {
 	copy(m.out[start+n:], m.out[start:len(m.out)-n])
 	copy(m.out[start:], size[:n])
 }
+
+// signature has the numbers of a function type's parameters and results.
+type signature struct{ params, results uint32 }

@@ -1,6 +1,9 @@
 package meter
 
-import "fmt"
+import (
+	"fmt"
+	"unicode/utf8"
+)
 
 // reader walks over bytes. The first fault sticks, and every read after it
 // gives zero without advancing: callers check err where they loop or decide.
@@ -96,7 +99,13 @@ func (r *reader) count(size int) uint32 {
 }
 
 // name reads a string.
-func (r *reader) name() string { return string(r.bytes(r.u32())) }
+func (r *reader) name() string {
+	b := r.bytes(r.u32())
+	if !utf8.Valid(b) {
+		r.fail("a name that is not UTF-8")
+	}
+	return string(b)
+}
 
 func appendU32(b []byte, v uint32) []byte {
 	for v >= 0x80 {

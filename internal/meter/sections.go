@@ -10,7 +10,7 @@ func (m *rewriter) typeSection(r *reader) error {
 	if int(n) > m.limits.Types {
 		return beyond("types", uint64(n), m.limits.Types)
 	}
-	m.params = make([]uint32, 0, n)
+	m.types = make([]signature, 0, n)
 	m.out = appendU32(m.out, n+1)
 	start := r.pos
 	for range n {
@@ -23,7 +23,9 @@ func (m *rewriter) typeSection(r *reader) error {
 				return beyond("parameters or results", uint64(arity), m.limits.Arity)
 			}
 			if i == 0 {
-				m.params = append(m.params, arity)
+				m.types = append(m.types, signature{params: arity})
+			} else {
+				m.types[len(m.types)-1].results = arity
 			}
 			for range arity {
 				valueType(r)
@@ -82,7 +84,7 @@ func (m *rewriter) importSection(r *reader) error {
 	m.out = appendName(m.out, Module)
 	m.out = appendName(m.out, Refuel)
 	m.out = append(m.out, 0)
-	m.out = appendU32(m.out, uint32(len(m.params)))
+	m.out = appendU32(m.out, uint32(len(m.types)))
 	return nil
 }
 
@@ -112,7 +114,7 @@ func (m *rewriter) tableSection(r *reader) error {
 	m.out = appendU32(m.out, n)
 	for range n {
 		m.out = append(m.out, refType(r))
-		if err := m.bounded(r, "entries of a table", m.limits.TableEntries); err != nil {
+		if err := m.bounded(r, "entries of a table", m.limits.TableEntries, 1<<32-1); err != nil {
 			return err
 		}
 	}
@@ -127,7 +129,7 @@ func (m *rewriter) memorySection(r *reader) error {
 	}
 	m.out = appendU32(m.out, n)
 	for range n {
-		if err := m.bounded(r, "pages of memory", m.limits.MemoryPages); err != nil {
+		if err := m.bounded(r, "pages of memory", m.limits.MemoryPages, 1<<16); err != nil {
 			return err
 		}
 	}
@@ -135,7 +137,8 @@ func (m *rewriter) memorySection(r *reader) error {
 }
 
 // bounded copies the size of a table or a memory and makes limit its maximum.
-func (m *rewriter) bounded(r *reader, what string, limit uint32) error {
+// most is what the format allows.
+func (m *rewriter) bounded(r *reader, what string, limit, most uint32) error {
 	low, high, hasHigh, err := sizes(r)
 	switch {
 	case err != nil:
@@ -144,6 +147,8 @@ func (m *rewriter) bounded(r *reader, what string, limit uint32) error {
 		return beyond(what, uint64(low), int(limit))
 	case hasHigh && high < low:
 		r.fail("a maximum of %d below the minimum of %d", high, low)
+	case high > most:
+		r.fail("a maximum of %d %s", high, what)
 	case !hasHigh || high > limit:
 		high = limit
 	}
@@ -373,7 +378,7 @@ func (m *rewriter) funcIndex(r *reader) {
 }
 
 func (m *rewriter) typeIndex(r *reader) uint32 {
-	return checkIndex(r, "type", uint32(len(m.params)))
+	return checkIndex(r, "type", uint32(len(m.types)))
 }
 
 func (m *rewriter) index(r *reader, what string, n uint32) {
