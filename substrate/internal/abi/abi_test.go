@@ -1,0 +1,512 @@
+package abi_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taubyte/taubyte/internal/testnet"
+	"github.com/taubyte/taubyte/substrate/internal/abi"
+	"github.com/taubyte/taubyte/substrate/internal/vm"
+	. "github.com/taubyte/taubyte/substrate/internal/wasmtest"
+)
+
+// A host is an engine and what its guests log.
+type host struct {
+	*testing.T
+	engine *vm.Engine
+	limits abi.Limits
+	log    *bytes.Buffer
+}
+
+func newHost(t *testing.T) *host {
+	testnet.CheckLeaks(t)
+	h := &host{T: t, log: &bytes.Buffer{}, limits: abi.Limits{Output: 1 << 20, Body: 1 << 10, LogLines: 10}}
+	e, err := vm.New(context.Background(), vm.Config{
+		ModuleBytes: 1 << 20, Memory: 1 << 28, Idle: time.Minute,
+		Log: slog.New(slog.NewTextHandler(h.log, nil)),
+	})
+	require.NoError(t, err)
+	h.engine = e
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	return h
+}
+
+func (h *host) load(code []byte) (*vm.Module, error) {
+	sum, err := multihash.Sum(code, multihash.SHA2_256, -1)
+	require.NoError(h, err)
+	return h.engine.Load(context.Background(), cid.NewCidV1(cid.Raw, sum), func(context.Context) ([]byte, error) { return code, nil })
+}
+
+func (h *host) function(code []byte, links ...vm.Link) *vm.Function {
+	h.Helper()
+	m, err := h.load(code)
+	require.NoError(h, err)
+	f, err := h.engine.NewFunction(vm.Spec{
+		Self:   abi.Self{Project: "the-project", Function: "the-function", Name: "fn", Branch: "main", Commit: "c0ffee"},
+		Module: m, Links: links, Call: "f", Timeout: 20 * time.Second, Memory: 4 << 20, Concurrency: 1, Queue: 1,
+		Limits: h.limits,
+	})
+	require.NoError(h, err)
+	h.Cleanup(f.Close)
+	return f
+}
+
+func (h *host) serve(f *vm.Function, r *http.Request) *httptest.ResponseRecorder {
+	h.Helper()
+	w := httptest.NewRecorder()
+	require.NoError(h, f.ServeHTTP(w, r))
+	return w
+}
+
+// A script is a guest that makes host calls one after the other: their results
+// are found in its memory at results, four bytes each. Then it answers with a part of its
+// memory, unless to is 0.
+type script struct {
+	m    *Module
+	n    int
+	code [][]byte
+}
+
+const results = 4096
+
+type event struct{} // as an argument: the id of the event
+
+func newScript() *script { return &script{m: New(1)} }
+
+// prepare declares the functions that are called.
+func (s *script) run(h *host, r *http.Request, from, to int32, calls ...call) (string, []uint32) {
+	h.Helper()
+	w := s.answer(h, r, from, to, calls...)
+	return w.Body.String()[:max(int(to-from), 0)], s.results(w)
+}
+
+func (s *script) results(w *httptest.ResponseRecorder) []uint32 {
+	raw := w.Body.Bytes()
+	raw = raw[len(raw)-4*s.n:]
+	out := make([]uint32, s.n)
+	for i := range out {
+		out[i] = binary.LittleEndian.Uint32(raw[4*i:])
+	}
+	return out
+}
+
+type call struct {
+	name, typ string
+	args      []any
+}
+
+// do is a call of taubyte/sdk.
+func do(name, typ string, args ...any) call { return call{name, typ, args} }
+
+func (s *script) answer(h *host, r *http.Request, from, to int32, calls ...call) *httptest.ResponseRecorder {
+	h.Helper()
+	return h.serve(h.function(s.bytes(from, to, calls...)), r)
+}
+
+func (s *script) bytes(from, to int32, calls ...call) []byte {
+	write := s.m.SDK("eventHttpWrite", "iiii:i")
+	s.n = len(calls)
+	index := map[string]uint32{}
+	for _, c := range calls {
+		if _, ok := index[c.name]; !ok {
+			index[c.name] = s.m.SDK(c.name, c.typ)
+		}
+	}
+	for i, c := range calls {
+		s.code = append(s.code, I32(results+int32(4*i)))
+		for _, a := range c.args {
+			switch a := a.(type) {
+			case event:
+				s.code = append(s.code, Get(0))
+			case rune:
+				s.code = append(s.code, I32(a))
+			case int:
+				s.code = append(s.code, I32(int32(a)))
+			case int64:
+				s.code = append(s.code, I64(a))
+			}
+		}
+		s.code = append(s.code, Call(index[c.name]))
+		if strings.HasSuffix(c.typ, ":") {
+			s.code = append(s.code, I32(0))
+		}
+		s.code = append(s.code, Store)
+	}
+	say := func(from, to int32) {
+		if to > from {
+			s.code = append(s.code, Get(0), I32(from), I32(to-from), I32(8000), Call(write), Drop)
+		}
+	}
+	say(from, to)
+	say(results, results+int32(4*s.n))
+	s.m.Func("f", "i:", "", s.code...)
+	return s.m.Bytes()
+}
+
+func names(t *testing.T) map[string]string {
+	f, err := os.Open("testdata/taubyte-sdk.txt")
+	require.NoError(t, err)
+	defer f.Close()
+	all := map[string]string{}
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if name, typ, ok := strings.Cut(lines.Text(), " "); ok && name != "#" {
+			all[name] = typ
+		}
+	}
+	return all
+}
+
+// Linking is strict: one name that is missing, or has another type, and a whole
+// module does not load.
+func TestEveryNameLinks(t *testing.T) {
+	all := names(t)
+	require.Len(t, all, 182)
+	h := newHost(t)
+	m := New(1)
+	for name, typ := range all {
+		m.SDK(name, typ)
+	}
+	m.Import("env", "_ready", ":")
+	m.Import("env", "_sleep", "I:")
+	m.Import("env", "_log", "ii:")
+	for _, name := range []string{"fd_write:iiii:i", "proc_exit:i:", "clock_time_get:iIi:i", "random_get:ii:i", "path_open:iiiiiIIii:i", "poll_oneoff:iiii:i"} {
+		name, typ, _ := strings.Cut(name, ":")
+		m.Import("wasi_snapshot_preview1", name, typ)
+	}
+	m.Func("f", "i:", "")
+	require.Equal(t, 200, h.serve(h.function(m.Bytes()), httptest.NewRequest("GET", "/", nil)).Code)
+}
+
+// What the host does not offer fails with an errno, and not with a trap.
+func TestTheRestFailsPolitely(t *testing.T) {
+	h := newHost(t)
+	for name, typ := range names(t) {
+		params, result, _ := strings.Cut(typ, ":")
+		if result == "" || name == "fifoNew" || name == "selfApplication" || // which is empty
+			strings.HasPrefix(name, "eventHttp") || strings.HasPrefix(name, "getHttpEvent") {
+			continue
+		}
+		c := call{name: name, typ: typ}
+		for _, p := range params {
+			// An address far outside of the memory, or a handle of nothing.
+			if p == 'I' {
+				c.args = append(c.args, int64(-1))
+			} else {
+				c.args = append(c.args, int(-256))
+			}
+		}
+		_, e := newScript().run(h, httptest.NewRequest("GET", "/", nil), 0, 0, c)
+		require.NotZero(t, e[0], name)
+		require.LessOrEqual(t, e[0], uint32(116), "%s: the Rust SDK panics on larger numbers", name)
+	}
+}
+
+func TestRequest(t *testing.T) {
+	h := newHost(t)
+	r := httptest.NewRequest("PUT", "http://Shop.Example:8080/a%20b/c?one=1&two=2&one=3", nil)
+	r.Header.Set("User-Agent", "tester")
+	r.Header.Set("X-Word", "first")
+	r.Header.Add("X-Word", "second")
+	r.Header.Set("Taubyte-Client", "1.2.3.4:5")
+
+	s := newScript()
+	s.m.Data(0, "onex-wordTaubyte-Client")
+	text, e := s.run(h, r, 64, 64+176,
+		do("getEventType", "ii:", event{}, 64),
+		do("getHttpEventMethodSize", "ii:i", event{}, 68),
+		do("getHttpEventMethod", "iii:i", event{}, 72, 3),
+		do("getHttpEventHostSize", "ii:i", event{}, 76),
+		do("getHttpEventHost", "iii:i", event{}, 80, 17),
+		do("getHttpEventPathSize", "ii:i", event{}, 100),
+		do("getHttpEventPath", "iii:i", event{}, 104, 6),
+		do("getHttpEventUserAgentSize", "ii:i", event{}, 112),
+		do("getHttpEventUserAgent", "iii:i", event{}, 116, 6),
+		do("getHttpEventQueryValueByNameSize", "iiii:i", event{}, 124, 0, 3),
+		do("getHttpEventQueryValueByName", "iiiii:i", event{}, 0, 3, 128, 1),
+		do("getHttpEventRequestQueryKeysSize", "ii:i", event{}, 132),
+		do("getHttpEventRequestQueryKeys", "ii:i", event{}, 136),
+		do("getHttpEventHeadersSize", "iiii:i", event{}, 144, 3, 6),
+		do("getHttpEventHeaders", "iiiii:i", event{}, 3, 6, 148, 5),
+		do("getHttpEventHeaderVarNameByIdSize", "ii:i", event{}, 156),
+		do("getHttpEventHeaderVarNameById", "ii:i", event{}, 160),
+		do("getHttpEventRequestHeaderKeysSize", "ii:i", event{}, 184),
+		do("getHttpEventRequestHeaderKeys", "iii:i", event{}, 188, 18),
+		do("getHttpEventHeadersSize", "iiii:i", event{}, 212, 9, 14), // between nodes
+		do("getHttpEventQueryValueByNameSize", "iiii:i", event{}, 216, 0, 2),
+		do("getHttpEventHeadersSize", "iiii:i", event{}, 220, 0, 2),
+	)
+	for i := range e {
+		require.Zero(t, e[i], "call %d", i)
+	}
+	cell := func(at int) uint32 { return binary.LittleEndian.Uint32([]byte(text)[at-64:]) }
+	at := func(at, n int) string { return text[at-64 : at-64+n] }
+	require.EqualValues(t, 1, cell(64), "an HTTP event")
+	require.EqualValues(t, 3, cell(68))
+	require.Equal(t, "PUT", at(72, 3))
+	require.EqualValues(t, 17, cell(76))
+	require.Equal(t, "Shop.Example:8080", at(80, 17))
+	require.EqualValues(t, 6, cell(100))
+	require.Equal(t, "/a b/c", at(104, 6))
+	require.Equal(t, "tester", at(116, int(cell(112))))
+	require.Equal(t, "1", at(128, int(cell(124))))
+	require.Equal(t, "one\x00two\x00", at(136, int(cell(132))))
+	require.Equal(t, "first", at(148, int(cell(144))))
+	require.Equal(t, "User-Agent\x00X-Word\x00", at(160, int(cell(156))))
+	require.Equal(t, "User-Agent\x00X-Word\x00", at(188, int(cell(184))))
+	require.Zero(t, cell(212), "headers between nodes are not the guest's")
+	require.Zero(t, cell(216), "absence is no error")
+	require.Zero(t, cell(220))
+}
+
+func TestBody(t *testing.T) {
+	h := newHost(t)
+	read := func(at, n, cell int) call { return do("readHttpEventBody", "iiii:i", event{}, at, n, cell) }
+	text, e := newScript().run(h, httptest.NewRequest("POST", "/", strings.NewReader("0123456789")), 64, 164,
+		read(64, 4, 100), read(68, 0, 104), read(68, 20, 108), read(90, 4, 112),
+		do("closeHttpEventBody", "i:i", event{}))
+	cell := func(at int) uint32 { return binary.LittleEndian.Uint32([]byte(text)[at-64:]) }
+	require.Equal(t, "0123456789", text[:10])
+	require.EqualValues(t, 4, cell(100))
+	require.EqualValues(t, 0, cell(104))
+	require.EqualValues(t, 6, cell(108))
+	require.EqualValues(t, 0, e[0])
+	require.EqualValues(t, 0, e[1])
+	require.EqualValues(t, abi.ErrEOF, e[3])
+	require.Zero(t, e[4])
+
+	// More than the limit is an error, wherever the body comes from.
+	long := io.MultiReader(strings.NewReader(strings.Repeat("x", 1<<10)), strings.NewReader("y"))
+	_, e = newScript().run(h, httptest.NewRequest("POST", "/", long), 0, 0, read(0, 2048, 8000), read(0, 2048, 8000))
+	require.EqualValues(t, 0, e[0])
+	require.EqualValues(t, abi.ErrHttpReadBody, e[1])
+	// Exactly the limit is none.
+	_, e = newScript().run(h, httptest.NewRequest("POST", "/", strings.NewReader(strings.Repeat("x", 1<<10))), 0, 0, read(0, 2048, 8000), read(0, 2048, 8000))
+	require.EqualValues(t, abi.ErrEOF, e[1])
+}
+
+func TestResponse(t *testing.T) {
+	h := newHost(t)
+	s := newScript()
+	s.m.Data(0, "x-aonetwoTaubyte-RefusedConnection")
+	header := func(key, keyLen, value, valueLen int) call {
+		return do("eventHttpHeaderAdd", "iiiii:i", event{}, key, keyLen, value, valueLen)
+	}
+	code := func(n int) call { return do("eventHttpRetCode", "ii:i", event{}, n) }
+	w := s.answer(h, httptest.NewRequest("GET", "/", nil), 0, 0,
+		code(99), code(1000), code(404), code(102), code(418),
+		header(0, 3, 3, 3), header(0, 3, 6, 3), // added, not replaced
+		header(9, 15, 3, 3), // the host's own
+		header(24, 10, 3, 3),
+		header(0, 3, -1, 3),
+		do("eventHttpWrite", "iiii:i", event{}, 3, 3, 8000),
+		code(500), header(0, 3, 3, 3), // too late, and no error
+		do("eventHttpWrite", "iiii:i", event{}, -1, 3, 8000),
+		do("eventHttpFlush", "i:i", event{}),
+	)
+	require.Equal(t, 418, w.Code)
+	require.Equal(t, []string{"one", "two"}, w.Header()["X-A"])
+	require.Empty(t, w.Header()["Taubyte-Refused"])
+	require.Empty(t, w.Header()["Connection"])
+	require.True(t, w.Flushed)
+	require.Equal(t, "one", w.Body.String()[:3])
+	require.Equal(t, []uint32{5, 5, 0, 0, 0, 0, 0, 5, 0, 3, 0, 0, 0, 3, 0}, s.results(w))
+}
+
+func TestRedirect(t *testing.T) {
+	h := newHost(t)
+	s := newScript()
+	s.m.Data(0, "/there")
+	s.n = 0
+	redirect := s.m.SDK("eventHttpRedirect", "iiii:i")
+	s.m.Func("f", "i:", "", Get(0), I32(0), I32(6), I32(303), Call(redirect), Drop)
+	w := h.serve(h.function(s.m.Bytes()), httptest.NewRequest("GET", "/here", nil))
+	require.Equal(t, 303, w.Code)
+	require.Equal(t, "/there", w.Header().Get("Location"))
+	require.Contains(t, w.Body.String(), "See Other")
+}
+
+func TestHead(t *testing.T) {
+	h := newHost(t)
+	w := h.serve(h.function(Say("f", strings.Repeat("x", 100))), httptest.NewRequest("HEAD", "/", nil))
+	require.Equal(t, "100", w.Header().Get("Content-Length"))
+	require.Empty(t, w.Body.String())
+}
+
+func TestOutputLimit(t *testing.T) {
+	h := newHost(t)
+	h.limits.Output = 100
+	f := h.function(Say("f", strings.Repeat("x", 101)))
+	w := h.serve(f, httptest.NewRequest("GET", "/", nil))
+	require.Equal(t, 500, w.Code, "a cut answer does not look whole")
+	w = h.serve(h.function(Say("f", strings.Repeat("x", 100))), httptest.NewRequest("GET", "/", nil))
+	require.Equal(t, 200, w.Code)
+}
+
+func TestSelf(t *testing.T) {
+	h := newHost(t)
+	text, e := newScript().run(h, httptest.NewRequest("GET", "/", nil), 64, 164,
+		do("selfProjectSize", "i:i", 64), do("selfProject", "i:i", 68),
+		do("selfIdSize", "i:i", 80), do("selfId", "i:i", 84),
+		do("selfBranchSize", "i:i", 100), do("selfBranch", "i:i", 104),
+		do("selfCommitSize", "i:i", 112), do("selfCommit", "i:i", 116),
+		do("selfApplicationSize", "i:i", 124), do("selfApplication", "i:i", -4),
+		do("selfIdSize", "i:i", -4), do("selfId", "i:i", -4))
+	require.Equal(t, "\x0b\x00\x00\x00the-project", text[:15])
+	require.Equal(t, "\x0c\x00\x00\x00the-function", text[16:32])
+	require.Equal(t, "\x04\x00\x00\x00main", text[36:44])
+	require.Equal(t, "\x06\x00\x00\x00c0ffee", text[48:58])
+	require.Equal(t, []uint32{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 3}, e)
+}
+
+func TestRandom(t *testing.T) {
+	h := newHost(t)
+	text, e := newScript().run(h, httptest.NewRequest("GET", "/", nil), 64, 164,
+		do("cryptoRead", "iii:i", 64, 32, 96),
+		do("cryptoRead", "iii:i", 65530, 32, 96),
+		do("cryptoRead", "iii:i", 0, -1, 96))
+	require.Equal(t, []uint32{0, 3, 3}, e)
+	require.NotEqual(t, strings.Repeat("\x00", 32), text[:32])
+	require.Equal(t, "\x20\x00\x00\x00\x00\x00\x00\x00", text[32:40])
+}
+
+// An event is gone when its call is: its request can't be read in a later one.
+func TestEventsAreForgotten(t *testing.T) {
+	h := newHost(t)
+	m := New(1)
+	path := m.SDK("getHttpEventPathSize", "ii:i")
+	write := m.SDK("eventHttpWrite", "iiii:i")
+	// Asks for the path of event 0, whatever the event; answers with the errno.
+	m.Func("f", "i:", "", I32(0), I32(0), I32(16), Call(path), Store, Get(0), I32(0), I32(4), I32(8), Call(write), Drop)
+	f := h.function(m.Bytes())
+	require.Equal(t, "\x00\x00\x00\x00", h.serve(f, httptest.NewRequest("GET", "/secret", nil)).Body.String())
+	for range 2 {
+		require.Equal(t, "\x01\x00\x00\x00", h.serve(f, httptest.NewRequest("GET", "/", nil)).Body.String())
+	}
+	idle, _ := f.Warm()
+	require.Equal(t, 1, idle, "the same instance")
+}
+
+func TestUnknownAndWrongEvents(t *testing.T) {
+	h := newHost(t)
+	text, e := newScript().run(h, httptest.NewRequest("GET", "/", nil), 64, 68,
+		do("getHttpEventPathSize", "ii:i", 7, 0),
+		do("getMessageDataSize", "ii:i", 7, 0),
+		do("getMessageDataSize", "ii:i", event{}, 0),
+		do("getP2PEventDataSize", "ii:i", event{}, 0),
+		do("getEventType", "ii:", 7, 64))
+	require.Equal(t, []uint32{1, 1, 4, 4, 0}, e)
+	require.Equal(t, "\x00\x00\x00\x00", text)
+}
+
+func TestFifos(t *testing.T) {
+	h := newHost(t)
+	text, e := newScript().run(h, httptest.NewRequest("GET", "/", nil), 64, 84,
+		do("fifoNew", "i:i", 1),
+		do("fifoPush", "ii:i", 1, 0x141), do("fifoPush", "ii:i", 1, 'B'), do("fifoPush", "ii:i", 2, 'B'),
+		do("fifoIsCloser", "ii:i", 1, 72),
+		do("fifoPop", "ii:i", 1, 64), do("fifoPop", "ii:i", 1, -1), do("fifoPop", "ii:i", 1, 65), do("fifoPop", "ii:i", 1, 66),
+		do("fifoClose", "i:", 1), do("fifoPop", "ii:i", 1, 66))
+	require.Equal(t, []uint32{1, 0, 0, 115, 0, 0, 3, 0, 8, 0, 115}, e)
+	require.Equal(t, "AB", text[:2])
+	require.Equal(t, byte(1), text[8])
+}
+
+// Fifos are memory of the host: they have an end.
+func TestFifosAreBounded(t *testing.T) {
+	h := newHost(t)
+	m := New(1)
+	create, push := m.SDK("fifoNew", "i:i"), m.SDK("fifoPush", "ii:i")
+	write := m.SDK("eventHttpWrite", "iiii:i")
+	// Makes fifos until it gets none, pushes until it fails; answers with that errno.
+	m.Func("f", "i:", "", Loop, I32(0), Call(create), BrIf(0), End,
+		Loop, I32(0), I32(1), I32(7), Call(push), Store, I32(0), Load, Eqz, BrIf(0), End,
+		Get(0), I32(0), I32(4), I32(8), Call(write), Drop)
+	require.Equal(t, "\x02\x00\x00\x00", h.serve(h.function(m.Bytes()), httptest.NewRequest("GET", "/", nil)).Body.String())
+}
+
+// A library reads what the function shows it of its memory, and no more.
+func TestMemoryViewsBetweenModules(t *testing.T) {
+	h := newHost(t)
+	lib := New(1)
+	open, read := lib.SDK("memoryViewOpen", "iii:i"), lib.SDK("memoryViewRead", "iiiii:i")
+	// take(view, at) copies the view into the library's memory at 0 and makes
+	// a view of that; it returns that view's id.
+	create := lib.SDK("memoryViewNew", "iiii:i")
+	lib.Func("take", "i:i", "",
+		Get(0), I32(100), I32(104), Call(open), Drop,
+		Get(0), I32(2), I32(1000), I32(0), I32(108), Call(read), Drop, // asks for too much
+		I32(0), I32(108), Load, I32(1), I32(112), Call(create), Drop,
+		I32(112), Load)
+	l, err := h.load(lib.Bytes())
+	require.NoError(t, err)
+	require.Empty(t, l.Links())
+
+	m := New(1)
+	take := m.Import("libraries/lib", "take", "i:i")
+	view, back := m.SDK("memoryViewNew", "iiii:i"), m.SDK("memoryViewRead", "iiiii:i")
+	drop := m.SDK("memoryViewClose", "i:")
+	write := m.SDK("eventHttpWrite", "iiii:i")
+	m.Data(0, "..shown, hidden")
+	m.Func("f", "i:", "i",
+		I32(0), I32(7), I32(0), I32(64), Call(view), Drop,
+		I32(64), Load, Call(take), Set(1),
+		Get(1), I32(0), I32(100), I32(128), I32(72), Call(back), Drop,
+		Get(1), Call(drop), Get(1), Call(drop),
+		Get(0), I32(128), I32(72), Load, I32(76), Call(write), Drop)
+	f := h.function(m.Bytes(), vm.Link{Name: "libraries/lib", Module: l})
+	require.Equal(t, "shown", h.serve(f, httptest.NewRequest("GET", "/", nil)).Body.String())
+}
+
+func TestMemoryViewErrors(t *testing.T) {
+	h := newHost(t)
+	_, e := newScript().run(h, httptest.NewRequest("GET", "/", nil), 0, 0,
+		do("memoryViewNew", "iiii:i", 0, 4, 2, 64),
+		do("memoryViewNew", "iiii:i", 65530, 100, 0, 64),
+		do("memoryViewNew", "iiii:i", 0, 4, 0, -1),
+		do("memoryViewOpen", "iii:i", 1, 64, 68),
+		do("memoryViewRead", "iiiii:i", 1, 0, 4, 64, 68),
+		do("memoryViewNew", "iiii:i", 0, 4, 0, 64),
+		do("memoryViewRead", "iiiii:i", 1, -1, -1, 64, 68),
+		do("memoryViewRead", "iiiii:i", 1, 0, 4, -1, 68))
+	require.Equal(t, []uint32{114, 3, 12, 111, 111, 0, 0, 3}, e)
+}
+
+func TestLog(t *testing.T) {
+	h := newHost(t)
+	m := New(1)
+	log := m.Import("env", "_log", "ii:")
+	out := m.Import("wasi_snapshot_preview1", "fd_write", "iiii:i")
+	m.Data(0, "hello from env")
+	m.Data(32, "two\nlines")
+	m.Data(64, "\x20\x00\x00\x00\x09\x00\x00\x00") // {32, 9}
+	m.Data(1000, strings.Repeat("y", 9000))
+	m.Func("f", "i:", "", I32(0), I32(14), Call(log),
+		I32(2), I32(64), I32(1), I32(80), Call(out), Drop,
+		I32(1000), I32(9000), Call(log))
+	f := h.function(m.Bytes())
+	h.serve(f, httptest.NewRequest("GET", "/", nil))
+	text := h.log.String()
+	for _, want := range []string{`msg="hello from env"`, "msg=two", "msg=lines", "stream=stderr", "project=the-project", "function=fn"} {
+		require.Contains(t, text, want)
+	}
+	require.Less(t, strings.Count(text, "y"), 5000, "a line is bounded")
+
+	for range 100 {
+		h.serve(f, httptest.NewRequest("GET", "/", nil))
+	}
+	require.Less(t, strings.Count(h.log.String(), "msg=two"), 60, "and so is their number")
+}
