@@ -26,6 +26,7 @@ import (
 // what to call in them. Each script runs twice, as it is and with all modules
 // metered, and both must come to the same.
 func TestSpecification(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(engineSource(t), "internal", "integration_test", "spectest")
 	host, err := os.ReadFile(filepath.Join(dir, "testdata", "spectest.wasm"))
 	require.NoError(t, err)
@@ -39,7 +40,7 @@ func TestSpecification(t *testing.T) {
 	steps, refusals := 0, 0
 	for _, file := range scripts {
 		name := strings.TrimSuffix(filepath.Base(file), ".json")
-		if testing.Short() && len(name)%4 != 0 {
+		if (testing.Short() || raceDetector) && len(name)%6 != 0 {
 			continue
 		}
 		var s script
@@ -215,6 +216,7 @@ func engineSource(t *testing.T) string {
 
 // Real modules of other toolchains and engines' regression tests.
 func TestModulesOfTheEngine(t *testing.T) {
+	t.Parallel()
 	dir := engineSource(t)
 	n := 0
 	require.NoError(t, filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
@@ -222,7 +224,7 @@ func TestModulesOfTheEngine(t *testing.T) {
 			return err
 		}
 		b, err := os.ReadFile(path)
-		if err != nil {
+		if err != nil || raceDetector && len(b) > 100_000 {
 			return err
 		}
 		out, refused := meter.Instrument(b, meter.Limits{Arity: 1000})

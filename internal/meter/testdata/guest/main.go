@@ -1,17 +1,10 @@
-// A stock-Go guest that uses what a compiler can: maps, sorting, closures,
-// panics, goroutines, floats, allocation and garbage collection.
+// A guest in stock Go.
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"runtime"
-	"slices"
-	"strings"
-	"sync"
 	"unsafe"
+
+	"github.com/taubyte/taubyte/internal/meter/testdata/guest/work"
 )
 
 func main() {}
@@ -19,49 +12,9 @@ func main() {}
 var result string
 
 //go:wasmexport work
-func work(n uint32) uint32 {
-	var b strings.Builder
-	words := map[string]int{}
-	for i := range n {
-		words[fmt.Sprintf("w%d", i*i%97)] += int(i)
-	}
-	keys := make([]string, 0, len(words))
-	for k := range words {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	for _, k := range keys {
-		fmt.Fprintf(&b, "%s=%d,", k, words[k])
-	}
-	var wg sync.WaitGroup
-	sums := make([]float64, 8)
-	for i := range sums {
-		wg.Go(func() {
-			for j := range n {
-				sums[i] += float64(j) / float64(i+1)
-			}
-		})
-	}
-	wg.Wait()
-	text, err := json.Marshal(map[string]any{"sums": sums, "words": words})
-	fmt.Fprintf(&b, "%x %v %v", sha256.Sum256(text), err, caught())
-	garbage := make([][]byte, 100)
-	for i := range n {
-		garbage[i%100] = make([]byte, 4096)
-	}
-	runtime.GC()
-	result = b.String()
+func do(n uint32) uint32 {
+	result = work.Do(n)
 	return uint32(len(result))
-}
-
-func caught() (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = errors.New(fmt.Sprint(r))
-		}
-	}()
-	var p *[4]int
-	return fmt.Errorf("%d", p[2])
 }
 
 //go:wasmexport text
