@@ -100,6 +100,7 @@ func (d *decoder) survey() error {
 			p.charges = append(p.charges, inner)
 			current = len(p.charges) - 1
 			loops = append(loops, current)
+			d.loops = loops
 			if d.open[len(d.open)-1].params {
 				d.noLeaf(loops)
 			}
