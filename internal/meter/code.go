@@ -75,7 +75,7 @@ func (d *decoder) survey() error {
 	p := &d.plan
 	*p = plan{charges: p.charges[:0]}
 	p.charges = append(p.charges, charge{none: d.startsWithLoop()})
-	var loops []int       // the charge of each open loop
+	loops := d.loops[:0]  // the charge of each open loop
 	base, current := 0, 0 // the function's charge, and that of the innermost loop
 	for len(d.open) > 0 {
 		ended := d.open[len(d.open)-1]
