@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
+	"github.com/taubyte/taubyte/substrate/internal/egress"
 	"github.com/taubyte/taubyte/substrate/internal/vm"
 	. "github.com/taubyte/taubyte/substrate/internal/wasmtest"
 )
@@ -32,11 +35,16 @@ type host struct {
 	log    *bytes.Buffer
 }
 
+// local reaches servers of the test.
+var local = egress.Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+
 func newHost(t *testing.T) *host {
 	testnet.CheckLeaks(t)
 	h := &host{T: t, log: &bytes.Buffer{}, limits: abi.Limits{Output: 1 << 20, Body: 1 << 10, LogLines: 10}}
+	c := local.Client()
+	t.Cleanup(c.CloseIdleConnections)
 	e, err := vm.New(context.Background(), vm.Config{
-		ModuleBytes: 1 << 20, Memory: 1 << 28, Idle: time.Minute,
+		Services: abi.Services{HTTP: c}, ModuleBytes: 1 << 20, Memory: 1 << 28, Idle: time.Minute,
 		Log: slog.New(slog.NewTextHandler(h.log, nil)),
 	})
 	require.NoError(t, err)
@@ -483,6 +491,58 @@ func TestMemoryViewErrors(t *testing.T) {
 		do("memoryViewRead", "iiiii:i", 1, -1, -1, 64, 68),
 		do("memoryViewRead", "iiiii:i", 1, 0, 4, -1, 68))
 	require.Equal(t, []uint32{114, 3, 12, 111, 111, 0, 0, 3}, e)
+}
+
+func TestHTTPClient(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header()["X-Back"] = []string{"1", "2"}
+		fmt.Fprintf(w, "%s %s %s %q %q", r.Method, r.URL.Path, body, r.Header["X-A"], r.Header["X-B"])
+	}))
+	defer server.Close()
+	h := newHost(t)
+	s := newScript()
+	s.m.Data(0, "bodyx-ax-bv1\x00v2\x00x-back")
+	target := server.URL + "/path"
+	s.m.Data(1000, target)
+	read := do("readHttpResponseBody", "iiiii:i", 0, 0, 200, 100, 300)
+	text, e := s.run(h, httptest.NewRequest("GET", "/", nil), 200, 320,
+		do("newHttpClient", "i:i", 100),
+		do("newHttpRequest", "ii:i", 1, 100), // no such client
+		do("newHttpRequest", "ii:i", 0, 100),
+		do("doHttpRequest", "ii:i", 0, 1), // no such request
+		do("doHttpRequest", "ii:i", 0, 0), // no URL
+		read,                              // before the response
+		do("setHttpRequestURL", "iiii:i", 0, 0, 0, 4),
+		do("setHttpRequestURL", "iiii:i", 0, 0, 1000, len(target)),
+		do("setHttpRequestMethod", "iii:i", 0, 0, 10),
+		do("setHttpRequestMethod", "iii:i", 0, 0, 3),
+		do("getHttpRequestMethod", "iii:i", 0, 0, 304),
+		do("setHttpRequestBody", "iiii:i", 0, 0, 0, 4),
+		do("addHttpRequestHeader", "iiiiii:i", 0, 0, 4, 3, 10, 2), // v1, bare
+		do("addHttpRequestHeader", "iiiiii:i", 0, 0, 4, 3, 10, 6), // a list
+		do("setHttpRequestHeader", "iiiiii:i", 0, 0, 7, 3, 10, 6),
+		do("getHttpRequestHeaderSize", "iiiii:i", 0, 0, 4, 3, 308),
+		do("getHttpRequestHeaderKeysSize", "iii:i", 0, 0, 312),
+		do("doHttpRequest", "ii:i", 0, 0),
+		read,
+		read,
+		do("closeHttpResponseBody", "ii:i", 0, 0),
+		do("getHttpResponseHeaderSize", "iiiii:i", 0, 0, 16, 6, 316),
+		do("getHttpResponseHeader", "iiiii:i", 0, 0, 16, 6, 280),
+	)
+	require.Equal(t, []uint32{0, 10, 0, 3, 11, 13, 11, 0, 14, 0, 0, 0, 0, 0, 0, 0, 0, 0}, e[:18])
+	require.Contains(t, []uint32{0, 8}, e[18], "the end may come with the last bytes")
+	require.EqualValues(t, 8, e[19])
+	require.Equal(t, []uint32{0, 0, 0}, e[20:])
+	want := `PUT /path body ["v1" "v1" "v2"] ["v1" "v2"]`
+	require.Equal(t, want, text[:len(want)])
+	require.Equal(t, "1\x002\x00", text[80:84])
+	cell := func(at int) uint32 { return binary.LittleEndian.Uint32([]byte(text)[at-200:]) }
+	require.EqualValues(t, 3, cell(304))
+	require.EqualValues(t, 9, cell(308))
+	require.EqualValues(t, 8, cell(312))
+	require.EqualValues(t, 4, cell(316))
 }
 
 func TestLog(t *testing.T) {

@@ -3,6 +3,7 @@ package abi
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"time"
 )
 
@@ -14,12 +15,19 @@ type Limits struct {
 	LogLines int
 }
 
+// Services are what a host has to offer its guests. What is nil fails politely.
+type Services struct {
+	HTTP *http.Client
+}
+
 // A Guest is what the host knows of one instance, and the context that its code
 // runs under. It handles one event at a time, on one goroutine: its methods are
 // not safe for concurrent use, but for those of context.Context.
 type Guest struct {
+	life           context.Context // of the engine: ends every guest's time
 	self           Self
 	limits         Limits
+	services       Services
 	stdout, stderr *lines
 
 	// What the instance keeps from one event to the next.
@@ -28,6 +36,7 @@ type Guest struct {
 	fifos     map[uint32]*fifo
 	lastFifo  uint32
 	fifoBytes int
+	clients   []*client
 
 	// The time that the guest has, for its start or an event.
 	parent   context.Context
@@ -39,14 +48,16 @@ type Guest struct {
 	busy  bool
 	event uint32 // its id; ids are never used again
 	http  exchange
+
+	outgoing int64 // bytes of the bodies of its requests to others
 }
 
 var _ context.Context = (*Guest)(nil)
 
-// NewGuest returns the host's side of a new instance. Its output goes to log,
-// through a Meter that the instances of a function share.
-func NewGuest(self Self, limits Limits, log *slog.Logger, rate *Rate) *Guest {
-	g := &Guest{self: self, limits: limits, event: ^uint32(0)}
+// NewGuest returns the host's side of a new instance, whose time ends with life
+// at the latest. Its output goes to log, as far as rate lets it.
+func NewGuest(life context.Context, self Self, limits Limits, services Services, log *slog.Logger, rate *Rate) *Guest {
+	g := &Guest{life: life, self: self, limits: limits, services: services, event: ^uint32(0)}
 	g.stdout = &lines{log: log, rate: rate, stream: "stdout"}
 	g.stderr = &lines{log: log, rate: rate, stream: "stderr"}
 	g.Enter(context.Background(), time.Time{})
@@ -75,22 +86,32 @@ func (g *Guest) Err() error {
 	if err := g.parent.Err(); err != nil {
 		return err
 	}
+	if err := g.life.Err(); err != nil {
+		return err
+	}
 	if !g.deadline.IsZero() && !time.Now().Before(g.deadline) {
 		return context.DeadlineExceeded
 	}
 	return nil
 }
 
-// Done implements context.Context. The timer is made on the first call, which
-// most events come to no such: it is the guest's goroutine that asks first.
-func (g *Guest) Done() <-chan struct{} {
+// Done implements context.Context.
+func (g *Guest) Done() <-chan struct{} { return g.waiting().Done() }
+
+// waiting is a context of the time that the guest has, safe for concurrent use.
+// It and its timer are made when something first waits, which most events never do,
+// and always on the guest's goroutine.
+func (g *Guest) waiting() context.Context {
 	if g.timed == nil {
-		if g.deadline.IsZero() {
-			return g.parent.Done()
+		deadline := g.deadline
+		if deadline.IsZero() {
+			deadline = time.Now().Add(24 * time.Hour) // between calls nothing waits
 		}
-		g.timed, g.cancel = context.WithDeadline(g.parent, g.deadline)
+		timed, cancel := context.WithDeadline(g.parent, deadline)
+		unhook := context.AfterFunc(g.life, cancel)
+		g.timed, g.cancel = timed, func() { unhook(); cancel() }
 	}
-	return g.timed.Done()
+	return g.timed
 }
 
 type guestKey struct{}
@@ -118,9 +139,17 @@ func (g *Guest) begin() uint32 {
 	return g.event
 }
 
+// Spent says that the guest has taken so many handles that last as long as it
+// does that it is better made anew.
+func (g *Guest) Spent() bool {
+	const many = maxHandles / 2
+	return len(g.clients) > many || len(g.fifos) > many || len(g.views) > many || g.fifoBytes > maxFifoBytes/2
+}
+
 // end forgets the event: no later call of the guest can ask about it.
 func (g *Guest) end() {
 	g.busy = false
+	g.hangUp()
 	g.stdout.end()
 	g.stderr.end()
 }

@@ -1,25 +1,323 @@
 package abi
 
-// httpClient is requests to other servers. A guest gets no client.
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// A client is a guest's HTTP client. It lives as long as the instance, since a
+// guest may make it when it starts; its requests end with the event.
+type client struct {
+	requests map[uint32]*outgoing
+	next     uint32
+}
+
+// outgoing is a request to another server, and its response.
+type outgoing struct {
+	method   string
+	url      *url.URL
+	host     string // in place of the URL's
+	header   http.Header
+	body     []byte
+	response *http.Response
+}
+
+// methods are the numbers of the HTTP methods.
+var methods = []string{"", "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "CONNECT"}
+
 var httpClient = []decl{
-	{"newHttpClient", "i", fail(ErrHttpRequestFailed)},
-	{"newHttpRequest", "ii", fail(ErrClientNotFound)},
-	{"getHttpRequestHeaderSize", "iiiii", fail(ErrClientNotFound)},
-	{"getHttpRequestHeader", "iiiii", fail(ErrClientNotFound)},
-	{"setHttpRequestHeader", "iiiiii", fail(ErrClientNotFound)},
-	{"deleteHttpRequestHeader", "iiii", fail(ErrClientNotFound)},
-	{"addHttpRequestHeader", "iiiiii", fail(ErrClientNotFound)},
-	{"getHttpRequestHeaderKeysSize", "iii", fail(ErrClientNotFound)},
-	{"getHttpRequestHeaderKeys", "iiii", fail(ErrClientNotFound)},
-	{"setHttpRequestMethod", "iii", fail(ErrClientNotFound)},
-	{"getHttpRequestMethod", "iii", fail(ErrClientNotFound)},
-	{"setHttpRequestBody", "iiii", fail(ErrClientNotFound)},
-	{"setHttpRequestURL", "iiii", fail(ErrClientNotFound)},
-	{"doHttpRequest", "ii", fail(ErrClientNotFound)},
-	{"readHttpResponseBody", "iiiii", fail(ErrClientNotFound)},
-	{"closeHttpResponseBody", "ii", fail(ErrClientNotFound)},
-	{"getHttpResponseHeaderSize", "iiiii", fail(ErrClientNotFound)},
-	{"getHttpResponseHeader", "iiiii", fail(ErrClientNotFound)},
-	{"getHttpResponseHeaderKeysSize", "iii", fail(ErrClientNotFound)},
-	{"getHttpResponseHeaderKeys", "iiii", fail(ErrClientNotFound)},
+	{"newHttpClient", "i", errno(func(g *Guest, m module, a []uint64) Errno {
+		if g.services.HTTP == nil || len(g.clients) >= maxHandles {
+			return ErrHttpRequestFailed
+		}
+		g.clients = append(g.clients, &client{requests: map[uint32]*outgoing{}})
+		return m.cell(a[0], uint32(len(g.clients)-1))
+	})},
+	{"newHttpRequest", "ii", errno(func(g *Guest, m module, a []uint64) Errno {
+		c, e := g.client(a[0])
+		if e != ErrNone {
+			return e
+		}
+		if len(c.requests) >= maxHandles {
+			return ErrNewRequestFailed
+		}
+		id := c.next
+		c.next++
+		c.requests[id] = &outgoing{method: http.MethodGet, header: http.Header{}}
+		return m.cell(a[1], id)
+	})},
+	onRequest("setHttpRequestURL", "iiii", func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
+		text, ok := m.text(a[2], a[3])
+		if !ok {
+			return ErrAddressOutOfMemory
+		}
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return ErrParseUrlFailed
+		}
+		o.url = u
+		return ErrNone
+	}),
+	onRequest("setHttpRequestMethod", "iii", func(_ *Guest, o *outgoing, _ module, a []uint64) Errno {
+		n := uint32(a[2])
+		if n == 0 || int(n) >= len(methods) {
+			return ErrInvalidMethod
+		}
+		o.method = methods[n]
+		return ErrNone
+	}),
+	onRequest("getHttpRequestMethod", "iii", func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
+		return m.cell(a[2], uint32(slices.Index(methods, o.method)))
+	}),
+	onRequest("setHttpRequestBody", "iiii", func(g *Guest, o *outgoing, m module, a []uint64) Errno {
+		body, ok := m.view(a[2], a[3])
+		switch {
+		case !ok:
+			return ErrAddressOutOfMemory
+		case g.outgoing-int64(len(o.body))+int64(len(body)) > g.limits.Body:
+			return ErrBufferTooSmall
+		}
+		g.outgoing += int64(len(body) - len(o.body))
+		o.body = bytes.Clone(body) // the guest may use the memory for something else before the request is sent
+		return ErrNone
+	}),
+	// One header: the values are a list of texts.
+	onRequest("setHttpRequestHeader", "iiiiii", func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
+		key, ok1 := m.text(a[2], a[3])
+		raw, ok2 := m.text(a[4], a[5])
+		if !ok1 || !ok2 {
+			return ErrAddressOutOfMemory
+		}
+		o.header.Del(key)
+		return o.add(key, pieces(raw))
+	}),
+	// Guests give the bare value, and some a list of one.
+	onRequest("addHttpRequestHeader", "iiiiii", func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
+		key, ok1 := m.text(a[2], a[3])
+		raw, ok2 := m.text(a[4], a[5])
+		if !ok1 || !ok2 {
+			return ErrAddressOutOfMemory
+		}
+		values := []string{raw}
+		if strings.HasSuffix(raw, "\x00") {
+			values = pieces(raw)
+		}
+		return o.add(key, values)
+	}),
+	onRequest("deleteHttpRequestHeader", "iiii", func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
+		key, ok := m.text(a[2], a[3])
+		if !ok {
+			return ErrAddressOutOfMemory
+		}
+		o.header.Del(key)
+		return ErrNone
+	}),
+	onRequest("getHttpRequestHeaderSize", "iiiii", headerSize(sentHeader)),
+	onRequest("getHttpRequestHeader", "iiiii", headerValues(sentHeader)),
+	onRequest("getHttpRequestHeaderKeysSize", "iii", keysSize(sentHeader)),
+	onRequest("getHttpRequestHeaderKeys", "iiii", keys(sentHeader)),
+
+	onRequest("doHttpRequest", "ii", func(g *Guest, o *outgoing, _ module, _ []uint64) Errno {
+		if o.url == nil {
+			return ErrParseUrlFailed
+		}
+		if o.do(g.waiting(), g.services.HTTP) != nil {
+			return ErrHttpRequestFailed
+		}
+		return ErrNone
+	}),
+	onRequest("readHttpResponseBody", "iiiii", func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
+		if o.response == nil {
+			return ErrHttpRequestFailed
+		}
+		buf, ok := m.view(a[2], a[3])
+		if !ok {
+			return ErrAddressOutOfMemory
+		}
+		n, err := o.response.Body.Read(buf)
+		if e := m.cell(a[4], uint32(n)); e != ErrNone {
+			return e
+		}
+		switch {
+		case err == nil:
+			return ErrNone
+		case errors.Is(err, io.EOF):
+			return ErrEOF
+		}
+		return ErrHttpReadBody
+	}),
+	onRequest("closeHttpResponseBody", "ii", func(_ *Guest, o *outgoing, _ module, _ []uint64) Errno {
+		if o.response == nil {
+			return ErrHttpRequestFailed
+		}
+		if o.response.Body.Close() != nil {
+			return ErrCloseBody
+		}
+		return ErrNone
+	}),
+	onRequest("getHttpResponseHeaderSize", "iiiii", headerSize(receivedHeader)),
+	onRequest("getHttpResponseHeader", "iiiii", headerValues(receivedHeader)),
+	onRequest("getHttpResponseHeaderKeysSize", "iii", keysSize(receivedHeader)),
+	onRequest("getHttpResponseHeaderKeys", "iiii", keys(receivedHeader)),
+}
+
+func (g *Guest) client(id uint64) (*client, Errno) {
+	if uint64(uint32(id)) >= uint64(len(g.clients)) {
+		return nil, ErrClientNotFound
+	}
+	return g.clients[uint32(id)], ErrNone
+}
+
+type requestFunc = func(*Guest, *outgoing, module, []uint64) Errno
+
+// onRequest declares a function about a request: its first two arguments are the
+// client and the request. One that there is not is error 3, as guests expect.
+func onRequest(name, params string, do requestFunc) decl {
+	return decl{name, params, errno(func(g *Guest, m module, a []uint64) Errno {
+		c, e := g.client(a[0])
+		if e != ErrNone {
+			return e
+		}
+		o, ok := c.requests[uint32(a[1])]
+		if !ok {
+			return ErrAddressOutOfMemory
+		}
+		return do(g, o, m, a)
+	})}
+}
+
+func (o *outgoing) add(key string, values []string) Errno {
+	if !httpguts.ValidHeaderFieldName(key) {
+		return ErrReadHeaders
+	}
+	key = textproto.CanonicalMIMEHeaderKey(key)
+	for _, v := range values {
+		if !httpguts.ValidHeaderFieldValue(v) || len(o.header[key]) >= maxHandles || len(o.header) >= maxHandles {
+			return ErrReadHeaders
+		}
+		if key == "Host" {
+			o.host = v
+		}
+		o.header[key] = append(o.header[key], v)
+	}
+	return ErrNone
+}
+
+func (o *outgoing) do(ctx context.Context, c *http.Client) error {
+	if o.response != nil {
+		_ = o.response.Body.Close()
+		o.response = nil
+	}
+	r, err := http.NewRequestWithContext(ctx, o.method, o.url.String(), bytes.NewReader(o.body))
+	if err != nil {
+		return err
+	}
+	r.Header = o.header.Clone()
+	if o.host != "" {
+		r.Host = o.host
+	}
+	o.response, err = c.Do(r)
+	return err
+}
+
+// sentHeader and receivedHeader are the two headers of a request. There is none
+// before the response.
+func sentHeader(o *outgoing) (http.Header, Errno) { return o.header, ErrNone }
+
+func receivedHeader(o *outgoing) (http.Header, Errno) {
+	if o.response == nil {
+		return nil, ErrHttpRequestFailed
+	}
+	return o.response.Header, ErrNone
+}
+
+func headerSize(of func(*outgoing) (http.Header, Errno)) requestFunc {
+	return func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
+		h, e := of(o)
+		key, ok := m.text(a[2], a[3])
+		switch {
+		case e != ErrNone:
+			return e
+		case !ok:
+			return ErrAddressOutOfMemory
+		}
+		return m.size(a[4], sliceSize(h.Values(key)))
+	}
+}
+
+func headerValues(of func(*outgoing) (http.Header, Errno)) requestFunc {
+	return func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
+		h, e := of(o)
+		key, ok := m.text(a[2], a[3])
+		switch {
+		case e != ErrNone:
+			return e
+		case !ok:
+			return ErrAddressOutOfMemory
+		}
+		return m.putSlice(a[4], h.Values(key))
+	}
+}
+
+func keysSize(of func(*outgoing) (http.Header, Errno)) requestFunc {
+	return func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
+		h, e := of(o)
+		if e != ErrNone {
+			return e
+		}
+		return m.size(a[2], sliceSize(sortedKeys(h)))
+	}
+}
+
+func keys(of func(*outgoing) (http.Header, Errno)) requestFunc {
+	return func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
+		h, e := of(o)
+		if e != ErrNone {
+			return e
+		}
+		names := sortedKeys(h)
+		if uint64(sliceSize(names)) > uint64(uint32(a[3])) {
+			return ErrBufferTooSmall
+		}
+		return m.putSlice(a[2], names)
+	}
+}
+
+func sortedKeys(h http.Header) []string {
+	var names []string
+	for k := range h {
+		names = append(names, k)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// pieces decodes a list of texts.
+func pieces(raw string) []string {
+	if raw == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(raw, "\x00"), "\x00")
+}
+
+// hangUp ends the requests of an event.
+func (g *Guest) hangUp() {
+	for _, c := range g.clients {
+		for id, o := range c.requests {
+			if o.response != nil {
+				_ = o.response.Body.Close()
+			}
+			delete(c.requests, id)
+		}
+	}
+	g.outgoing = 0
 }

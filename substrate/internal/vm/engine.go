@@ -21,7 +21,8 @@ import (
 	"github.com/taubyte/taubyte/substrate/internal/abi"
 )
 
-// Config is what an Engine needs. All but CacheDir are set.
+// Config is what an Engine needs. All but CacheDir and Services
+// are set.
 type Config struct {
 	// CacheDir keeps compiled code; empty: in memory alone.
 	CacheDir string
@@ -31,7 +32,9 @@ type Config struct {
 	Memory int64
 	// Idle is how long an unused instance is kept.
 	Idle time.Duration
-	Log  *slog.Logger
+	// Services are what guests are offered.
+	Services abi.Services
+	Log      *slog.Logger
 }
 
 // An Engine runs the guests of a process. It is safe for concurrent use.
@@ -42,6 +45,7 @@ type Engine struct {
 	compiling chan struct{} // a place for each module being compiled
 	memory    atomic.Int64  // of all instances
 
+	life context.Context // of all guests
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
@@ -81,11 +85,13 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	if err != nil {
 		return nil, errors.Join(err, e.runtime.Close(ctx), e.cache.Close(ctx))
 	}
-	life, stop := context.WithCancel(context.Background())
-	e.stop = stop
-	e.wg.Go(func() { e.trim(life) })
+	e.life, e.stop = context.WithCancel(context.Background())
+	e.wg.Go(func() { e.trim(e.life) })
 	return e, nil
 }
+
+// Stop cuts the calls that are under way.
+func (e *Engine) Stop() { e.stop() }
 
 // Close ends the engine. Functions are closed before it, and calls have ended.
 func (e *Engine) Close() error {
@@ -139,6 +145,25 @@ func (e *Engine) Modules() []cid.Cid {
 		}
 	}
 	return ids
+}
+
+// Waiting says how many hold a module or wait for it.
+func (e *Engine) Waiting(id cid.Cid) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if m, ok := e.modules[id]; ok {
+		return m.refs
+	}
+	return 0
+}
+
+// Queued says how many calls wait for an instance.
+func (e *Engine) Queued() int {
+	n := 0
+	for _, f := range e.list() {
+		n += int(min(f.pool.waiting.Load(), f.pool.queue))
+	}
+	return n
 }
 
 // Memory is what all instances take at the moment.

@@ -26,7 +26,7 @@ type instance struct {
 // instantiate makes an instance of the function and runs its start functions,
 // within the deadline.
 func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *instance, err error) {
-	g := abi.NewGuest(f.spec.Self, f.spec.Limits, f.log, f.rate)
+	g := abi.NewGuest(f.engine.life, f.spec.Self, f.spec.Limits, f.engine.config.Services, f.log, f.rate)
 	in := &instance{guest: g, modules: make([]api.Module, 0, 1+len(f.spec.Links))}
 	defer func() {
 		if p := recover(); p != nil {
@@ -110,7 +110,7 @@ func (in *instance) spent() bool {
 	if in.first == 0 {
 		in.first = size
 	}
-	return near && size > in.first
+	return near && size > in.first || in.guest.Spent()
 }
 
 func (in *instance) close() {

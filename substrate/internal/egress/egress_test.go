@@ -1,0 +1,54 @@
+package egress_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/substrate/internal/egress"
+)
+
+func TestPolicy(t *testing.T) {
+	var p egress.Policy
+	for addr := range strings.FieldsSeq(`127.0.0.1 127.8.8.8 10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 169.254.169.254 100.64.0.1 100.127.255.255
+		168.63.129.16 224.0.0.1 239.255.255.255 255.255.255.255 240.0.0.1 0.0.0.0 0.1.2.3 198.18.0.1 192.0.0.8
+		::1 :: fe80::1 fe80::1%eth0 fc00::1 fd00:ec2::254 ff02::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 ::127.0.0.1
+		64:ff9b::a9fe:a9fe 64:ff9b:1::1 2002:7f00:1::1 2001::1 fec0::1 100::1`) {
+		require.ErrorIs(t, p.Check(netip.MustParseAddr(addr)), taubyte.ErrForbidden, addr)
+	}
+	require.ErrorIs(t, p.Check(netip.Addr{}), taubyte.ErrForbidden)
+	for addr := range strings.FieldsSeq(`1.1.1.1 8.8.8.8 172.15.0.1 172.32.0.1 100.63.255.255 100.128.0.1 168.63.129.17 2606:4700::1111 2001:4860:4860::8888 ::ffff:1.1.1.1`) {
+		require.NoError(t, p.Check(netip.MustParseAddr(addr)), addr)
+	}
+	p.Allow = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
+	require.NoError(t, p.Check(netip.MustParseAddr("10.1.2.3")))
+	require.NoError(t, p.Check(netip.MustParseAddr("::ffff:10.1.2.3")))
+	require.Error(t, p.Check(netip.MustParseAddr("10.2.2.3")))
+}
+
+// A name that leads to a forbidden address is as forbidden as the address, and so
+// is where a redirect leads.
+func TestClient(t *testing.T) {
+	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("reached") }))
+	defer inside.Close()
+	var p egress.Policy
+	c := p.Client()
+	defer c.CloseIdleConnections()
+	for _, url := range []string{inside.URL, strings.Replace(inside.URL, "127.0.0.1", "localhost", 1)} {
+		_, err := c.Get(url)
+		require.ErrorIs(t, err, taubyte.ErrForbidden, url)
+	}
+
+	outside := httptest.NewServer(http.RedirectHandler("http://[::1]:9/", http.StatusFound))
+	defer outside.Close()
+	p.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	c = p.Client()
+	defer c.CloseIdleConnections()
+	_, err := c.Get(outside.URL)
+	require.ErrorIs(t, err, taubyte.ErrForbidden)
+}

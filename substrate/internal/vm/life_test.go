@@ -1,0 +1,420 @@
+package vm_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/testnet"
+	"github.com/taubyte/taubyte/substrate/internal/vm"
+	. "github.com/taubyte/taubyte/substrate/internal/wasmtest"
+)
+
+// reply answers with the 4 bytes at address 0.
+func reply(write uint32) [][]byte {
+	return [][]byte{Get(0), I32(0), I32(4), I32(8), Call(write), Drop}
+}
+
+func TestInitialisers(t *testing.T) {
+	e := engine(t)
+	set := func(text string) []byte { // puts text at address 0
+		return append(append(I32(0), I32(int32(text[0])|int32(text[1])<<8|int32(text[2])<<16|int32(text[3])<<24)...), Store...)
+	}
+	for name, c := range map[string]struct {
+		build func(m *Module)
+		want  string
+	}{
+		"none":    {func(m *Module) {}, "zero"},
+		"reactor": {func(m *Module) { m.Func("_initialize", ":", "", set("init")); m.Func("_start", ":", "", Unreachable) }, "init"},
+		"command": {func(m *Module) { m.Func("_start", ":", "", set("main")) }, "main"},
+		"command that says it is ready, and goes on for ever": {func(m *Module) {
+			m.Func("_start", ":", "", set("main"), Call(1), Loop, Br(0), End)
+		}, "main"},
+		"command that exits with 0": {func(m *Module) { m.Func("_start", ":", "", set("exit"), I32(0), Call(2), Unreachable) }, "exit"},
+		"start section":             {func(m *Module) { m.Start(m.Func("", ":", "", set("sect"))) }, "sect"},
+		"ready means nothing to an event": {func(m *Module) {
+			m.Func("more", "i:", "", append([][]byte{set("evnt"), Call(1)}, reply(0)...)...)
+		}, "evnt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := New(1)
+			write := m.SDK("eventHttpWrite", "iiii:i")
+			m.Import("env", "_ready", ":")
+			m.Import("wasi_snapshot_preview1", "proc_exit", "i:")
+			m.Data(0, "zero")
+			c.build(m)
+			m.Func("ping", "i:i", "", append(reply(write), I32(1))...) // a result is ignored
+			call := "ping"
+			if strings.Contains(name, "event") {
+				call = "more"
+			}
+			f := function(t, e, m.Bytes(), call)
+			for range 2 {
+				w := get(t, f, "/")
+				require.Equal(t, 200, w.Code)
+				require.Equal(t, c.want, w.Body.String())
+			}
+		})
+	}
+}
+
+// failing is a guest that does something bad on /bad and answers otherwise.
+func failing(bad func(m *Module) [][]byte) []byte {
+	m := New(1)
+	write := m.SDK("eventHttpWrite", "iiii:i")
+	path := m.SDK("getHttpEventPathSize", "ii:i")
+	m.Import("wasi_snapshot_preview1", "proc_exit", "i:")
+	m.Import("env", "_sleep", "I:")
+	m.Data(0, "fine")
+	code := [][]byte{Get(0), I32(16), Call(path), Drop, I32(16), Load, I32(4), Eq, If}
+	code = append(code, bad(m)...)
+	code = append(code, End)
+	m.Func("ping", "i:", "", append(code, reply(write)...)...)
+	return m.Bytes()
+}
+
+// A call that fails costs that call alone, and tells the user nothing of why.
+func TestFailures(t *testing.T) {
+	e := engine(t)
+	for name, c := range map[string]struct {
+		status int
+		bad    func(m *Module) [][]byte
+	}{
+		"trap":      {500, func(*Module) [][]byte { return [][]byte{Unreachable} }},
+		"recursion": {500, func(m *Module) [][]byte { f := m.Func("", ":", "", Call(4)); return [][]byte{Call(f)} }},
+		"exit code": {500, func(*Module) [][]byte { return [][]byte{I32(3), Call(2)} }},
+		"out of memory": {500, func(*Module) [][]byte {
+			return [][]byte{I32(1000), Grow, I32(-1), Eq, If, Unreachable, End}
+		}},
+		"endless loop": {504, func(*Module) [][]byte { return [][]byte{Loop, Br(0), End} }},
+		"endless recursion of loops": {504, func(m *Module) [][]byte {
+			f := m.Func("", ":", "", Loop, Br(0), End)
+			return [][]byte{Loop, Call(f), Br(0), End}
+		}},
+		"sleep": {504, func(*Module) [][]byte { return [][]byte{I64(int64(time.Hour)), Call(3)} }},
+		"trap after a write": {500, func(*Module) [][]byte {
+			return [][]byte{Get(0), I32(0), I32(4), I32(8), Call(0), Drop, Unreachable}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := function(t, e, failing(c.bad), "ping", func(s *vm.Spec) {
+				if c.status == 504 {
+					s.Timeout = 300 * time.Millisecond
+				}
+			})
+			require.Equal(t, "fine", get(t, f, "/").Body.String())
+			for range 2 {
+				w := get(t, f, "/bad")
+				require.Equal(t, c.status, w.Code)
+				require.Less(t, len(w.Body.String()), 40)
+				require.NotContains(t, w.Body.String(), "wasm")
+				idle, work := f.Warm()
+				require.Zero(t, idle, "a broken instance is not used again")
+				require.Zero(t, work)
+			}
+			require.Equal(t, "fine", get(t, f, "/").Body.String())
+		})
+	}
+}
+
+func TestExitWithZeroIsNoFailure(t *testing.T) {
+	f := function(t, engine(t), failing(func(*Module) [][]byte { return [][]byte{I32(0), Call(2)} }), "ping")
+	require.Equal(t, 200, get(t, f, "/bad").Code)
+	idle, _ := f.Warm()
+	require.Zero(t, idle)
+}
+
+// An instantiation that fails wedges nobody.
+func TestFailingStart(t *testing.T) {
+	e := engine(t)
+	for name, code := range map[string][]byte{"trap": Unreachable, "loop": append(append([]byte{}, Loop...), append(Br(0), End...)...)} {
+		t.Run(name, func(t *testing.T) {
+			m := New(1)
+			m.Func("_initialize", ":", "", code)
+			m.Func("ping", "i:", "")
+			f := function(t, e, m.Bytes(), "ping", func(s *vm.Spec) { s.Concurrency, s.Queue, s.Timeout = 2, 100, 300*time.Millisecond })
+			var wg sync.WaitGroup
+			for range 12 {
+				wg.Go(func() {
+					w := httptest.NewRecorder()
+					err := f.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+					if err == nil && w.Code < 500 {
+						t.Error(w.Code)
+					}
+				})
+			}
+			wg.Wait()
+			_, work := f.Warm()
+			require.Zero(t, work)
+		})
+	}
+}
+
+func TestStartSectionHasADeadline(t *testing.T) {
+	m := New(1)
+	m.Start(m.Func("", ":", "", Loop, Br(0), End))
+	m.Func("ping", "i:", "")
+	f := function(t, engine(t), m.Bytes(), "ping", func(s *vm.Spec) { s.Timeout = 200 * time.Millisecond })
+	require.Equal(t, 504, get(t, f, "/").Code)
+}
+
+// What a user gets when the guest dies in the middle of a long answer does not
+// look like a whole one.
+func TestCutAnswer(t *testing.T) {
+	f := function(t, engine(t), failing(func(*Module) [][]byte {
+		return [][]byte{Get(0), I32(0), I32(40_000), I32(50_000), Call(0), Drop, Unreachable}
+	}), "ping")
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = f.ServeHTTP(w, r) }))
+	defer s.Close()
+	r, err := s.Client().Get(s.URL + "/bad")
+	if err == nil {
+		_, err = r.Body.Read(make([]byte, 1<<20))
+		for err == nil {
+			_, err = r.Body.Read(make([]byte, 1<<20))
+		}
+		_ = r.Body.Close()
+	}
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+}
+
+// The queue is bounded: beyond it a call is turned away at once, and a place that
+// becomes free goes to who waits.
+func TestQueue(t *testing.T) {
+	f := function(t, engine(t), failing(func(*Module) [][]byte { return [][]byte{I64(int64(300 * time.Millisecond)), Call(3)} }), "ping",
+		func(s *vm.Spec) { s.Concurrency, s.Queue = 2, 3 })
+	results := make(chan error, 20)
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			results <- f.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/bad", nil))
+		})
+	}
+	wg.Wait()
+	close(results)
+	busy := 0
+	for err := range results {
+		if err != nil {
+			require.ErrorIs(t, err, vm.ErrBusy)
+			require.ErrorIs(t, err, taubyte.ErrUnavailable)
+			busy++
+		}
+	}
+	require.GreaterOrEqual(t, busy, 1)
+	require.LessOrEqual(t, busy, 5)
+	idle, work := f.Warm()
+	require.LessOrEqual(t, idle, 2)
+	require.Zero(t, work)
+}
+
+// A user who leaves ends the guest's work.
+func TestCancelled(t *testing.T) {
+	f := function(t, engine(t), failing(func(*Module) [][]byte { return [][]byte{Loop, Br(0), End} }), "ping",
+		func(s *vm.Spec) { s.Timeout = time.Hour })
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	require.NoError(t, f.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/bad", nil).WithContext(ctx)))
+}
+
+// The engine's end cuts calls, those asleep in the host as well.
+func TestStop(t *testing.T) {
+	e := engine(t)
+	bad := map[string]*vm.Function{
+		"loop":  function(t, e, failing(func(*Module) [][]byte { return [][]byte{Loop, Br(0), End} }), "ping", func(s *vm.Spec) { s.Timeout = time.Hour }),
+		"sleep": function(t, e, failing(func(*Module) [][]byte { return [][]byte{I64(int64(time.Hour)), Call(3)} }), "ping", func(s *vm.Spec) { s.Timeout = time.Hour }),
+	}
+	var wg sync.WaitGroup
+	for _, f := range bad {
+		wg.Go(func() { _ = f.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/bad", nil)) })
+		testnet.Eventually(t, func() bool { _, work := f.Warm(); return work == 1 }, "not begun")
+	}
+	e.Stop()
+	wg.Wait()
+}
+
+// A call that began keeps its instance; the module goes with the last of them.
+func TestCloseWhileServing(t *testing.T) {
+	e := engine(t)
+	code := failing(func(*Module) [][]byte { return [][]byte{I64(int64(200 * time.Millisecond)), Call(3)} })
+	f := function(t, e, code, "ping")
+	get(t, f, "/")
+	done := make(chan string)
+	go func() {
+		w := httptest.NewRecorder()
+		_ = f.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/bad", nil))
+		done <- w.Body.String()
+	}()
+	testnet.Eventually(t, func() bool { _, work := f.Warm(); return work == 1 }, "not begun")
+	f.Close()
+	f.Close()
+	require.ErrorIs(t, f.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)), vm.ErrGone)
+	require.Equal(t, "fine", <-done)
+	testnet.Eventually(t, func() bool { return len(e.Modules()) == 0 && e.Memory() == 0 }, "not released")
+}
+
+func TestIdleInstancesGo(t *testing.T) {
+	e := engine(t, func(c *vm.Config) { c.Idle = 20 * time.Millisecond })
+	f := function(t, e, Pong(), "ping")
+	get(t, f, "/")
+	testnet.Eventually(t, func() bool { return e.Memory() == 0 }, "instance kept")
+	require.Equal(t, "PONG", get(t, f, "/").Body.String())
+}
+
+func TestMemoryOfTheNode(t *testing.T) {
+	e := engine(t, func(c *vm.Config) { c.Memory = 3 << 16 })
+	var fs []*vm.Function
+	for range 4 {
+		fs = append(fs, function(t, e, Pong(), "ping"))
+	}
+	for _, f := range fs[:3] {
+		require.Equal(t, 200, get(t, f, "/").Code)
+	}
+	require.ErrorIs(t, fs[3].ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)), vm.ErrBusy)
+	fs[0].Close()
+	require.Equal(t, 200, get(t, fs[3], "/").Code)
+}
+
+// An instance that has grown to near its limit is not kept.
+func TestGrownInstanceIsNotKept(t *testing.T) {
+	f := function(t, engine(t), failing(func(*Module) [][]byte { return [][]byte{I32(12), Grow, Drop} }), "ping")
+	get(t, f, "/")
+	require.Equal(t, 200, get(t, f, "/bad").Code)
+	idle, _ := f.Warm()
+	require.Zero(t, idle)
+}
+
+func TestRefusedModules(t *testing.T) {
+	e := engine(t)
+	for name, c := range map[string]struct {
+		code []byte
+		want string
+	}{
+		"no wasm":      {[]byte("#!/bin/sh"), "malformed"},
+		"empty":        {nil, "malformed"},
+		"foreign name": {func() []byte { m := New(1); m.Import("https://169.254.169.254/x", "f", ":"); return m.Bytes() }(), "imports from"},
+		"multiaddr":    {func() []byte { m := New(1); m.Import("/file/etc/passwd", "f", ":"); return m.Bytes() }(), "imports from"},
+		"no memory":    {func() []byte { m := New(0); m.SDK("eventHttpFlush", "i:i"); return m.Bytes() }(), "memory"},
+		"invalid code": {func() []byte { m := New(1); m.Func("ping", "i:i", ""); return m.Bytes() }(), "i32"},
+	} {
+		_, err := load(t, e, c.code)
+		require.ErrorIs(t, err, taubyte.ErrInvalid, name)
+		require.ErrorContains(t, err, c.want, name)
+	}
+	require.Empty(t, e.Modules())
+
+	for name, c := range map[string]struct {
+		change func(*vm.Spec)
+		code   []byte
+		want   string
+	}{
+		"no such export": {func(s *vm.Spec) { s.Call = "pong" }, Pong(), "ping"},
+		"two parameters": {func(*vm.Spec) {}, func() []byte { m := New(1); m.Func("ping", "ii:", ""); return m.Bytes() }(), "2 parameters"},
+		"too big":        {func(s *vm.Spec) { s.Memory = 100 }, func() []byte { m := New(2); m.Func("ping", "i:", ""); return m.Bytes() }(), "128 KiB"},
+	} {
+		m, err := load(t, e, c.code)
+		require.NoError(t, err, name)
+		s := spec(m, "ping")
+		c.change(&s)
+		_, err = e.NewFunction(s)
+		require.ErrorIs(t, err, taubyte.ErrInvalid, name)
+		require.ErrorContains(t, err, c.want, name)
+	}
+}
+
+// One content is fetched and compiled once, however many ask for it at a time;
+// and who gives up does not take it from the others.
+func TestLoadOnce(t *testing.T) {
+	e := engine(t)
+	code := Pong()
+	fetched := 0
+	begin := make(chan struct{})
+	fetch := func(context.Context) ([]byte, error) {
+		fetched++
+		<-begin
+		return code, nil
+	}
+	impatient, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, err := e.Load(impatient, idOf(t, code), fetch)
+		require.ErrorIs(t, err, context.Canceled)
+		close(begin)
+	})
+	for range 8 {
+		wg.Go(func() {
+			m, err := e.Load(t.Context(), idOf(t, code), fetch)
+			require.NoError(t, err)
+			m.Release()
+		})
+	}
+	testnet.Eventually(t, func() bool { return e.Waiting(idOf(t, code)) == 9 }, "not all there")
+	cancel()
+	wg.Wait()
+	require.Equal(t, 1, fetched)
+
+	_, err := e.Load(t.Context(), idOf(t, []byte("other")), func(context.Context) ([]byte, error) { return nil, taubyte.ErrNotFound })
+	require.ErrorIs(t, err, taubyte.ErrNotFound)
+}
+
+func TestCompiledCodeIsKeptOnDisk(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 {
+		e := engine(t, func(c *vm.Config) { c.CacheDir = dir })
+		m, err := load(t, e, Pong())
+		require.NoError(t, err)
+		m.Release()
+		require.NoError(t, e.Close())
+		files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+		require.NoError(t, err)
+		require.Len(t, files, 1)
+	}
+}
+
+// Stock Go makes guests with no SDK at all.
+func TestStockGo(t *testing.T) {
+	code := buildGo(t, "testdata/gopong")
+	e := engine(t)
+	f := function(t, e, code, "ping", func(s *vm.Spec) { s.Memory = 16 << 20 })
+	for range 3 {
+		w := get(t, f, "/")
+		require.Equal(t, 200, w.Code)
+		require.Equal(t, "PONG from Go", w.Body.String())
+	}
+	idle, _ := f.Warm()
+	require.Equal(t, 1, idle)
+}
+
+func buildGo(t testing.TB, dir string) []byte {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "main.wasm")
+	c := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", out, ".")
+	c.Dir = dir
+	c.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=-mod=mod", "GOWORK=off")
+	text, err := c.CombinedOutput()
+	require.NoError(t, err, string(text))
+	code, err := os.ReadFile(out)
+	require.NoError(t, err)
+	return code
+}
+
+func BenchmarkPongStockGo(b *testing.B) {
+	f := function(b, engine(b), buildGo(b, "testdata/gopong"), "ping", func(s *vm.Spec) { s.Memory = 16 << 20 })
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	w := &nothing{h: http.Header{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := f.ServeHTTP(w, r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,3 @@
+module gopong
+
+go 1.24
