@@ -2,8 +2,6 @@
 package crdt
 
 import (
-	"context"
-
 	ds "github.com/ipfs/go-datastore"
 )
 
@@ -21,5 +19,3 @@ type Event struct {
 
 // A Token is a place in a store's sequence of events.
 type Token uint64
-
-var _ context.Context

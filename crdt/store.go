@@ -84,4 +84,3 @@ func (s *Store) Close() error {
 	})
 	return s.err
 }
-
