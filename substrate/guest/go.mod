@@ -1,0 +1,3 @@
+module github.com/taubyte/taubyte/substrate/guest
+
+go 1.24

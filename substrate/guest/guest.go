@@ -1,0 +1,116 @@
+package guest
+
+import (
+	"net/http"
+	"net/url"
+	"os"
+	"runtime/debug"
+
+	"github.com/taubyte/taubyte/substrate/guest/event"
+)
+
+// ServeHTTP answers event e with handler, and gives what an entry point
+// returns: 0, or 1 when the handler panicked.
+//
+// Of a parameter or a header that the request has several times, the first is
+// seen. The response streams: what is written goes out when it is flushed or
+// the host's buffer is full.
+func ServeHTTP(e uint32, handler http.Handler) (result uint32) {
+	x := event.HTTP(e)
+	if event.KindOf(e) != event.KindHTTP {
+		os.Stderr.WriteString("guest: event is " + event.KindOf(e).String() + ", not http\n")
+		return 1
+	}
+	w := &response{event: x, header: http.Header{}}
+	defer func() {
+		p := recover()
+		if p == nil {
+			w.WriteHeader(http.StatusOK) // unless it was written
+			return
+		}
+		result = 1
+		if p != http.ErrAbortHandler {
+			os.Stderr.WriteString("guest: panic: " + text(p) + "\n")
+			os.Stderr.Write(debug.Stack())
+		}
+		if !w.wrote {
+			clear(w.header)
+			http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		}
+	}()
+	handler.ServeHTTP(w, request(x))
+	return 0
+}
+
+func text(p any) string {
+	switch p := p.(type) {
+	case error:
+		return p.Error()
+	case string:
+		return p
+	}
+	return "of another type"
+}
+
+func request(x event.HTTP) *http.Request {
+	query := url.Values{}
+	for _, name := range x.QueryNames() {
+		query.Set(name, x.Query(name))
+	}
+	header := http.Header{}
+	for _, name := range x.HeaderNames() {
+		header.Set(name, x.Header(name))
+	}
+	u := &url.URL{Path: x.Path(), RawQuery: query.Encode()}
+	return &http.Request{
+		Method:        x.Method(),
+		URL:           u,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        header,
+		Host:          x.Host(),
+		RequestURI:    u.RequestURI(),
+		ContentLength: x.Length(),
+		Body:          x.Body(),
+	}
+}
+
+// response is the http.ResponseWriter of an event.
+type response struct {
+	event  event.HTTP
+	header http.Header
+	wrote  bool
+}
+
+func (w *response) Header() http.Header { return w.header }
+
+func (w *response) WriteHeader(code int) {
+	if w.wrote || code < 200 {
+		return // informational ones can't be passed on
+	}
+	w.wrote = true
+	for name, values := range w.header {
+		for _, v := range values {
+			w.event.AddHeader(name, v)
+		}
+	}
+	w.event.Status(code)
+}
+
+func (w *response) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.event.Write(b)
+}
+
+func (w *response) WriteString(s string) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.event.WriteString(s)
+}
+
+func (w *response) Flush() { w.FlushError() }
+
+func (w *response) FlushError() error {
+	w.WriteHeader(http.StatusOK)
+	return w.event.Flush()
+}

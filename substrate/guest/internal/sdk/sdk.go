@@ -1,0 +1,56 @@
+// Package sdk declares the functions of the host module "taubyte/sdk". Outside
+// of a guest each returns errno.Outside.
+//
+// Pointers are to memory that the host reads or writes during the call; it keeps
+// none of them.
+package sdk
+
+import (
+	"strings"
+	"unsafe"
+
+	"github.com/taubyte/taubyte/substrate/guest/errno"
+)
+
+// Fetch gives what the host hands out in two steps: its size, then its bytes.
+func Fetch(size func(*uint32) errno.Errno, bytes func(buf *byte, size uint32) errno.Errno) ([]byte, error) {
+	var n uint32
+	if e := size(&n); e != 0 {
+		return nil, e
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	buf := make([]byte, n)
+	if e := bytes(&buf[0], n); e != 0 {
+		return nil, e
+	}
+	return buf, nil
+}
+
+// Text is Fetch for text.
+func Text(size func(*uint32) errno.Errno, bytes func(buf *byte, size uint32) errno.Errno) (string, error) {
+	b, err := Fetch(size, bytes)
+	return unsafe.String(unsafe.SliceData(b), len(b)), err
+}
+
+// Strings is Fetch for a list of strings, each of which ends with a NUL.
+func Strings(size func(*uint32) errno.Errno, bytes func(buf *byte, size uint32) errno.Errno) ([]string, error) {
+	text, err := Text(size, bytes)
+	if err != nil || text == "" {
+		return nil, err
+	}
+	return strings.Split(strings.TrimSuffix(text, "\x00"), "\x00"), nil
+}
+
+// Join is the form in which the host takes a list of strings.
+func Join(list []string) []byte {
+	var b []byte
+	for _, s := range list {
+		b = append(append(b, s...), 0)
+	}
+	return b
+}
+
+// Data is where the bytes are, and their number, as the host takes them.
+func Data(b []byte) (*byte, uint32) { return unsafe.SliceData(b), uint32(len(b)) }
