@@ -196,12 +196,18 @@ func (x *exchange) hurry(g *Guest) {
 		return
 	}
 	x.deadlines = true
-	if d, ok := g.Deadline(); ok {
-		rc := http.NewResponseController(x.w)
-		_ = rc.SetWriteDeadline(d) // what has no deadlines does not wait
+	rc := http.NewResponseController(x.w)
+	if d, ok := g.Deadline(); ok { // what has no deadlines does not wait
 		_ = rc.SetReadDeadline(d)
+		_ = rc.SetWriteDeadline(d.Add(toSayIt))
+	}
+	if x.r.Body != nil && x.r.Body != http.NoBody {
+		_ = rc.EnableFullDuplex() // a guest may answer while it reads
 	}
 }
+
+// toSayIt is the time that remains to tell a user that there was not enough.
+const toSayIt = 2 * time.Second
 
 // hopByHop are the headers that belong to a connection, which is not the guest's.
 var hopByHop = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
+	"github.com/taubyte/taubyte/substrate/wire"
 )
 
 var (
@@ -125,7 +126,7 @@ func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 		if errors.Is(err, ErrBusy) || errors.Is(err, ErrGone) {
 			return err
 		}
-		f.failed(err)
+		f.failed(r, err)
 		abi.Failure(w, err)
 		return nil
 	}
@@ -137,7 +138,7 @@ func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	err = in.entry.CallWithStack(g, in.stack[:])
 	whole = err == nil
 	if err = exited(err); err != nil {
-		f.failed(err)
+		f.failed(r, err)
 	}
 	abort := g.EndHTTP(err)
 	g.Leave()
@@ -148,12 +149,12 @@ func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 }
 
 // failed logs what became of a call. Users are told the kind of it alone.
-func (f *Function) failed(err error) {
+func (f *Function) failed(r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) {
 		f.log.Debug("call cancelled")
 		return
 	}
 	if ok, lost := f.rate.Take(); ok {
-		f.log.Warn("call failed", "err", err, "lost", lost)
+		f.log.Warn("call failed", "request", r.Header.Get(wire.HeaderRequest), "method", r.Method, "path", r.URL.Path, "err", err, "lost", lost)
 	}
 }

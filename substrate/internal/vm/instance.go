@@ -32,6 +32,9 @@ func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *i
 		if p := recover(); p != nil {
 			err = fmt.Errorf("instantiating: %v", p)
 		}
+		if err != nil && in.starved() {
+			err = ErrBusy
+		}
 		g.Leave()
 		if err != nil {
 			in.close()
@@ -58,9 +61,6 @@ func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *i
 		life = experimental.WithImportResolver(life, linked)
 	}
 	for _, l := range f.modules {
-		if f.engine.memory.Load()+int64(l.Module.minimum) > f.engine.config.Memory {
-			return nil, ErrBusy
-		}
 		m, err := f.engine.runtime.InstantiateModule(life, l.Module.compiled, g.Config(l.Name))
 		if err != nil {
 			return nil, fmt.Errorf("instantiating: %w", err)
@@ -113,6 +113,16 @@ func (in *instance) spent() bool {
 	return near && size > in.first || in.guest.Spent()
 }
 
+// starved says that the node had no memory for the instance to begin with.
+func (in *instance) starved() bool {
+	for _, m := range in.memories {
+		if m.starved && m.size == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func (in *instance) close() {
 	for _, m := range in.modules {
 		_ = m.Close(context.Background())
@@ -124,10 +134,11 @@ func (in *instance) close() {
 
 // A memory is a guest's linear memory, counted and bounded.
 type memory struct {
-	engine *Engine
-	limit  uint64
-	size   uint64
-	buf    []byte
+	engine  *Engine
+	limit   uint64
+	size    uint64
+	starved bool // the node had not enough
+	buf     []byte
 }
 
 // Reallocate implements experimental.LinearMemory. It returns nil, and so
@@ -139,6 +150,7 @@ func (m *memory) Reallocate(size uint64) []byte {
 	more := int64(size) - int64(m.size)
 	if m.engine.memory.Add(more) > m.engine.config.Memory {
 		m.engine.memory.Add(-more)
+		m.starved = true
 		return nil
 	}
 	m.size = size

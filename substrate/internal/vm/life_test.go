@@ -217,6 +217,42 @@ func TestQueue(t *testing.T) {
 	require.Zero(t, work)
 }
 
+// A guest that waits for a body that does not come is answered for in time, and
+// one that answers while it reads can do so.
+func TestBodiesOverTheNetwork(t *testing.T) {
+	m := New(1)
+	write := m.SDK("eventHttpWrite", "iiii:i")
+	read := m.SDK("readHttpEventBody", "iiii:i")
+	m.Func("ping", "i:", "i", Loop,
+		Get(0), I32(100), I32(60_000), I32(0), Call(read), Set(1),
+		Get(0), I32(100), I32(0), Load, I32(8), Call(write), Drop,
+		Get(1), Eqz, BrIf(0), End)
+	e := engine(t)
+	serve := func(timeout time.Duration) *httptest.Server {
+		f := function(t, e, m.Bytes(), "ping", func(s *vm.Spec) { s.Timeout = timeout; s.Limits.Body, s.Limits.Output = 1<<24, 1<<24 })
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = f.ServeHTTP(w, r) }))
+		t.Cleanup(s.Close)
+		return s
+	}
+	big := strings.Repeat("echo", 1<<20)
+	s := serve(time.Minute)
+	r, err := s.Client().Post(s.URL, "text/plain", strings.NewReader(big))
+	require.NoError(t, err)
+	back, err := io.ReadAll(r.Body)
+	require.NoError(t, err)
+	require.NoError(t, r.Body.Close())
+	require.Equal(t, len(big), len(back))
+	require.Equal(t, big, string(back))
+
+	s = serve(300 * time.Millisecond)
+	never, stall := io.Pipe()
+	defer stall.Close()
+	r, err = s.Client().Post(s.URL, "text/plain", never)
+	require.NoError(t, err)
+	require.Contains(t, []int{200, 504}, r.StatusCode) // the guest is told, and may answer
+	require.NoError(t, r.Body.Close())
+}
+
 // A user who leaves ends the guest's work.
 func TestCancelled(t *testing.T) {
 	f := function(t, engine(t), failing(func(*Module) [][]byte { return [][]byte{Loop, Br(0), End} }), "ping",

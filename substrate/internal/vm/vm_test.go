@@ -18,12 +18,14 @@ import (
 	"github.com/taubyte/taubyte/substrate/internal/wasmtest"
 )
 
+var discard = slog.New(slog.DiscardHandler)
+
 func engine(t testing.TB, change ...func(*vm.Config)) *vm.Engine {
 	t.Helper()
 	testnet.CheckLeaks(t)
 	log := testnet.Logger(t)
 	if _, bench := t.(*testing.B); bench {
-		log = slog.New(slog.DiscardHandler)
+		log = discard
 	}
 	c := vm.Config{ModuleBytes: 16 << 20, Memory: 1 << 30, Idle: time.Minute, Log: log}
 	for _, f := range change {

@@ -1,0 +1,72 @@
+package vm_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taubyte/taubyte/internal/meter"
+	"github.com/taubyte/taubyte/substrate/internal/vm"
+)
+
+// What a node does with a module of stock Go when it starts again: compiled
+// code is on disk.
+func BenchmarkLoadStockGoFromDisk(b *testing.B) {
+	code := buildGo(b, "testdata/gopong")
+	b.Logf("%d bytes", len(code))
+	dir := b.TempDir()
+	for b.Loop() {
+		c := vm.Config{ModuleBytes: 16 << 20, Memory: 1 << 30, Idle: 1 << 40, Log: discard, CacheDir: dir}
+		e, err := vm.New(context.Background(), c)
+		require.NoError(b, err)
+		m, err := load(b, e, code)
+		require.NoError(b, err)
+		s := spec(m, "ping")
+		s.Memory = 16 << 20
+		f, err := e.NewFunction(s)
+		require.NoError(b, err)
+		require.NoError(b, f.ServeHTTP(&nothing{h: http.Header{}}, httptest.NewRequest(http.MethodGet, "/", nil)))
+		f.Close()
+		require.NoError(b, e.Close())
+	}
+}
+
+func BenchmarkInstrumentStockGo(b *testing.B) {
+	code := buildGo(b, "testdata/gopong")
+	for b.Loop() {
+		_, err := meter.Instrument(code, meter.Limits{})
+		require.NoError(b, err)
+	}
+}
+
+func BenchmarkCompileStockGo(b *testing.B) {
+	code := buildGo(b, "testdata/gopong")
+	for b.Loop() {
+		e := engine(b)
+		m, err := load(b, e, code)
+		require.NoError(b, err)
+		m.Release()
+		require.NoError(b, e.Close())
+	}
+}
+
+func BenchmarkColdStockGo(b *testing.B) {
+	e := engine(b)
+	code := buildGo(b, "testdata/gopong")
+	stays, err := load(b, e, code)
+	require.NoError(b, err)
+	defer stays.Release()
+	for b.Loop() {
+		m, err := load(b, e, code)
+		require.NoError(b, err)
+		s := spec(m, "ping")
+		s.Memory = 16 << 20
+		f, err := e.NewFunction(s)
+		require.NoError(b, err)
+		require.NoError(b, f.ServeHTTP(&nothing{h: http.Header{}}, httptest.NewRequest(http.MethodGet, "/", nil)))
+		f.Close()
+	}
+}
