@@ -2,7 +2,9 @@ package site
 
 import (
 	"bytes"
+	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ipfs/go-cid"
 )
@@ -13,9 +15,29 @@ type entry struct {
 	name    string
 	missing bool
 	dir     bool
-	size    int64
-	etag    []string // as a header's value
-	data    []byte   // of a small file
+	data    []byte // of a small file
+
+	// Of a file, as values of headers.
+	etag    []string
+	length  []string
+	kind    []string // nil where the name does not tell
+	caching []string
+
+	compressible bool
+	alone        atomic.Bool // it was seen to have no encodings
+}
+
+func (e *entry) describe(id cid.Cid, size int64) {
+	e.etag = []string{`"` + id.String() + `"`}
+	e.length = []string{strconv.FormatInt(size, 10)}
+	e.caching = askAgain
+	if hashed(e.name) {
+		e.caching = forever
+	}
+	if kind := contentType(e.name); kind != "" {
+		e.kind = []string{kind}
+		e.compressible = compressible(kind)
+	}
 }
 
 func (e *entry) here() bool { return !e.missing && !e.dir }
@@ -36,7 +58,7 @@ type Cache struct {
 
 const (
 	maxCached = 64 << 10 // a larger file is streamed
-	overhead  = 200      // of an entry, about
+	overhead  = 400      // of an entry, about
 )
 
 // NewCache returns a cache that holds that many bytes.

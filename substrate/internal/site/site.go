@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"path"
-	"strconv"
 	"strings"
 	"time"
 
@@ -94,16 +93,16 @@ func (s *Site) serve(w http.ResponseWriter, r *http.Request, name string, folder
 			plain(w, http.StatusTemporaryRedirect, "The page is at "+to)
 			return nil
 		}
-		return s.send(w, r, index, e)
+		return s.send(w, r, e)
 	case !e.missing && !folder:
-		return s.send(w, r, name, e)
+		return s.send(w, r, e)
 	case e.missing && !folder && path.Ext(name) == "":
 		page := name + ".html"
 		if e, err = s.find(r.Context(), page); err != nil {
 			return err
 		}
 		if e.here() {
-			return s.send(w, r, page, e)
+			return s.send(w, r, e)
 		}
 	}
 	return s.notFound(w, r, name)
@@ -124,7 +123,7 @@ func (s *Site) notFound(w http.ResponseWriter, r *http.Request, name string) err
 		}
 		if e.here() {
 			w.Header().Add("Vary", "Accept, Sec-Fetch-Mode")
-			return s.send(w, r, "index.html", e)
+			return s.send(w, r, e)
 		}
 	}
 	plain(w, http.StatusNotFound, "There is no such page.")
@@ -141,33 +140,37 @@ func navigation(r *http.Request) bool {
 }
 
 // send answers with a file, or with one of its encodings.
-func (s *Site) send(w http.ResponseWriter, r *http.Request, name string, e *entry) error {
+func (s *Site) send(w http.ResponseWriter, r *http.Request, e *entry) error {
 	h := w.Header()
-	kind := contentType(name)
-	if kind != "" {
-		h["Content-Type"] = []string{kind}
-	}
-	if compressible(kind) {
-		encoded, encoding, any, err := s.encoded(r, name)
-		if err != nil {
+	body := e
+	if e.compressible && !e.alone.Load() {
+		encoded, encoding, any, err := s.encoded(r, e.name)
+		switch {
+		case err != nil:
 			return err
-		}
-		if any {
+		case any:
 			h.Add("Vary", "Accept-Encoding")
+		default:
+			e.alone.Store(true)
 		}
 		if encoded != nil {
 			h.Set("Content-Encoding", encoding)
-			h.Set("Content-Length", strconv.FormatInt(encoded.size, 10)) // ServeContent leaves it out then
-			e = encoded
+			body = encoded
 		}
 	}
-	h["Etag"] = e.etag
-	if hashed(name) {
-		h["Cache-Control"] = forever
-	} else {
-		h["Cache-Control"] = askAgain
+	if e.kind != nil {
+		h["Content-Type"] = e.kind
 	}
-	content, err := s.content(r.Context(), e)
+	h["Etag"] = body.etag
+	h["Cache-Control"] = e.caching
+	h["Content-Length"] = body.length // ServeContent changes it where it sends less, and gives none with an encoding
+	if body.data != nil && e.kind != nil && simple(r) {
+		if r.Method != http.MethodHead {
+			_, _ = w.Write(body.data)
+		}
+		return nil
+	}
+	content, err := s.content(r.Context(), body)
 	if err != nil {
 		for _, k := range []string{"Content-Type", "Content-Encoding", "Content-Length", "Etag", "Cache-Control"} {
 			h.Del(k)
@@ -177,6 +180,16 @@ func (s *Site) send(w http.ResponseWriter, r *http.Request, name string, e *entr
 	defer content.Close()
 	http.ServeContent(w, r, "", time.Time{}, content)
 	return nil
+}
+
+// simple says that a request asks for all of a file, under no condition.
+func simple(r *http.Request) bool {
+	for _, k := range [...]string{"Range", "If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"} {
+		if _, ok := r.Header[k]; ok {
+			return false
+		}
+	}
+	return true
 }
 
 var (
@@ -218,7 +231,7 @@ func (s *Site) sendError(w http.ResponseWriter, r *http.Request, e *entry) error
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h["Cache-Control"] = askAgain
-	h.Set("Content-Length", strconv.FormatInt(e.size, 10))
+	h["Content-Length"] = e.length
 	w.WriteHeader(http.StatusNotFound)
 	if r.Method != http.MethodHead {
 		_, _ = io.Copy(w, content)
@@ -261,10 +274,9 @@ func (s *Site) find(ctx context.Context, name string) (*entry, error) {
 	defer f.Close()
 	e := &entry{name: name, dir: f.IsDir()}
 	if !e.dir {
-		e.size = f.Size()
-		e.etag = []string{`"` + f.CID().String() + `"`}
-		if e.size <= maxCached {
-			e.data = make([]byte, e.size)
+		e.describe(f.CID(), f.Size())
+		if f.Size() <= maxCached {
+			e.data = make([]byte, f.Size())
 			if _, err := io.ReadFull(f, e.data); err != nil {
 				return nil, err
 			}
