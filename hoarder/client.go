@@ -1,0 +1,82 @@
+package hoarder
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rpc"
+)
+
+// Client calls the hoarder of its own host, or else one of another node.
+type Client struct {
+	host taubyte.Host
+	rpc  *rpc.Client
+}
+
+// NewClient returns a client. Close it when done.
+func NewClient(host taubyte.Host) *Client {
+	return &Client{host: host, rpc: rpc.NewClient(host, Protocol, nil)}
+}
+
+// Close drops the client's streams.
+func (c *Client) Close() error {
+	c.rpc.Close()
+	return nil
+}
+
+func (c *Client) local() *Service {
+	s, _ := c.host.Local(Protocol).(*Service)
+	return s
+}
+
+// Keep is Service.Keep on some hoarder, which fetches the content from this node if
+// nobody else has it. One that is full is passed over.
+func (c *Client) Keep(ctx context.Context, root cid.Cid, o KeepOptions) error {
+	if s := c.local(); s != nil {
+		if err := s.Keep(ctx, root, o); !errors.Is(err, errFull) {
+			return err
+		}
+	}
+	return c.rpc.Call(ctx, http.MethodPost, "/keep", keepRequest{Root: root.String(), KeepOptions: o}, nil)
+}
+
+// Release is Service.Release.
+func (c *Client) Release(ctx context.Context, root cid.Cid, project taubyte.ProjectID) error {
+	if s := c.local(); s != nil {
+		return s.Release(ctx, root, project)
+	}
+	return c.rpc.Call(ctx, http.MethodPost, "/release", releaseRequest{Root: root.String(), Project: project}, nil)
+}
+
+// Items is Service.Items.
+func (c *Client) Items(ctx context.Context) ([]Item, error) {
+	if s := c.local(); s != nil {
+		return s.Items(ctx)
+	}
+	var items []Item
+	err := c.rpc.Call(ctx, http.MethodGet, "/items", nil, &items)
+	return items, err
+}
+
+// Item is Service.Item.
+func (c *Client) Item(ctx context.Context, root cid.Cid) (Item, error) {
+	if s := c.local(); s != nil {
+		return s.Item(ctx, root)
+	}
+	var item Item
+	err := c.rpc.Call(ctx, http.MethodGet, "/items/"+root.String(), nil, &item)
+	return item, err
+}
+
+// Hold is Service.Hold on this host's hoarder. On a host without one nothing is
+// collected, and there is nothing to hold.
+func (c *Client) Hold(ctx context.Context) (release func(), err error) {
+	if s := c.local(); s != nil {
+		return s.Hold(ctx)
+	}
+	return func() {}, nil
+}

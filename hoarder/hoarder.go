@@ -1,0 +1,163 @@
+package hoarder
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/namespace"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/crdt"
+	"github.com/taubyte/taubyte/internal/rpc"
+)
+
+// Protocol is hoarder's protocol between nodes, and the name under which its
+// host provides it.
+const Protocol protocol.ID = "/taubyte/hoarder/1"
+
+// Option changes what New makes.
+type Option func(*options)
+
+type options struct {
+	capacity int64
+	grace    time.Duration
+	interval time.Duration
+	log      *slog.Logger
+}
+
+// WithCapacity bounds the bytes that the node keeps, which are never exceeded:
+// content that does not fit is refused, and goes to another hoarder. Blocks that
+// several DAGs share are counted for each. The default is no bound, because a disk's
+// size is not ours to guess.
+func WithCapacity(bytes int64) Option { return func(o *options) { o.capacity = bytes } }
+
+// WithGrace sets how long a holder that went away may take to come back before
+// others pull what it held. The default is a minute: longer than a restart takes, so
+// that one costs no copying.
+func WithGrace(d time.Duration) Option { return func(o *options) { o.grace = d } }
+
+// WithInterval sets how often the whole registry is looked over. Changes of an
+// entry and of the connected peers are acted on at once; this is for what was
+// missed or failed, and for what waits for its time. The default is 15 seconds.
+func WithInterval(d time.Duration) Option { return func(o *options) { o.interval = d } }
+
+// WithLogger sets where the service logs. The default is slog.Default().
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// Service is a hoarder. It is safe for concurrent use.
+type Service struct {
+	host     taubyte.Host
+	registry *crdt.Store
+	local    taubyte.Datastore // what this node has, and is fetching
+	o        options
+	server   *rpc.Server
+	withdraw func()
+
+	stop context.CancelFunc
+	life context.Context // from New to Close
+	wg   sync.WaitGroup
+	once sync.Once
+	err  error
+
+	holds holds
+	space space
+
+	mu         sync.Mutex
+	fetching   map[cid.Cid]*fetch
+	collecting map[cid.Cid]bool
+	pulling    int
+	missing    map[peer.ID]time.Time // holders that are away, and since when
+	dirty      chan struct{}         // there is something in todo
+	todo       map[cid.Cid]struct{}
+	all        bool // look at everything
+}
+
+// New starts a hoarder on the host. ctx bounds the start only.
+func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
+	o := options{grace: time.Minute, interval: 15 * time.Second, log: slog.Default()}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	s := &Service{
+		host:       host,
+		local:      namespace.Wrap(store, ds.NewKey("/hoarder")),
+		o:          o,
+		fetching:   map[cid.Cid]*fetch{},
+		missing:    map[peer.ID]time.Time{},
+		collecting: map[cid.Cid]bool{},
+		dirty:      make(chan struct{}, 1),
+		todo:       map[cid.Cid]struct{}{},
+	}
+	s.holds.init()
+	s.life, s.stop = context.WithCancel(context.Background())
+	if err := s.start(ctx, store); err != nil {
+		_ = s.Close()
+		return nil, fmt.Errorf("starting hoarder: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Service) start(ctx context.Context, store taubyte.Datastore) error {
+	var err error
+	s.registry, err = crdt.Open(ctx, s.host, store, "hoarder", crdt.WithWriters(taubyte.RoleHoarder), crdt.WithLogger(s.o.log))
+	if err != nil {
+		return err
+	}
+	have, err := s.held(ctx)
+	if err != nil {
+		return err
+	}
+	s.space.capacity = s.o.capacity
+	for _, h := range have {
+		s.space.used += h.Size
+	}
+	events, err := s.registry.Watch(s.life, ds.NewKey("/"), 0)
+	if err != nil {
+		return err
+	}
+	s.wg.Go(func() { s.follow(events) })
+	if err := s.resume(ctx); err != nil {
+		return err
+	}
+	if err := s.watchPeers(); err != nil {
+		return err
+	}
+	s.wg.Go(s.tend)
+	s.wg.Go(s.announce)
+	if s.server, err = rpc.Serve(s.host, Protocol, s.Handler()); err != nil {
+		return err
+	}
+	s.withdraw, err = s.host.Provide(Protocol, s)
+	return err
+}
+
+// Close ends the service. What it was fetching is taken up again by the next one
+// on the same store. It may be called twice.
+func (s *Service) Close() error {
+	s.once.Do(func() {
+		if s.withdraw != nil {
+			s.withdraw()
+		}
+		if s.server != nil {
+			s.err = s.server.Close()
+		}
+		s.mu.Lock() // nothing is begun after this
+		s.stop()
+		s.mu.Unlock()
+		s.wg.Wait()
+		if s.registry != nil {
+			if err := s.registry.Close(); s.err == nil {
+				s.err = err
+			}
+		}
+	})
+	s.wg.Wait()
+	return s.err
+}
