@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -569,4 +571,42 @@ func TestLog(t *testing.T) {
 		h.serve(f, httptest.NewRequest("GET", "/", nil))
 	}
 	require.Less(t, strings.Count(h.log.String(), "msg=two"), 60, "and so is their number")
+}
+
+// Whatever a guest passes, the host neither panics nor takes memory for it.
+func TestArbitraryArguments(t *testing.T) {
+	h := newHost(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	interesting := []any{event{}, 0, 1, 2, 3, 4, 16, 100, 4096, 65532, 65535, 65536, 1 << 20, 1<<31 - 1, -1 << 31, -65536, -2, -1}
+	var calls []call
+	for name, typ := range names(t) {
+		params, _, _ := strings.Cut(typ, ":")
+		for range 20 {
+			c := call{name: name, typ: typ}
+			for _, p := range params {
+				a := interesting[random.IntN(len(interesting))]
+				if p == 'I' {
+					c.args = append(c.args, random.Int64())
+				} else {
+					c.args = append(c.args, a)
+				}
+			}
+			calls = append(calls, c)
+		}
+	}
+	random.Shuffle(len(calls), func(i, j int) { calls[i], calls[j] = calls[j], calls[i] })
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for len(calls) > 0 {
+		n := min(len(calls), 60)
+		r := httptest.NewRequest("POST", "/path?a=b&c=d", strings.NewReader("body"))
+		r.Header.Set("X-A", "1")
+		s := newScript()
+		s.answer(h, r, 0, 0, calls[:n]...)
+		calls = calls[n:]
+	}
+	runtime.ReadMemStats(&after)
+	require.NotContains(t, h.log.String(), "call failed")
+	require.NotContains(t, h.log.String(), "runtime error")
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<30))
 }

@@ -173,8 +173,9 @@ func (e *Engine) Memory() int64 { return e.memory.Load() }
 type Module struct {
 	id     cid.Cid
 	engine *Engine
-	refs   int // guarded by the engine's mu
 	cancel context.CancelFunc
+	refs   int  // guarded by the engine's mu
+	ended  bool // loading has; guarded by the engine's mu
 
 	done     chan struct{} // closed when what follows is set
 	err      error
@@ -229,7 +230,7 @@ func (m *Module) Release() {
 	e := m.engine
 	e.mu.Lock()
 	m.refs--
-	last := m.refs == 0
+	last, ended := m.refs == 0, m.ended
 	if last && e.modules[m.id] == m {
 		delete(e.modules, m.id)
 	}
@@ -238,27 +239,29 @@ func (m *Module) Release() {
 		return
 	}
 	m.cancel()
-	select {
-	case <-m.done:
-		if m.compiled != nil {
-			_ = m.compiled.Close(context.Background())
-		}
-	default: // load is at work on it and will find it abandoned
+	if ended { // or else load finds it abandoned
+		m.drop()
+	}
+}
+
+func (m *Module) drop() {
+	if m.compiled != nil {
+		_ = m.compiled.Close(context.Background())
 	}
 }
 
 func (e *Engine) load(ctx context.Context, m *Module, fetch func(context.Context) ([]byte, error)) {
 	err := e.compile(ctx, m, fetch)
 	e.mu.Lock()
-	m.err = err
+	m.err, m.ended = err, true
 	abandoned := m.refs == 0
 	if err != nil && e.modules[m.id] == m {
 		delete(e.modules, m.id) // the next one tries again
 	}
 	close(m.done)
 	e.mu.Unlock()
-	if abandoned && m.compiled != nil {
-		_ = m.compiled.Close(context.Background())
+	if abandoned {
+		m.drop()
 	}
 }
 
