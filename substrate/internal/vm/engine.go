@@ -69,6 +69,9 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	var err error
 	e.cache = wazero.NewCompilationCache()
 	if config.CacheDir != "" {
+		if err := prune(config.CacheDir, maxCacheBytes); err != nil {
+			return nil, fmt.Errorf("cache of compiled code: %w", err)
+		}
 		if e.cache, err = wazero.NewCompilationCacheWithDir(config.CacheDir); err != nil {
 			return nil, fmt.Errorf("cache of compiled code: %w", err)
 		}
