@@ -72,7 +72,7 @@ func (c *call) putU32(v uint32) {
 
 func newHost(t *testing.T) *host {
 	ctx := context.Background()
-	h := &host{runtime: wazero.NewRuntime(ctx), functions: map[string]func(*call) uint32{}}
+	h := &host{runtime: wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter()), functions: map[string]func(*call) uint32{}}
 	t.Cleanup(func() { h.runtime.Close(ctx) })
 	wasi_snapshot_preview1.MustInstantiate(ctx, h.runtime)
 	f := h.functions

@@ -24,7 +24,8 @@
 // This package imports net/http, which makes modules of 5 MB. Package event does
 // the same work without it in less than 2 MB. The other packages are what the
 // host offers: database, storage, pubsub, p2p, fetch (an HTTP client), dns, self,
-// globals, random and ipfs. Their errors are numbers of package errno.
+// globals, random, ipfs and i2mv (data between modules). Their errors are
+// numbers of package errno.
 //
 // None of them has state of its own but handles of the host, and none may be used
 // by two goroutines at once when its text does not say so: a guest has one

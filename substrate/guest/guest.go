@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -15,12 +16,33 @@ import (
 // Of a parameter or a header that the request has several times, the first is
 // seen. The response streams: what is written goes out when it is flushed or
 // the host's buffer is full.
-func ServeHTTP(e uint32, handler http.Handler) (result uint32) {
-	x := event.HTTP(e)
-	if event.KindOf(e) != event.KindHTTP {
-		os.Stderr.WriteString("guest: event is " + event.KindOf(e).String() + ", not http\n")
+func ServeHTTP(e uint32, handler http.Handler) uint32 {
+	if kind := event.KindOf(e); kind != event.KindHTTP {
+		os.Stderr.WriteString("guest: the event is " + kind.String() + ", not http\n")
 		return 1
 	}
+	return serve(event.HTTP(e), handler)
+}
+
+// exchange is what is used of an event.HTTP.
+type exchange interface {
+	Method() string
+	Host() string
+	Path() string
+	Query(string) string
+	QueryNames() []string
+	Header(string) string
+	HeaderNames() []string
+	Length() int64
+	Body() io.ReadCloser
+	AddHeader(name, value string) error
+	Status(int) error
+	Write([]byte) (int, error)
+	WriteString(string) (int, error)
+	Flush() error
+}
+
+func serve(x exchange, handler http.Handler) (result uint32) {
 	w := &response{event: x, header: http.Header{}}
 	defer func() {
 		p := recover()
@@ -52,7 +74,7 @@ func text(p any) string {
 	return "of another type"
 }
 
-func request(x event.HTTP) *http.Request {
+func request(x exchange) *http.Request {
 	query := url.Values{}
 	for _, name := range x.QueryNames() {
 		query.Set(name, x.Query(name))
@@ -78,7 +100,7 @@ func request(x event.HTTP) *http.Request {
 
 // response is the http.ResponseWriter of an event.
 type response struct {
-	event  event.HTTP
+	event  exchange
 	header http.Header
 	wrote  bool
 }
@@ -92,10 +114,17 @@ func (w *response) WriteHeader(code int) {
 	w.wrote = true
 	for name, values := range w.header {
 		for _, v := range values {
-			w.event.AddHeader(name, v)
+			w.note(w.event.AddHeader(name, v))
 		}
 	}
-	w.event.Status(code)
+	w.note(w.event.Status(code))
+}
+
+// note logs what net/http has no error for.
+func (w *response) note(err error) {
+	if err != nil {
+		os.Stderr.WriteString("guest: the head of the response: " + err.Error() + "\n")
+	}
 }
 
 func (w *response) Write(b []byte) (int, error) {

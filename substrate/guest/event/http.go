@@ -91,13 +91,9 @@ func (e HTTP) Status(code int) error {
 
 // Write writes to the response's body.
 func (e HTTP) Write(b []byte) (int, error) {
-	data, size := sdk.Data(b)
-	var n uint32
-	err := sdk.EventHttpWrite(uint32(e), data, size, &n).Err()
-	if err == nil && n < size {
-		err = io.ErrShortWrite
-	}
-	return int(n), err
+	return sdk.Send(b, func(data *byte, size uint32, n *uint32) errno.Errno {
+		return sdk.EventHttpWrite(uint32(e), data, size, n)
+	})
 }
 
 // WriteString is Write of a string.
@@ -115,10 +111,16 @@ func (e HTTP) Redirect(url string, code int) error {
 
 // Error answers with a status and a message as plain text.
 func (e HTTP) Error(message string, code int) error {
-	e.AddHeader("Content-Type", "text/plain; charset=utf-8")
-	e.AddHeader("X-Content-Type-Options", "nosniff")
-	e.Status(code)
-	_, err := e.WriteString(message + "\n")
+	err := e.AddHeader("Content-Type", "text/plain; charset=utf-8")
+	if err == nil {
+		err = e.AddHeader("X-Content-Type-Options", "nosniff")
+	}
+	if err == nil {
+		err = e.Status(code)
+	}
+	if err == nil {
+		_, err = e.WriteString(message + "\n")
+	}
 	return err
 }
 
@@ -133,18 +135,9 @@ func (e HTTP) Length() int64 {
 type body HTTP
 
 func (b body) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	var n uint32
-	switch e := sdk.ReadHttpEventBody(uint32(b), &p[0], uint32(len(p)), &n); e {
-	case errno.None:
-		return int(n), nil
-	case errno.EOF:
-		return int(n), io.EOF
-	default:
-		return int(n), e
-	}
+	return sdk.Stream(p, func(buf *byte, size uint32, n *uint32) errno.Errno {
+		return sdk.ReadHttpEventBody(uint32(b), buf, size, n)
+	})
 }
 
 func (b body) Close() error { return sdk.CloseHttpEventBody(uint32(b)).Err() }

@@ -6,6 +6,7 @@
 package sdk
 
 import (
+	"io"
 	"strings"
 	"unsafe"
 
@@ -54,3 +55,36 @@ func Join(list []string) []byte {
 
 // Data is where the bytes are, and their number, as the host takes them.
 func Data(b []byte) (*byte, uint32) { return unsafe.SliceData(b), uint32(len(b)) }
+
+// Stream reads into p from what the host hands out piece by piece. The last
+// piece may come with the end.
+func Stream(p []byte, read func(buf *byte, size uint32, n *uint32) errno.Errno) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	var n uint32
+	e := read(&p[0], uint32(len(p)), &n)
+	if int(n) > len(p) {
+		return 0, errno.BufferTooSmall
+	}
+	switch e {
+	case errno.None:
+		return int(n), nil
+	case errno.EOF:
+		return int(n), io.EOF
+	}
+	return int(n), e
+}
+
+// Send writes p by write, which tells how much of it was taken.
+func Send(p []byte, write func(buf *byte, size uint32, n *uint32) errno.Errno) (int, error) {
+	data, size := Data(p)
+	var n uint32
+	if e := write(data, size, &n); e != 0 {
+		return int(min(n, size)), e
+	}
+	if n < size {
+		return int(n), io.ErrShortWrite
+	}
+	return len(p), nil
+}

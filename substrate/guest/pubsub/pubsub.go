@@ -1,0 +1,28 @@
+// Package pubsub publishes messages on channels, to functions and to WebSockets.
+// What a function gets of them is an event.PubSub.
+package pubsub
+
+import (
+	"github.com/taubyte/taubyte/substrate/guest/errno"
+	"github.com/taubyte/taubyte/substrate/guest/internal/sdk"
+)
+
+// Publish sends a message to all who listen on a channel. The function that
+// publishes does not get it.
+func Publish(channel string, message []byte) error {
+	data, size := sdk.Data(message)
+	return sdk.PublishToChannel(channel, data, size).Err()
+}
+
+// Subscribe has messages of a channel delivered to the functions whose trigger
+// fits it.
+func Subscribe(channel string) error { return sdk.SetSubscriptionChannel(channel).Err() }
+
+// WebSocketURL is the path, without a "/" at the start, at which a browser opens
+// a WebSocket to the channel on any host of the project. A channel without
+// WebSockets in the configuration is errno.GetWebSocketURLFailed.
+func WebSocketURL(channel string) (string, error) {
+	return sdk.Text(
+		func(n *uint32) errno.Errno { return sdk.GetWebSocketURLSize(channel, n) },
+		func(b *byte, _ uint32) errno.Errno { return sdk.GetWebSocketURL(channel, b) })
+}
