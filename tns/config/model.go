@@ -18,6 +18,8 @@ type Project struct {
 	Plan         string            `json:"plan,omitempty"`
 	Resources                      // the project's global scope
 	Applications []Application     `json:"applications,omitempty"`
+
+	object map[string]any // see Object
 }
 
 // An Application is a scope within a project.

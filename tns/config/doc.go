@@ -1,0 +1,32 @@
+// Package config compiles a project's configuration: a folder of YAML files that
+// describe functions, websites, domains and the other resources of a project.
+//
+//	project, faults := config.Compile(os.DirFS("config"))
+//	for _, f := range faults {
+//		fmt.Println(f) // functions/ping.yaml:7:5: error: …
+//	}
+//
+// All faults are reported at once, each with its place and, where one is known,
+// what to do about it. Places of an older schema are still read, and a key that
+// nothing reads is a warning.
+//
+// # Files
+//
+// config.yaml at the root is the project. A resource is a file
+// "<group>/<name>.yaml": its name is the file's. applications/<name>/ holds a
+// config.yaml and groups of its own. The groups are functions, websites,
+// libraries, domains, databases, storages, messaging, services and smartops.
+//
+// # References
+//
+// Domains, libraries and smart operations are named by name and resolved to ids:
+// in the resource's own application first, then in the project. A resource of the
+// project does not see those of an application.
+//
+// # One repository
+//
+// A website or library whose source names no provider is part of the project's own
+// repository, under websites/<name> or libraries/<name>: a project needs one
+// repository, not one for each website. One that names a provider must name the
+// repository's id and full name as well.
+package config

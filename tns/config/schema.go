@@ -1,0 +1,145 @@
+package config
+
+// A field is one thing that a file may say: where it stands, how it is read, and
+// its key in the compiled object. It is the one description that compiling, the
+// warnings about unknown keys and the JSON Schema all follow.
+type field struct {
+	at       string // dotted path in the file
+	legacy   string // an older place that is still read
+	wire     string // key in the compiled object; "" = the value is only looked at
+	parse    parser
+	required bool
+	fallback any // the value where the key is absent; nil: none is set
+	// when limits a field to some values of the resource's trigger type.
+	when []string
+	json map[string]any // its JSON Schema
+}
+
+// The groups of resources, as folders and as keys of the compiled object.
+const (
+	groupFunctions = "functions"
+	groupWebsites  = "websites"
+	groupLibraries = "libraries"
+	groupDomains   = "domains"
+	groupDatabases = "databases"
+	groupStorages  = "storages"
+	groupMessaging = "messaging"
+	groupServices  = "services"
+	groupSmartOps  = "smartops"
+)
+
+var (
+	jsonText   = map[string]any{"type": []string{"string", "number", "boolean"}}
+	jsonBool   = map[string]any{"type": []string{"boolean", "string"}}
+	jsonList   = map[string]any{"type": "array", "items": jsonText}
+	jsonID     = map[string]any{"type": "string", "pattern": "^[A-Za-z0-9]+$", "description": "a CID (Qm…), made once"}
+	jsonPaths  = map[string]any{"type": "array", "minItems": 1, "items": map[string]any{"type": "string", "pattern": "^/"}}
+	jsonDur    = map[string]any{"type": "string", "description": "a duration: 10s, 1m30s"}
+	jsonSize   = map[string]any{"type": "string", "description": "a size: 64MiB, 1.5GB"}
+	jsonMethod = map[string]any{"type": "string", "description": "an HTTP method"}
+)
+
+func jsonEnum(values ...string) map[string]any { return map[string]any{"enum": values} }
+
+func common(fields ...field) []field {
+	return append([]field{
+		{at: "id", wire: "id", parse: id, required: true, json: jsonID},
+		{at: "name", parse: variable, json: jsonText}, // checked; the file's name counts
+		{at: "description", wire: "description", parse: text, json: jsonText},
+		{at: "tags", wire: "tags", parse: list, json: jsonList},
+	}, fields...)
+}
+
+var isHTTP = []string{TriggerHTTP, TriggerHTTPS}
+
+func projectFields() []field {
+	return []field{
+		{at: "id", wire: "id", parse: id, required: true, json: jsonID},
+		{at: "name", wire: "name", parse: variable, json: jsonText},
+		{at: "description", wire: "description", parse: text, json: jsonText},
+		{at: "tags", parse: list, json: jsonList},
+		{at: "notification.email", wire: "email", parse: email, json: jsonText},
+	}
+}
+
+func execution() []field {
+	return []field{
+		{at: "execution.timeout", wire: "timeout", parse: duration, required: true, json: jsonDur},
+		{at: "execution.memory", wire: "memory", parse: size, required: true, json: jsonSize},
+		{at: "execution.call", wire: "call", parse: some, required: true, json: jsonText},
+	}
+}
+
+// origin describes where a website or library is built from; what it demands of
+// each other is checked by checkOrigin.
+func origin() []field {
+	fs := []field{{at: "source.branch", wire: "branch", parse: some, json: jsonText}}
+	for _, p := range providers {
+		fs = append(fs,
+			field{at: "source." + p + ".id", wire: "repository-id", parse: some, json: jsonText},
+			field{at: "source." + p + ".fullname", wire: "repository-name", parse: some, json: jsonText})
+	}
+	return fs
+}
+
+// providers are the git providers that a website or library may be at.
+var providers = []string{"github", "gitea"}
+
+// groups is the schema of each group's files.
+func groups() map[string][]field {
+	return map[string][]field{
+		groupFunctions: common(append([]field{
+			{at: "trigger.type", wire: "type", parse: oneOf(TriggerHTTP, TriggerHTTPS, TriggerPubSub, TriggerP2P), required: true, json: jsonEnum(TriggerHTTP, TriggerHTTPS, TriggerPubSub, TriggerP2P)},
+			{at: "trigger.local", wire: "local", parse: boolean, json: jsonBool},
+			{at: "trigger.method", wire: "method", parse: method, required: true, when: isHTTP, json: jsonMethod},
+			{at: "trigger.methods", wire: "methods", parse: list, when: isHTTP, json: jsonList},
+			{at: "trigger.domains", legacy: "domains", wire: "domains", parse: items, required: true, when: isHTTP, json: jsonList},
+			{at: "trigger.paths", wire: "paths", parse: paths, required: true, when: isHTTP, json: jsonPaths},
+			{at: "trigger.channel", wire: "channel", parse: some, required: true, when: []string{TriggerPubSub}, json: jsonText},
+			{at: "trigger.protocol", legacy: "trigger.service", wire: "service", parse: some, required: true, when: []string{TriggerP2P}, json: jsonText},
+			{at: "trigger.command", wire: "command", parse: some, required: true, when: []string{TriggerP2P}, json: jsonText},
+			{at: "source", wire: "source", parse: source, required: true, json: jsonText},
+		}, execution()...)...),
+		groupWebsites: common(append([]field{
+			{at: "domains", wire: "domains", parse: items, required: true, json: jsonList},
+			{at: "paths", legacy: "source.paths", wire: "paths", parse: paths, required: true, json: jsonPaths},
+		}, origin()...)...),
+		groupLibraries: common(append([]field{
+			{at: "source.path", wire: "path", parse: some, json: jsonText},
+		}, origin()...)...),
+		groupDomains: common(
+			field{at: "fqdn", wire: "fqdn", parse: fqdn, required: true, json: jsonText},
+			field{at: "certificate.type", wire: "cert-type", parse: oneOf("auto", "inline"), fallback: "auto", json: jsonEnum("auto", "inline")},
+			field{at: "certificate.cert", wire: "cert-file", parse: some, json: jsonText},
+			field{at: "certificate.key", wire: "key-file", parse: some, json: jsonText},
+		),
+		groupDatabases: common(
+			field{at: "match", wire: "match", parse: some, json: jsonText},
+			field{at: "regex", legacy: "useRegex", wire: "useRegex", parse: boolean, json: jsonBool},
+			field{at: "access.network", wire: "network-access", parse: oneOf("all", "subnet", "host"), fallback: "all", json: jsonEnum("all", "subnet", "host")},
+			field{at: "storage.size", wire: "size", parse: size, required: true, json: jsonSize},
+			field{at: "encryption.type", wire: "encryption-type", parse: text, json: jsonText},
+			field{at: "encryption.key", wire: "encryption-key", parse: text, json: jsonText},
+		),
+		groupStorages: common(
+			field{at: "match", wire: "match", parse: some, json: jsonText},
+			field{at: "regex", legacy: "useRegex", wire: "useRegex", parse: boolean, json: jsonBool},
+			field{at: "access.network", wire: "network-access", parse: oneOf("all", "subnet", "host"), fallback: "all", json: jsonEnum("all", "subnet", "host")},
+			field{at: "object.size", wire: "object-size", parse: size, json: jsonSize},
+			field{at: "object.versioning", wire: "versioning", parse: boolean, json: jsonBool},
+			field{at: "streaming.size", wire: "streaming-size", parse: size, json: jsonSize},
+			field{at: "streaming.ttl", wire: "ttl", parse: duration, json: jsonDur},
+		),
+		groupMessaging: common(
+			field{at: "local", wire: "local", parse: boolean, json: jsonBool},
+			field{at: "channel.match", wire: "match", parse: some, required: true, json: jsonText},
+			field{at: "channel.regex", wire: "regex", parse: boolean, json: jsonBool},
+			field{at: "bridges.mqtt.enable", wire: "mqtt", parse: boolean, json: jsonBool},
+			field{at: "bridges.websocket.enable", wire: "webSocket", parse: boolean, json: jsonBool},
+		),
+		groupServices: common(field{at: "protocol", wire: "protocol", parse: protocol, required: true, json: jsonText}),
+		groupSmartOps: common(append([]field{
+			{at: "source", wire: "source", parse: source, required: true, json: jsonText},
+		}, execution()...)...),
+	}
+}
