@@ -19,6 +19,7 @@ type host struct {
 	runtime  wazero.Runtime
 	request  request
 	response response
+	stderr   bytes.Buffer
 	// The rest of the ABI, by name: given what was passed, an error number.
 	functions map[string]func(c *call) uint32
 }
@@ -150,7 +151,7 @@ func (h *host) start(t *testing.T, module []byte) api.Module {
 	}
 	_, err = builder.Instantiate(ctx)
 	require.NoError(t, err)
-	guest, err := h.runtime.InstantiateModule(ctx, compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions("_initialize"))
+	guest, err := h.runtime.InstantiateModule(ctx, compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions("_initialize").WithStderr(&h.stderr))
 	require.NoError(t, err)
 	return guest
 }
