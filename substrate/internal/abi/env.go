@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental/sysfs"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 )
 
@@ -65,11 +66,14 @@ func instantiateWASI(ctx context.Context, r wazero.Runtime) error {
 }
 
 // Config is how a module of the guest is instantiated: without a name, so that
-// any number of it can be, without environment, standard input or files, with
-// real clocks and randomness, and with its output in the log.
+// any number of it can be, without environment and standard input, with a file
+// system of its own in memory, with real clocks and randomness, and with its output
+// in the log.
 func (g *Guest) Config(name string) wazero.ModuleConfig {
+	files := wazero.NewFSConfig().(sysfs.FSConfig).WithSysFSMount(g.files, "/")
 	return wazero.NewModuleConfig().
 		WithName("").
+		WithFSConfig(files).
 		WithStartFunctions().
 		WithArgs(name).
 		WithStdout(g.stdout).

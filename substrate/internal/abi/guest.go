@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/taubyte/taubyte/substrate/internal/memfs"
 )
 
 // Limits bound what a guest makes the host do and hold. All are set.
@@ -29,6 +31,7 @@ type Guest struct {
 	limits         Limits
 	services       Services
 	stdout, stderr *lines
+	files          *memfs.FS
 
 	// What the instance keeps from one event to the next.
 	views     map[uint32]view
@@ -58,6 +61,7 @@ var _ context.Context = (*Guest)(nil)
 // at the latest. Its output goes to log, as far as rate lets it.
 func NewGuest(life context.Context, self Self, limits Limits, services Services, log *slog.Logger, rate *Rate) *Guest {
 	g := &Guest{life: life, self: self, limits: limits, services: services, event: ^uint32(0)}
+	g.files = memfs.New(func() int64 { return time.Now().UnixNano() })
 	g.stdout = &lines{log: log, rate: rate, stream: "stdout"}
 	g.stderr = &lines{log: log, rate: rate, stream: "stderr"}
 	g.Enter(context.Background(), time.Time{})

@@ -428,6 +428,11 @@ func TestStockGo(t *testing.T) {
 	}
 	idle, _ := f.Warm()
 	require.Equal(t, 1, idle)
+
+	f = function(t, e, code, "files", func(s *vm.Spec) { s.Memory = 16 << 20 })
+	for range 2 {
+		require.Equal(t, "file", get(t, f, "/").Body.String())
+	}
 }
 
 func buildGo(t testing.TB, dir string) []byte {
