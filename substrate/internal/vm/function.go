@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/taubyte/taubyte"
@@ -52,7 +53,8 @@ type Function struct {
 	spec    Spec
 	modules []Link // all, in the order of instantiation: the function's own last
 	engine  *Engine
-	limit   uint64 // of a memory, in bytes
+	limit   uint64          // of a memory, in bytes
+	usual   []atomic.Uint64 // bytes of each memory after the first event
 	log     *slog.Logger
 	rate    *abi.Rate
 	pool    *pool
@@ -71,6 +73,7 @@ func (e *Engine) NewFunction(spec Spec) (*Function, error) {
 		log: e.config.Log.With("project", string(spec.Self.Project), "branch", string(spec.Self.Branch),
 			"function", spec.Self.Name),
 	}
+	f.usual = make([]atomic.Uint64, len(f.modules))
 	f.pool = newPool(f, spec.Concurrency, spec.Queue)
 	if err := f.check(); err != nil {
 		f.release()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero/api"
@@ -21,13 +22,14 @@ type instance struct {
 	stack    [1]uint64
 	since    time.Time // when it became idle
 	first    uint64    // bytes of memory after the first event
+	usual    []atomic.Uint64
 }
 
 // instantiate makes an instance of the function and runs its start functions,
 // within the deadline.
 func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *instance, err error) {
 	g := abi.NewGuest(f.engine.life, f.spec.Self, f.spec.Limits, f.engine.config.Services, f.log, f.rate)
-	in := &instance{guest: g, modules: make([]api.Module, 0, 1+len(f.spec.Links))}
+	in := &instance{guest: g, usual: f.usual, modules: make([]api.Module, 0, 1+len(f.spec.Links))}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("instantiating: %v", p)
@@ -53,7 +55,7 @@ func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *i
 	}
 	var life context.Context = g
 	life = experimental.WithMemoryAllocator(life, experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory {
-		m := &memory{engine: f.engine, limit: f.limit}
+		m := &memory{engine: f.engine, limit: f.limit, room: f.usual[len(in.memories)].Load()}
 		in.memories = append(in.memories, m)
 		return m
 	}))
@@ -109,6 +111,9 @@ func (in *instance) spent() bool {
 	}
 	if in.first == 0 {
 		in.first = size
+		for i, m := range in.memories {
+			in.usual[i].Store(m.size)
+		}
 	}
 	return near && size > in.first || in.guest.Spent()
 }
@@ -137,7 +142,8 @@ type memory struct {
 	engine  *Engine
 	limit   uint64
 	size    uint64
-	starved bool // the node had not enough
+	room    uint64 // what it will grow to, going by the instances before it
+	starved bool   // the node had not enough
 	buf     []byte
 }
 
@@ -155,7 +161,7 @@ func (m *memory) Reallocate(size uint64) []byte {
 	}
 	m.size = size
 	if size > uint64(cap(m.buf)) {
-		room := size
+		room := min(m.limit, max(size, m.room))
 		if m.buf != nil { // it may go on growing: do not copy each time
 			room = min(m.limit, size+size/4)
 		}
