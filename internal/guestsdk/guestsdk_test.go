@@ -202,3 +202,34 @@ func TestArchive(t *testing.T) {
 		require.Error(t, err, bad)
 	}
 }
+
+// A function that is an http.Handler.
+func TestHandler(t *testing.T) {
+	module, err := build(t, t.TempDir(), filepath.Join("testdata", "handler"))
+	require.NoError(t, err)
+	h := newHost(t)
+	guest := h.start(t, module)
+	for _, c := range []struct {
+		request request
+		result  uint64
+		status  int
+		body    string
+	}{
+		{request{method: "POST", path: "/notes/7", query: map[string]string{"q": "a b"}, header: map[string]string{"user-agent": "test"}, body: "in"}, 0, 201, "7 a b in <nil>"},
+		{request{method: "GET", path: "/notes/7"}, 0, 405, "Method Not Allowed\n"},
+		{request{method: "GET", path: "/other"}, 0, 404, "404 page not found\n"},
+		{request{method: "GET", path: "/panic"}, 1, 500, "Internal Server Error\n"},
+	} {
+		h.request, h.response = c.request, response{}
+		result, err := guest.ExportedFunction("serve").Call(context.Background(), 0)
+		require.NoError(t, err)
+		require.Equal(t, c.result, result[0], c.request.path)
+		require.Equal(t, c.status, h.response.status, c.request.path)
+		require.Equal(t, c.body, h.response.body.String())
+		if c.status == 201 {
+			require.Contains(t, h.response.headers, "X-Agent: test")
+		}
+	}
+	require.Contains(t, h.stderr.String(), "panic: a secret")
+	require.Contains(t, h.stderr.String(), "main.go")
+}

@@ -83,6 +83,7 @@ func newHost(t *testing.T) *host {
 		f[name] = func(c *call) uint32 { c.u32(); c.put([]byte(get())); return 0 }
 	}
 	text("getHttpEventMethod", func() string { return h.request.method })
+	text("getHttpEventHost", func() string { return "example.com" })
 	text("getHttpEventPath", func() string { return h.request.path })
 	named := func(size, bytes string, get func(string) string) {
 		f[size] = func(c *call) uint32 {
@@ -95,6 +96,19 @@ func newHost(t *testing.T) *host {
 	}
 	named("getHttpEventQueryValueByNameSize", "getHttpEventQueryValueByName", func(k string) string { return h.request.query[k] })
 	named("getHttpEventHeadersSize", "getHttpEventHeaders", func(k string) string { return h.request.header[strings.ToLower(k)] })
+	keys := func(size, bytes string, get func() map[string]string) {
+		list := func() []byte {
+			var b []byte
+			for name := range get() {
+				b = append(append(b, name...), 0)
+			}
+			return b
+		}
+		f[size] = func(c *call) uint32 { c.u32(); c.putU32(uint32(len(list()))); return 0 }
+		f[bytes] = func(c *call) uint32 { c.u32(); c.put(list()); return 0 }
+	}
+	keys("getHttpEventRequestQueryKeysSize", "getHttpEventRequestQueryKeys", func() map[string]string { return h.request.query })
+	keys("getHttpEventRequestHeaderKeysSize", "getHttpEventRequestHeaderKeys", func() map[string]string { return h.request.header })
 	f["readHttpEventBody"] = func(c *call) uint32 {
 		c.u32()
 		buf := c.bytes()
