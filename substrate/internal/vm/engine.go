@@ -21,11 +21,14 @@ import (
 	"github.com/taubyte/taubyte/substrate/internal/abi"
 )
 
-// Config is what an Engine needs. All but CacheDir and Services
-// are set.
+// Config is what an Engine needs. ModuleBytes, Memory, Idle
+// and Log are set.
 type Config struct {
 	// CacheDir keeps compiled code; empty: in memory alone.
 	CacheDir string
+	// Interpret runs without compiling, as is done anyway on platforms that
+	// wazero has no compiler for.
+	Interpret bool
 	// ModuleBytes bounds one module's file.
 	ModuleBytes int
 	// Memory bounds the memory of all instances together.
@@ -78,7 +81,11 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	}
 	// wazero takes its compiler where it has one for the platform, and its
 	// interpreter elsewhere.
-	e.runtime = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
+	mode := wazero.NewRuntimeConfig()
+	if config.Interpret {
+		mode = wazero.NewRuntimeConfigInterpreter()
+	}
+	e.runtime = wazero.NewRuntimeWithConfig(ctx, mode.
 		WithCompilationCache(e.cache).
 		WithDebugInfoEnabled(false))
 	err = abi.Instantiate(ctx, e.runtime)
