@@ -2,33 +2,64 @@ package crdt
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"sync"
 
 	ds "github.com/ipfs/go-datastore"
+
+	"github.com/taubyte/taubyte"
 )
 
 // backlog is how many events are kept for watchers that are behind, or come back
 // with a token.
 const backlog = 8192
 
+// eventBits of a token count the events in one life of the replica, those above
+// them its lives.
+const eventBits = 40
+
+// nextEpoch counts the lives of a replica.
+func nextEpoch(ctx context.Context, base taubyte.Datastore, root string) (uint64, error) {
+	key := ds.RawKey(root + "/epoch")
+	var epoch uint64
+	raw, err := base.Get(ctx, key)
+	if err == nil {
+		epoch, _ = binary.Uvarint(raw)
+	} else if !errors.Is(err, ds.ErrNotFound) {
+		return 0, err
+	}
+	epoch++
+	return epoch, base.Put(ctx, key, binary.AppendUvarint(nil, epoch))
+}
+
 // hub hands events to watchers. It keeps the newest in a ring that all watchers
 // read at their own pace, so that a slow one holds nobody up and takes no memory.
 type hub struct {
 	mu     sync.Mutex
-	ring   [backlog]Event
-	next   Token         // of the next event; the first is 1
+	ring   []Event
+	first  Token         // of this life
+	next   Token         // of the next event
 	more   chan struct{} // closed at the next event
 	closed bool
 }
 
-func newHub() *hub { return &hub{next: 1, more: make(chan struct{})} }
+func newHub(epoch uint64) *hub {
+	first := Token(epoch<<eventBits + 1)
+	return &hub{ring: make([]Event, backlog), first: first, next: first, more: make(chan struct{})}
+}
 
-func (h *hub) publish(e Event) {
+func (h *hub) publish(events []Event) {
+	if len(events) == 0 {
+		return
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	e.Token = h.next
-	h.ring[h.next%backlog] = e
-	h.next++
+	for _, e := range events {
+		e.Token = h.next
+		h.ring[h.next%backlog] = e
+		h.next++
+	}
 	close(h.more)
 	h.more = make(chan struct{})
 }
@@ -36,66 +67,61 @@ func (h *hub) publish(e Event) {
 func (h *hub) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.closed {
-		h.closed = true
-		close(h.more)
+	h.closed = true
+	clear(h.ring)
+}
+
+// start returns where a watch begins.
+func (h *hub) start(after Token) Token {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if after == 0 {
+		return h.next
 	}
+	return after + 1
 }
 
 // read returns the first event of the prefix at or after token at, and where to
 // go on. When there is none it returns a channel that closes when there may be.
-// lost: events between at and the oldest kept are gone.
-func (h *hub) read(prefix ds.Key, at Token) (e Event, next Token, found, lost bool, wait <-chan struct{}, closed bool) {
+func (h *hub) read(prefix ds.Key, at Token) (e Event, next Token, found bool, wait <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if at > h.next { // a token of an earlier life of the store
-		return e, h.next, false, true, nil, h.closed
-	}
-	if h.next > backlog && at < h.next-backlog {
-		return e, h.next - backlog, false, true, nil, h.closed
+	oldest := max(h.first, h.next-min(h.next, backlog))
+	if at > h.next || at < oldest {
+		// Events are gone, or the token is of another life of the replica.
+		return Event{Lost: true, Token: h.next - 1}, h.next, true, nil
 	}
 	for ; at < h.next; at++ {
 		e = h.ring[at%backlog]
-		if prefix.IsAncestorOf(e.Key) || prefix.Equal(e.Key) || prefix.String() == "/" {
-			return e, at + 1, true, false, nil, h.closed
+		if prefix.String() == "/" || prefix.Equal(e.Key) || prefix.IsAncestorOf(e.Key) {
+			return e, at + 1, true, nil
 		}
 	}
-	return e, at, false, false, h.more, h.closed
+	return Event{}, at, false, h.more
 }
 
-func (h *hub) watch(ctx context.Context, prefix ds.Key, after Token) <-chan Event {
-	out := make(chan Event)
-	h.mu.Lock()
-	at := after + 1
-	if after == 0 {
-		at = h.next
-	}
-	h.mu.Unlock()
-	go func() {
-		defer close(out)
-		for {
-			e, next, found, lost, wait, closed := h.read(prefix, at)
-			at = next
-			switch {
-			case lost:
-				e = Event{Lost: true, Token: at - 1}
-			case found:
-			case closed:
-				return
-			default:
-				select {
-				case <-wait:
-				case <-ctx.Done():
-					return
-				}
-				continue
-			}
+// feed sends a watcher its events until ctx ends or the hub closes.
+func (s *Store) feed(ctx context.Context, prefix ds.Key, at Token, out chan<- Event) {
+	defer close(out)
+	for {
+		e, next, found, wait := s.hub.read(prefix, at)
+		at = next
+		if !found {
 			select {
-			case out <- e:
+			case <-wait:
 			case <-ctx.Done():
 				return
+			case <-s.life.Done():
+				return
 			}
+			continue
 		}
-	}()
-	return out
+		select {
+		case out <- e:
+		case <-ctx.Done():
+			return
+		case <-s.life.Done():
+			return
+		}
+	}
 }

@@ -1,0 +1,312 @@
+package crdt
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+)
+
+// Keys of a replica in the node's datastore, below its root:
+//
+//	/s/m            meta: heads, height, what the log holds
+//	/s/w/<writer>   how far the writer's blocks were applied, and are in the log
+//	/s/v/<key>      record of a key
+//	/l/<writer>/<n> log: the block of that dot
+//
+// What is below /s is one query, and so one consistent view.
+const (
+	metaKey    = "/s/m"
+	writersKey = "/s/w"
+	recordsKey = "/s/v"
+	logKey     = "/l"
+)
+
+type head struct {
+	cid    cid.Cid
+	dot    dot
+	height uint64
+}
+
+// meta is what a replica knows of itself beside records and log.
+type meta struct {
+	height    uint64 // greatest height of an applied block
+	keys      uint64
+	bytes     uint64 // of records
+	logBlocks uint64
+	logBytes  uint64
+	heads     []head
+}
+
+func (m meta) encode() []byte {
+	b := []byte{1} // format
+	for _, n := range []uint64{m.height, m.keys, m.bytes, m.logBlocks, m.logBytes, uint64(len(m.heads))} {
+		b = binary.AppendUvarint(b, n)
+	}
+	for _, h := range m.heads {
+		b = append(b, hashSlice(h.cid)...)
+		b = appendDot(b, h.dot)
+		b = binary.AppendUvarint(b, h.height)
+	}
+	return b
+}
+
+func hashSlice(c cid.Cid) []byte {
+	h := hashOf(c)
+	return h[:]
+}
+
+func decodeMeta(b []byte) (m meta, err error) {
+	d := decoder{b: b}
+	if f := d.take(1); f[0] != 1 {
+		return m, fmt.Errorf("%w: format %d", errMalformed, f[0])
+	}
+	for _, p := range []*uint64{&m.height, &m.keys, &m.bytes, &m.logBlocks, &m.logBytes} {
+		*p = d.uvarint()
+	}
+	for range d.count(32 + 8 + 2) {
+		var h hash
+		copy(h[:], d.take(len(h)))
+		m.heads = append(m.heads, head{cid: h.cid(), dot: d.dot(), height: d.uvarint()})
+	}
+	return m, d.end()
+}
+
+// state is what a replica keeps, and the changes to it that are not on disk
+// yet. One goroutine changes it; flush makes all changes since the last one
+// durable at once, and drop forgets them, so that what is on disk is always the
+// state after some whole groups of writes.
+type state struct {
+	base ds.Batching
+	root string
+
+	// Owned by the writing goroutine.
+	dirty   map[string][]byte // nil: deleted
+	meta    meta
+	changed vector // writers' new numbers
+
+	mu    sync.RWMutex // guards what follows, which is as on disk
+	seen  vector       // which blocks were applied
+	floor vector       // which of them are not in the log any more
+	disk  meta
+}
+
+func openState(ctx context.Context, base ds.Batching, root string) (*state, error) {
+	st := &state{base: base, root: root, seen: vector{}, floor: vector{}}
+	raw, err := base.Get(ctx, ds.RawKey(root+metaKey))
+	switch {
+	case errors.Is(err, ds.ErrNotFound):
+	case err != nil:
+		return nil, err
+	default:
+		if st.disk, err = decodeMeta(raw); err != nil {
+			return nil, fmt.Errorf("reading the replica's state: %w", err)
+		}
+	}
+	res, err := base.Query(ctx, query.Query{Prefix: root + writersKey})
+	if err != nil {
+		return nil, err
+	}
+	defer res.Close()
+	for r := range res.Next() {
+		if r.Error != nil {
+			return nil, r.Error
+		}
+		w, seq, floor, err := decodeWriter(strings.TrimPrefix(r.Key, root+writersKey), r.Value)
+		if err != nil {
+			return nil, fmt.Errorf("reading the replica's state: %s: %w", r.Key, err)
+		}
+		st.seen[w] = seq
+		if floor > 0 {
+			st.floor[w] = floor
+		}
+	}
+	st.drop()
+	return st, nil
+}
+
+func decodeWriter(key string, value []byte) (w writerID, seq, floor uint64, err error) {
+	name, err := hex.DecodeString(strings.TrimPrefix(key, "/"))
+	if err != nil || len(name) != len(w) {
+		return w, 0, 0, errMalformed
+	}
+	copy(w[:], name)
+	d := decoder{b: value}
+	seq, floor = d.uvarint(), d.uvarint()
+	return w, seq, floor, d.end()
+}
+
+func (st *state) drop() {
+	st.dirty, st.changed = map[string][]byte{}, vector{}
+	st.meta = st.disk
+	st.meta.heads = slices.Clone(st.disk.heads)
+}
+
+func (st *state) has(d dot) bool { return d.seq <= st.last(d.writer) }
+
+// last is the number of the writer's last block that was applied, on disk or
+// not.
+func (st *state) last(w writerID) uint64 {
+	if seq, ok := st.changed[w]; ok {
+		return seq
+	}
+	return st.seen[w] // its only writer is this goroutine
+}
+
+// vector returns a copy of what is on disk.
+func (st *state) vector() vector {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return maps.Clone(st.seen)
+}
+
+// vectors returns copies of what was applied, and what of that is no longer in
+// the log.
+func (st *state) vectors() (seen, floor vector) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return maps.Clone(st.seen), maps.Clone(st.floor)
+}
+
+func (st *state) covers(v vector) bool {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return st.seen.covers(v)
+}
+
+func (st *state) get(ctx context.Context, key string) ([]byte, error) {
+	if v, ok := st.dirty[key]; ok {
+		if v == nil {
+			return nil, ds.ErrNotFound
+		}
+		return v, nil
+	}
+	return st.base.Get(ctx, ds.RawKey(st.root+key))
+}
+
+// record returns what is held of a key: nil for nothing.
+func (st *state) record(ctx context.Context, key string) (record, error) {
+	raw, err := st.get(ctx, recordsKey+key)
+	if errors.Is(err, ds.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := decodeRecord(raw)
+	if err != nil {
+		return nil, fmt.Errorf("record of %s: %w", key, err)
+	}
+	return r, nil
+}
+
+// setRecord replaces old, the record that the key has.
+func (st *state) setRecord(key string, old, r record) {
+	if old != nil {
+		st.meta.keys--
+		st.meta.bytes -= min(st.meta.bytes, recordSize(key, old))
+	}
+	if len(r) == 0 {
+		st.dirty[recordsKey+key] = nil
+		return
+	}
+	st.meta.keys++
+	st.meta.bytes += recordSize(key, r)
+	st.dirty[recordsKey+key] = r.encode()
+}
+
+func recordSize(key string, r record) uint64 {
+	n := len(key)
+	for _, v := range r {
+		n += len(v.value) + 48
+	}
+	return uint64(n)
+}
+
+func blockKey(d dot) string {
+	return logKey + "/" + d.writer.String() + "/" + strconv.FormatUint(d.seq, 16)
+}
+
+// logged adds an applied block to the log.
+func (st *state) logged(b *block) {
+	st.dirty[blockKey(b.dot)] = b.raw
+	st.meta.logBlocks++
+	st.meta.logBytes += uint64(len(b.raw))
+	st.changed[b.dot.writer] = b.dot.seq
+	st.meta.height = max(st.meta.height, b.delta.Priority)
+}
+
+// fromLog reads a block that a replica has and has not dropped.
+func (st *state) fromLog(ctx context.Context, d dot) (*block, error) {
+	raw, err := st.base.Get(ctx, ds.RawKey(st.root+blockKey(d)))
+	if err != nil {
+		return nil, err
+	}
+	b, err := parseBlock(raw)
+	if err == nil && b.dot != d {
+		err = errMalformed
+	}
+	return b, err
+}
+
+// flush makes the changes durable, all or none. After an error they are
+// dropped: the state is what it was at the last flush.
+func (st *state) flush(ctx context.Context, floor vector) error {
+	if len(st.dirty) == 0 && len(st.changed) == 0 && len(floor) == 0 {
+		return nil
+	}
+	if err := st.write(ctx, floor); err != nil {
+		st.drop()
+		return err
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	maps.Copy(st.seen, st.changed)
+	maps.Copy(st.floor, floor)
+	st.disk = st.meta
+	st.drop()
+	return nil
+}
+
+func (st *state) write(ctx context.Context, floor vector) error {
+	batch, err := st.base.Batch(ctx)
+	if err != nil {
+		return err
+	}
+	for key, value := range st.dirty {
+		if value == nil {
+			err = batch.Delete(ctx, ds.RawKey(st.root+key))
+		} else {
+			err = batch.Put(ctx, ds.RawKey(st.root+key), value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	touched := maps.Clone(st.changed)
+	maps.Copy(touched, floor)
+	for w := range touched {
+		low := st.floor[w]
+		if f, ok := floor[w]; ok {
+			low = f
+		}
+		value := binary.AppendUvarint(binary.AppendUvarint(nil, st.last(w)), low)
+		if err := batch.Put(ctx, ds.RawKey(st.root+writersKey+"/"+w.String()), value); err != nil {
+			return err
+		}
+	}
+	if err := batch.Put(ctx, ds.RawKey(st.root+metaKey), st.meta.encode()); err != nil {
+		return err
+	}
+	return batch.Commit(ctx)
+}

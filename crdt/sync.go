@@ -1,0 +1,346 @@
+package crdt
+
+import (
+	"bufio"
+	"container/heap"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/taubyte/taubyte"
+)
+
+// A pull is one stream. Who asks sends the vector of what it has. The answer is
+// a row of frames, each a kind, a length and that many bytes: either the blocks
+// that it misses, in causal order, or, when some of them are no longer in the
+// answerer's log, the answerer's state. Then the end, without which it was none.
+const (
+	frameBlock  = 'b' // a block
+	frameMeta   = 'm' // of a snapshot: its meta
+	frameWriter = 'w' // of a snapshot: a dot, the writer's last
+	frameRecord = 'r' // of a snapshot: key, record
+	frameEnd    = 'e'
+)
+
+const (
+	maxFrame    = 64 << 20 // a record holds a few versions
+	maxRequest  = 16 << 20
+	maxSnapshot = 1 << 30 // held in memory until it is complete
+	frameWait   = 30 * time.Second
+	maxServing  = 8 // pulls answered at a time
+	inPull      = 256 << 10
+)
+
+const (
+	// beforePull lets a message that is under way arrive.
+	beforePull = 20 * time.Millisecond
+	retryPull  = 250 * time.Millisecond
+)
+
+func (s *Store) protocol() protocol.ID { return protocol.ID("/taubyte/crdt/1/" + s.name) }
+
+// puller pulls from members that have something new.
+type puller struct {
+	s      *Store
+	mu     sync.Mutex
+	wanted map[peer.ID]bool
+	more   chan struct{}
+}
+
+func newPuller(s *Store) *puller {
+	return &puller{s: s, wanted: map[peer.ID]bool{}, more: make(chan struct{}, 1)}
+}
+
+func (p *puller) want(from peer.ID) {
+	p.mu.Lock()
+	p.wanted[from] = true
+	p.mu.Unlock()
+	select {
+	case p.more <- struct{}{}:
+	default:
+	}
+}
+
+func (p *puller) run() {
+	ctx := p.s.life
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.more:
+		}
+		if !pause(ctx, beforePull) {
+			return
+		}
+		p.mu.Lock()
+		wanted := p.wanted
+		p.wanted = map[peer.ID]bool{}
+		p.mu.Unlock()
+		for from := range wanted {
+			p.pull(ctx, from)
+		}
+	}
+}
+
+func (p *puller) pull(ctx context.Context, from peer.ID) {
+	err := p.s.pull(ctx, from)
+	if err == nil || ctx.Err() != nil || !p.s.connected(from) {
+		return
+	}
+	if errors.Is(err, taubyte.ErrForbidden) || errors.Is(err, taubyte.ErrInvalid) {
+		p.s.log.Warn("changes refused", "peer", from, "err", err)
+		return
+	}
+	p.s.log.Debug("changes not pulled", "peer", from, "err", err)
+	p.s.spawn(func() {
+		if pause(ctx, retryPull) {
+			p.want(from)
+		}
+	})
+}
+
+// pull gets from a member all that it has now and this replica has not.
+func (s *Store) pull(ctx context.Context, from peer.ID) error {
+	if err := s.mayWrite(ctx, from); err != nil {
+		return err
+	}
+	open, cancel := context.WithTimeout(ctx, frameWait)
+	defer cancel()
+	stream, err := s.host.NewStream(network.WithNoDial(open, "pull"), from, s.protocol())
+	if err != nil {
+		return fmt.Errorf("asking %s: %w", from, err)
+	}
+	done := context.AfterFunc(ctx, func() { _ = stream.Reset() })
+	defer done()
+	stop := context.AfterFunc(s.life, func() { _ = stream.Reset() })
+	defer stop()
+	if err := s.receiveAll(ctx, from, stream); err != nil {
+		_ = stream.Reset()
+		return fmt.Errorf("changes of %s: %w", from, errors.Join(ctx.Err(), err))
+	}
+	return stream.Close()
+}
+
+func (s *Store) receiveAll(ctx context.Context, from peer.ID, stream network.Stream) error {
+	_ = stream.SetDeadline(time.Now().Add(frameWait))
+	if _, err := stream.Write(appendBytes(nil, appendVector(nil, s.st.vector()))); err != nil {
+		return err
+	}
+	if err := stream.CloseWrite(); err != nil {
+		return err
+	}
+	r := bufio.NewReaderSize(stream, 64<<10)
+	var blocks []arrived
+	var size int
+	var snap *snapshot
+	for {
+		_ = stream.SetReadDeadline(time.Now().Add(frameWait))
+		kind, err := r.ReadByte()
+		if err != nil {
+			return err
+		}
+		payload, err := readBytes(r, maxFrame)
+		if err != nil {
+			return err
+		}
+		switch kind {
+		case frameBlock:
+			b, err := parseBlock(payload)
+			if err != nil {
+				return err
+			}
+			blocks = append(blocks, arrived{b, from})
+			size += len(payload)
+		case frameMeta, frameWriter, frameRecord:
+			if snap == nil {
+				snap = newSnapshot()
+			}
+			if err := snap.read(kind, payload); err != nil {
+				return fmt.Errorf("%w snapshot: %w", taubyte.ErrInvalid, err)
+			}
+		case frameEnd:
+		default:
+			return fmt.Errorf("%w: frame %q", taubyte.ErrInvalid, kind)
+		}
+		if kind == frameEnd || size > inPull || len(blocks) >= maxGroup {
+			if len(blocks) > 0 {
+				if err := s.do(ctx, &op{blocks: blocks}); err != nil {
+					return err
+				}
+			}
+			blocks, size = nil, 0
+		}
+		if kind != frameEnd {
+			continue
+		}
+		if snap == nil {
+			return nil
+		}
+		if err := snap.check(); err != nil {
+			return fmt.Errorf("%w snapshot: %w", taubyte.ErrInvalid, err)
+		}
+		return s.do(ctx, &op{run: func(ctx context.Context, w *writer) error { return w.mergeSnapshot(ctx, snap) }})
+	}
+}
+
+func readBytes(r *bufio.Reader, most uint64) ([]byte, error) {
+	n, err := binary.ReadUvarint(r)
+	if err != nil {
+		return nil, err
+	}
+	if n > most {
+		return nil, fmt.Errorf("%w: %d bytes", taubyte.ErrTooLarge, n)
+	}
+	// Grown as it comes: a false length allocates nothing.
+	if n <= 64<<10 {
+		b := make([]byte, n)
+		_, err := io.ReadFull(r, b)
+		return b, err
+	}
+	b, err := io.ReadAll(io.LimitReader(r, int64(n)))
+	if err == nil && uint64(len(b)) < n {
+		err = io.ErrUnexpectedEOF
+	}
+	return b, err
+}
+
+// serve answers pulls.
+func (s *Store) serve() {
+	slots := make(chan struct{}, maxServing)
+	s.host.SetStreamHandler(s.protocol(), func(stream network.Stream) {
+		answered := make(chan struct{})
+		if !s.spawn(func() {
+			defer close(answered)
+			select {
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
+			case <-s.life.Done():
+				_ = stream.Reset()
+				return
+			}
+			stop := context.AfterFunc(s.life, func() { _ = stream.Reset() })
+			defer stop()
+			if err := s.answer(s.life, stream); err != nil {
+				s.log.Debug("pull not answered", "peer", stream.Conn().RemotePeer(), "err", err)
+				_ = stream.Reset()
+				return
+			}
+			_ = stream.Close()
+		}) {
+			_ = stream.Reset()
+			return
+		}
+		<-answered
+	})
+}
+
+func (s *Store) answer(ctx context.Context, stream network.Stream) error {
+	p := stream.Conn().RemotePeer()
+	if err := s.mayWrite(ctx, p); err != nil {
+		return err
+	}
+	_ = stream.SetDeadline(time.Now().Add(frameWait))
+	raw, err := readBytes(bufio.NewReader(stream), maxRequest)
+	if err != nil {
+		return err
+	}
+	d := decoder{b: raw}
+	theirs := d.vector()
+	if err := d.end(); err != nil {
+		return err
+	}
+	s.talk.has(p, theirs)
+	out := &framer{stream: stream, w: bufio.NewWriterSize(stream, 64<<10)}
+	seen, floor := s.st.vectors()
+	if theirs.covers(floor) {
+		err = s.sendBlocks(ctx, out, theirs, seen)
+	} else {
+		err = s.sendSnapshot(ctx, out)
+	}
+	if err != nil {
+		return err
+	}
+	if err := out.frame(frameEnd, nil); err != nil {
+		return err
+	}
+	return out.w.Flush()
+}
+
+type framer struct {
+	stream network.Stream
+	w      *bufio.Writer
+}
+
+func (f *framer) frame(kind byte, payload []byte) error {
+	_ = f.stream.SetWriteDeadline(time.Now().Add(frameWait))
+	var head [1 + binary.MaxVarintLen64]byte
+	head[0] = kind
+	if _, err := f.w.Write(binary.AppendUvarint(head[:1], uint64(len(payload)))); err != nil {
+		return err
+	}
+	_, err := f.w.Write(payload)
+	return err
+}
+
+// sendBlocks sends the blocks between two vectors, lower ones first: a block
+// stands above all that it builds upon.
+func (s *Store) sendBlocks(ctx context.Context, out *framer, from, to vector) error {
+	return s.st.walk(ctx, from, to, func(b *block) (bool, error) {
+		return true, out.frame(frameBlock, b.raw)
+	})
+}
+
+// walk calls f with the blocks between two vectors, in causal order, until it
+// returns false.
+func (st *state) walk(ctx context.Context, from, to vector, f func(*block) (bool, error)) error {
+	var next lowest
+	for w, last := range to {
+		if seq := from[w] + 1; seq <= last {
+			b, err := st.fromLog(ctx, dot{w, seq})
+			if err != nil {
+				return err
+			}
+			next = append(next, b)
+		}
+	}
+	heap.Init(&next)
+	for len(next) > 0 {
+		b := next[0]
+		if more, err := f(b); err != nil || !more {
+			return err
+		}
+		if b.dot.seq == to[b.dot.writer] {
+			heap.Pop(&next)
+			continue
+		}
+		after, err := st.fromLog(ctx, dot{b.dot.writer, b.dot.seq + 1})
+		if err != nil {
+			return err
+		}
+		next[0] = after
+		heap.Fix(&next, 0)
+	}
+	return nil
+}
+
+// lowest is a heap of blocks, one of each writer.
+type lowest []*block
+
+func (l lowest) Len() int           { return len(l) }
+func (l lowest) Less(i, j int) bool { return l[i].delta.Priority < l[j].delta.Priority }
+func (l lowest) Swap(i, j int)      { l[i], l[j] = l[j], l[i] }
+func (l *lowest) Push(b any)        { *l = append(*l, b.(*block)) }
+func (l *lowest) Pop() any {
+	old := *l
+	b := old[len(old)-1]
+	*l = old[:len(old)-1]
+	return b
+}

@@ -1,0 +1,394 @@
+package crdt
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-ds-crdt/pb"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/taubyte/taubyte"
+)
+
+// op is one thing for the writing goroutine to do.
+type op struct {
+	writes []write                              // by this member
+	blocks []arrived                            // or of another one
+	run    func(context.Context, *writer) error // or something of its own
+	err    error
+	done   chan struct{} // closed when it is durable, or err is set
+}
+
+// arrived is a block that a member told.
+type arrived struct {
+	*block
+	from peer.ID
+}
+
+// maxGroup is how many operations share a write to disk at most.
+const maxGroup = 1024
+
+// submit has writes done, in order, with those of other callers.
+func (s *Store) submit(ctx context.Context, writes []write) error {
+	if s.life.Err() != nil {
+		return s.closed()
+	}
+	marked := make([]write, len(writes))
+	for i, w := range writes {
+		if err := checkKey(w.key); err != nil {
+			return fmt.Errorf("store %s: %w key: %w", s.name, taubyte.ErrInvalid, err)
+		}
+		if len(w.value) > maxValue {
+			return fmt.Errorf("store %s: %w: the value of %s has %d bytes, the most is %d", s.name, taubyte.ErrTooLarge, w.key, len(w.value), maxValue)
+		}
+		marked[i] = write{key: w.key, remove: w.remove}
+		if !w.remove {
+			marked[i].value = append(append(make([]byte, 0, len(w.value)+1), valueMark), w.value...)
+		}
+	}
+	if len(marked) == 0 {
+		return nil
+	}
+	return s.do(ctx, &op{writes: marked})
+}
+
+// do waits for an operation. When ctx ends after the writing goroutine took it,
+// it may be done nevertheless.
+func (s *Store) do(ctx context.Context, o *op) error {
+	o.done = make(chan struct{})
+	select {
+	case s.ops <- o:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.life.Done():
+		return s.closed()
+	}
+	select {
+	case <-o.done:
+		return o.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// writer is the one goroutine that changes a replica. It takes all operations
+// that wait, makes one block of the writes of this member, merges it and the
+// blocks of others, and makes everything durable with one write to disk: group
+// commit.
+type writer struct {
+	s      *Store
+	st     *state
+	engine *engine
+	id     writerID // of this life; zero before its first write
+
+	waiting      map[dot][]arrived // blocks, by what they wait for
+	waitingBytes int
+
+	touched []string // keys, in the order of their changes, since the last flush
+	fresh   []*block // made since the last flush
+
+	pruneAt uint64 // bytes of the log
+}
+
+// Limits of what is held of blocks that came before what they build upon.
+const (
+	maxWaiting      = 4096
+	maxWaitingBytes = 16 << 20
+)
+
+func (w *writer) run() {
+	defer func() {
+		if err := w.engine.close(); err != nil {
+			w.s.log.Warn("closing go-ds-crdt", "err", err)
+		}
+	}()
+	// What was taken is finished: its caller waits.
+	ctx := context.WithoutCancel(w.s.life)
+	for {
+		select {
+		case <-w.s.life.Done():
+			return
+		case o := <-w.s.ops:
+			w.group(ctx, o)
+		}
+	}
+}
+
+// group does an operation and those that wait behind it.
+func (w *writer) group(ctx context.Context, o *op) {
+	group := []*op{o}
+	for o.run == nil && len(group) < maxGroup {
+		select {
+		case o = <-w.s.ops:
+			if o.run == nil {
+				group = append(group, o)
+				continue
+			}
+			w.finish(group, w.commit(ctx, group))
+			group = []*op{o}
+		default:
+		}
+		break
+	}
+	if o.run != nil {
+		w.finish(group, o.run(ctx, w))
+		return
+	}
+	w.finish(group, w.commit(ctx, group))
+}
+
+func (w *writer) finish(group []*op, err error) {
+	for _, o := range group {
+		if o.err == nil {
+			o.err = err
+		}
+		close(o.done)
+	}
+}
+
+// commit does a group: all of it or, when it returns an error, nothing. An
+// operation whose blocks are no good has its own error.
+func (w *writer) commit(ctx context.Context, group []*op) error {
+	var writes []write
+	for _, o := range group {
+		writes = append(writes, o.writes...)
+		for _, b := range o.blocks {
+			if err := w.receive(ctx, b); errors.Is(err, taubyte.ErrInvalid) {
+				o.err = err
+			} else if err != nil {
+				return w.undo(err)
+			}
+		}
+	}
+	if len(writes) > 0 {
+		if err := w.local(ctx, writes); err != nil {
+			return w.undo(err)
+		}
+	}
+	return w.flush(ctx)
+}
+
+// undo goes back to what is on disk.
+func (w *writer) undo(err error) error {
+	w.st.drop()
+	w.touched, w.fresh = nil, nil
+	w.id = writerID{} // its last numbers may be on disk or not
+	if rerr := w.engine.restart(); rerr != nil {
+		err = errors.Join(err, rerr)
+	}
+	return fmt.Errorf("store %s: %w", w.s.name, err)
+}
+
+// flush makes what was done durable, tells watchers and other members, and
+// drops history that nobody needs.
+func (w *writer) flush(ctx context.Context) error {
+	events, err := w.events(ctx)
+	if err != nil {
+		return w.undo(err)
+	}
+	if err := w.st.flush(ctx, nil); err != nil {
+		return w.undo(err)
+	}
+	w.s.hub.publish(events)
+	w.s.talk.tell(w.fresh)
+	w.touched, w.fresh = nil, nil
+	if err := w.prune(ctx); err != nil {
+		w.s.log.Warn("history not dropped", "err", err)
+	}
+	return nil
+}
+
+func (w *writer) events(ctx context.Context) ([]Event, error) {
+	var events []Event
+	told := make(map[string]bool, len(w.touched))
+	for _, key := range w.touched {
+		if told[key] {
+			continue
+		}
+		told[key] = true
+		r, err := w.st.record(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		e := Event{Key: ds.RawKey(key), Deleted: len(r) == 0}
+		if len(r) > 0 {
+			e.Value = r[0].value[1:]
+		}
+		events = append(events, e)
+	}
+	return events, nil
+}
+
+// local makes blocks of this member's writes and merges them.
+func (w *writer) local(ctx context.Context, writes []write) error {
+	own, err := w.s.host.Member(ctx, w.s.host.ID())
+	if err != nil {
+		return err
+	}
+	if roles := w.s.opts.writers; len(roles) > 0 && !own.Has(roles...) {
+		return fmt.Errorf("%w: this node is none of %v", taubyte.ErrForbidden, roles)
+	}
+	// A key is in a delta once; the last write counts.
+	last := make(map[string]int, len(writes))
+	for i, wr := range writes {
+		last[wr.key] = i
+	}
+	delta, size := new(pb.Delta), 0
+	for i, wr := range writes {
+		if last[wr.key] != i {
+			continue
+		}
+		if len(delta.Elements)+len(delta.Tombstones) >= maxGroup || size > 0 && size+len(wr.value) > splitAt {
+			if err := w.add(ctx, delta); err != nil {
+				return err
+			}
+			delta, size = new(pb.Delta), 0
+		}
+		r, err := w.st.record(ctx, wr.key)
+		if err != nil {
+			return err
+		}
+		// A write takes the place of all versions that it knows of. So there
+		// are never more than concurrent ones, and a deletion that removes one
+		// uncovers none that was overwritten long ago.
+		for _, v := range r {
+			delta.Tombstones = append(delta.Tombstones, &pb.Element{Key: wr.key, Id: v.hash.id()})
+			size += len(wr.key) + idLen
+		}
+		if !wr.remove {
+			delta.Elements = append(delta.Elements, &pb.Element{Key: wr.key, Value: wr.value})
+			size += len(wr.key) + len(wr.value)
+		}
+	}
+	if len(delta.Elements)+len(delta.Tombstones) == 0 {
+		return nil
+	}
+	return w.add(ctx, delta)
+}
+
+func (w *writer) add(ctx context.Context, delta *pb.Delta) error {
+	if w.id == (writerID{}) {
+		if _, err := rand.Read(w.id[:]); err != nil {
+			return err
+		}
+	}
+	delta.Priority = w.st.meta.height + 1
+	heads := w.st.meta.heads
+	b, err := newBlock(delta, dot{w.id, w.st.last(w.id) + 1}, heads[:min(len(heads), maxLinks)])
+	if err != nil {
+		return err
+	}
+	if err := w.merge(ctx, b); err != nil {
+		return err
+	}
+	w.fresh = append(w.fresh, b)
+	return nil
+}
+
+// merge applies a block whose dependencies were applied.
+func (w *writer) merge(ctx context.Context, b *block) error {
+	if err := w.engine.apply(ctx, b); err != nil {
+		return err
+	}
+	w.st.logged(b)
+	for _, e := range b.delta.Tombstones {
+		w.touched = append(w.touched, e.Key)
+	}
+	for _, e := range b.delta.Elements {
+		w.touched = append(w.touched, e.Key)
+	}
+	return nil
+}
+
+// receive merges a block of another member, and those that waited for it; or
+// lets it wait.
+func (w *writer) receive(ctx context.Context, b arrived) error {
+	queue := []arrived{b}
+	for len(queue) > 0 {
+		b, queue = queue[0], queue[1:]
+		if w.st.has(b.dot) {
+			continue
+		}
+		if missing, ok := w.missing(b.block); ok {
+			w.wait(missing, b)
+			continue
+		}
+		if err := w.admit(b.block); err != nil {
+			return fmt.Errorf("block %s of %s: %w", b.cid, b.from, err)
+		}
+		if err := w.merge(ctx, b.block); err != nil {
+			return err
+		}
+		freed := w.waiting[b.dot]
+		delete(w.waiting, b.dot)
+		for _, f := range freed {
+			w.waitingBytes -= len(f.raw)
+		}
+		queue = append(queue, freed...)
+	}
+	return nil
+}
+
+// missing returns something that a block builds upon and that was not applied.
+func (w *writer) missing(b *block) (dot, bool) {
+	if before := (dot{b.dot.writer, b.dot.seq - 1}); !w.st.has(before) {
+		return before, true
+	}
+	for _, d := range b.deps {
+		if !w.st.has(d) {
+			return d, true
+		}
+	}
+	return dot{}, false
+}
+
+// admit checks what can be told of a block only in its place. Its writer had
+// nothing that is not here, so it can't stand higher than one above all.
+func (w *writer) admit(b *block) error {
+	if b.delta.Priority > w.st.meta.height+1 {
+		return fmt.Errorf("%w: priority %d, one above all blocks is %d", taubyte.ErrInvalid, b.delta.Priority, w.st.meta.height+1)
+	}
+	for i, l := range b.node.Links() {
+		for _, h := range w.st.meta.heads {
+			if (h.cid == l.Cid) != (h.dot == b.deps[i]) || h.cid == l.Cid && h.height >= b.delta.Priority {
+				return fmt.Errorf("%w: link to %s", taubyte.ErrInvalid, l.Cid)
+			}
+		}
+	}
+	return nil
+}
+
+func (w *writer) wait(missing dot, b arrived) {
+	w.s.puller.want(b.from)
+	if len(w.waiting) >= maxWaiting || w.waitingBytes+len(b.raw) > maxWaitingBytes {
+		w.forget() // what is forgotten is pulled
+	}
+	for _, other := range w.waiting[missing] {
+		if other.dot == b.dot {
+			return
+		}
+	}
+	w.waiting[missing] = append(w.waiting[missing], b)
+	w.waitingBytes += len(b.raw)
+}
+
+func (w *writer) forget() {
+	clear(w.waiting)
+	w.waitingBytes = 0
+}
+
+// pause waits, and reports false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
