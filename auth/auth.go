@@ -1,0 +1,378 @@
+package auth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/crdt"
+	"github.com/taubyte/taubyte/internal/envelope"
+	"github.com/taubyte/taubyte/internal/rpc"
+)
+
+// Protocol is auth's protocol between nodes, and the name under which its host
+// provides it.
+const Protocol protocol.ID = "/taubyte/auth/1"
+
+// Option changes what New makes.
+type Option func(*options)
+
+type options struct {
+	providers []Provider
+	authority *taubyte.Authority
+	log       *slog.Logger
+}
+
+// WithProvider adds a git provider. There is none by default.
+func WithProvider(p Provider) Option {
+	return func(o *options) { o.providers = append(o.providers, p) }
+}
+
+// WithAuthority lets the service renew memberships with the network's root key.
+// Without it, the service renews none.
+func WithAuthority(a *taubyte.Authority) Option { return func(o *options) { o.authority = a } }
+
+// WithLogger sets where the service logs, its audit of accesses to secrets
+// included. The default is slog.Default().
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// Service is auth on one node. It is safe for concurrent use.
+type Service struct {
+	host      taubyte.Host
+	store     *crdt.Store
+	key       *envelope.Key
+	providers map[string]Provider
+	authority *taubyte.Authority
+	log       *slog.Logger
+	certs     *certificates
+
+	server   *rpc.Server
+	withdraw func()
+	stop     context.CancelFunc
+	wg       sync.WaitGroup
+	once     sync.Once
+	ended    error
+}
+
+// New starts auth on a node. ctx bounds the start only.
+func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
+	o := options{log: slog.Default()}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	s := &Service{host: host, providers: map[string]Provider{}, authority: o.authority, log: o.log}
+	for _, p := range o.providers {
+		if _, taken := s.providers[p.Name()]; taken {
+			return nil, fmt.Errorf("%w auth: two providers are named %s", taubyte.ErrInvalid, p.Name())
+		}
+		s.providers[p.Name()] = p
+	}
+	life, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	if err := s.start(ctx, life, store); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Service) start(ctx, life context.Context, store taubyte.Datastore) (err error) {
+	if s.key, err = ownKey(ctx, store); err != nil {
+		return err
+	}
+	s.store, err = crdt.Open(ctx, s.host, store, "auth", crdt.WithWriters(taubyte.RoleAuth), crdt.WithLogger(s.log))
+	if err != nil {
+		return err
+	}
+	if err := s.announceKey(ctx); err != nil {
+		return err
+	}
+	if s.certs, err = startCertificates(ctx, life, s); err != nil {
+		return err
+	}
+	if s.server, err = rpc.Serve(s.host, Protocol, s.Handler()); err != nil {
+		return err
+	}
+	s.withdraw, err = s.host.Provide(Protocol, s)
+	return err
+}
+
+// Close ends the service. It may be called twice.
+func (s *Service) Close() error {
+	s.once.Do(func() {
+		if s.withdraw != nil {
+			s.withdraw()
+		}
+		s.stop()
+		var errs []error
+		if s.server != nil {
+			errs = append(errs, s.server.Close())
+		}
+		s.wg.Wait()
+		if s.store != nil {
+			errs = append(errs, s.store.Close())
+		}
+		s.ended = errors.Join(errs...)
+	})
+	return s.ended
+}
+
+// ownKey returns the node's key for secrets, made at the first start. It stays in
+// the node's own store.
+func ownKey(ctx context.Context, store taubyte.Datastore) (*envelope.Key, error) {
+	at := ds.NewKey("/auth/key")
+	secret, err := store.Get(ctx, at)
+	if err == nil {
+		return envelope.ParseKey(string(secret))
+	}
+	if !errors.Is(err, ds.ErrNotFound) {
+		return nil, fmt.Errorf("reading the node's key: %w", err)
+	}
+	k, err := envelope.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	return k, store.Put(ctx, at, []byte(k.Secret()))
+}
+
+// The replicated keys:
+//
+//	/projects/<id>                        a Project
+//	/repositories/<id, escaped>/<project> a registration
+//	/recipients/<peer>                    the public key of an auth node
+//	/certificates/<host>/<fingerprint>    a sealed certificate
+type registration struct {
+	Repository
+	Since time.Time `json:"since"`
+}
+
+func projectKey(id taubyte.ProjectID) ds.Key { return ds.RawKey("/projects/" + string(id)) }
+
+func repositoryPrefix(id taubyte.RepositoryID) string {
+	return "/repositories/" + url.QueryEscape(string(id))
+}
+
+func checkProjectID(id taubyte.ProjectID) error {
+	if id == "" || len(id) > 100 || strings.ContainsAny(string(id), "/ ") {
+		return fmt.Errorf("%w project id %q", taubyte.ErrInvalid, id)
+	}
+	return nil
+}
+
+// CreateProject makes a project known. The same again changes nothing; another
+// name renames it.
+func (s *Service) CreateProject(ctx context.Context, p Project) (Project, error) {
+	if err := checkProjectID(p.ID); err != nil {
+		return p, err
+	}
+	if have, err := s.Project(ctx, p.ID); err == nil && have == p {
+		return p, nil
+	}
+	return p, s.put(ctx, projectKey(p.ID), p)
+}
+
+// Project returns a project.
+func (s *Service) Project(ctx context.Context, id taubyte.ProjectID) (p Project, err error) {
+	if err := checkProjectID(id); err != nil {
+		return p, err
+	}
+	raw, err := s.store.Get(ctx, projectKey(id))
+	if errors.Is(err, ds.ErrNotFound) {
+		return p, fmt.Errorf("%w: project %s", taubyte.ErrNotFound, id)
+	}
+	if err != nil {
+		return p, err
+	}
+	return p, json.Unmarshal(raw, &p)
+}
+
+// Projects lists the projects, by id.
+func (s *Service) Projects(ctx context.Context) ([]Project, error) {
+	all := []Project{}
+	err := each(ctx, s.store, "/projects", func(_ string, p Project) { all = append(all, p) })
+	slices.SortFunc(all, func(a, b Project) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return all, err
+}
+
+// RemoveProject forgets a project and the registrations of its repositories. What
+// it has deployed is tns's to remove.
+func (s *Service) RemoveProject(ctx context.Context, id taubyte.ProjectID) error {
+	repos, err := s.Repositories(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, r := range repos {
+		if err := s.Unregister(ctx, r.ID); err != nil {
+			return err
+		}
+	}
+	return s.store.Delete(ctx, projectKey(id))
+}
+
+// Register makes a repository part of a project. The same again changes nothing; a
+// repository of another project is ErrConflict.
+func (s *Service) Register(ctx context.Context, r Repository) (Repository, error) {
+	provider, err := providerOf(r.ID)
+	if err != nil {
+		return r, err
+	}
+	r.Provider = provider
+	if _, ok := s.providers[provider]; !ok {
+		return r, fmt.Errorf("%w: no git provider %q here", taubyte.ErrNotFound, provider)
+	}
+	if !r.Kind.valid() {
+		return r, fmt.Errorf("%w kind of repository %q", taubyte.ErrInvalid, r.Kind)
+	}
+	if r.Name == "" {
+		r.Name = strings.TrimPrefix(string(r.ID), provider+"/")
+	}
+	if _, err := s.Project(ctx, r.Project); err != nil {
+		return r, err
+	}
+	have, err := s.Repository(ctx, r.ID)
+	switch {
+	case err == nil && have.Project != r.Project:
+		return r, fmt.Errorf("%w: repository %s belongs to project %s", taubyte.ErrConflict, r.ID, have.Project)
+	case err == nil && have == r:
+		return r, nil
+	case err != nil && !errors.Is(err, taubyte.ErrNotFound):
+		return r, err
+	}
+	key := ds.RawKey(repositoryPrefix(r.ID) + "/" + string(r.Project))
+	return r, s.put(ctx, key, registration{r, time.Now().UTC()})
+}
+
+// Repository returns a repository that belongs to a project.
+func (s *Service) Repository(ctx context.Context, id taubyte.RepositoryID) (Repository, error) {
+	var best *registration
+	err := each(ctx, s.store, repositoryPrefix(id), func(_ string, r registration) {
+		if best == nil || r.earlier(*best) {
+			best = &r
+		}
+	})
+	if err != nil {
+		return Repository{}, err
+	}
+	if best == nil {
+		return Repository{}, fmt.Errorf("%w: no project has the repository %s", taubyte.ErrNotFound, id)
+	}
+	return best.Repository, nil
+}
+
+// earlier orders two registrations of one repository.
+func (r registration) earlier(o registration) bool {
+	if !r.Since.Equal(o.Since) {
+		return r.Since.Before(o.Since)
+	}
+	return r.Project < o.Project
+}
+
+// Repositories lists the repositories of a project, or of all where id is empty.
+func (s *Service) Repositories(ctx context.Context, id taubyte.ProjectID) ([]Repository, error) {
+	best := map[taubyte.RepositoryID]registration{}
+	err := each(ctx, s.store, "/repositories", func(_ string, r registration) {
+		if have, ok := best[r.ID]; !ok || r.earlier(have) {
+			best[r.ID] = r
+		}
+	})
+	all := []Repository{}
+	for _, r := range best {
+		if id == "" || r.Project == id {
+			all = append(all, r.Repository)
+		}
+	}
+	slices.SortFunc(all, func(a, b Repository) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return all, err
+}
+
+// Unregister takes a repository out of its project.
+func (s *Service) Unregister(ctx context.Context, id taubyte.RepositoryID) error {
+	r, err := s.Repository(ctx, id)
+	if err != nil {
+		return err
+	}
+	return s.store.Delete(ctx, ds.RawKey(repositoryPrefix(id)+"/"+string(r.Project)))
+}
+
+// Heads returns the branches of a registered repository.
+func (s *Service) Heads(ctx context.Context, id taubyte.RepositoryID) (map[taubyte.Branch]taubyte.Commit, error) {
+	r, p, err := s.provided(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return p.Heads(ctx, r.Name)
+}
+
+// Source writes the tree of a commit of a registered repository as a tar stream.
+func (s *Service) Source(ctx context.Context, id taubyte.RepositoryID, commit taubyte.Commit, w io.Writer) error {
+	r, p, err := s.provided(ctx, id)
+	if err != nil {
+		return err
+	}
+	return p.Source(ctx, r.Name, commit, w)
+}
+
+func (s *Service) provided(ctx context.Context, id taubyte.RepositoryID) (Repository, Provider, error) {
+	r, err := s.Repository(ctx, id)
+	if err != nil {
+		return r, nil, err
+	}
+	p, ok := s.providers[r.Provider]
+	if !ok {
+		return r, nil, fmt.Errorf("%w: the git provider %s is not on this node", taubyte.ErrUnavailable, r.Provider)
+	}
+	return r, p, nil
+}
+
+// Renew signs a member's membership anew, in the roles that it has.
+func (s *Service) Renew(_ context.Context, m taubyte.Membership) ([]byte, error) {
+	if s.authority == nil {
+		return nil, fmt.Errorf("%w: this node has no authority to sign memberships", taubyte.ErrUnavailable)
+	}
+	s.log.Info("membership renewed", "peer", m.Peer, "roles", m.Roles)
+	return s.authority.Sign(m.Peer, m.Roles, taubyte.DefaultMembershipLifetime)
+}
+
+func (s *Service) put(ctx context.Context, key ds.Key, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return s.store.Put(ctx, key, raw)
+}
+
+// each decodes the values under a prefix. What can't be decoded is skipped: a
+// later version may have written it.
+func each[T any](ctx context.Context, store *crdt.Store, prefix string, do func(key string, v T)) error {
+	results, err := store.Query(ctx, query.Query{Prefix: prefix})
+	if err != nil {
+		return err
+	}
+	defer results.Close()
+	for r := range results.Next() {
+		if r.Error != nil {
+			return r.Error
+		}
+		var v T
+		if json.Unmarshal(r.Value, &v) == nil {
+			do(r.Key, v)
+		}
+	}
+	return ctx.Err()
+}
+
+// Handler is auth's API.
+func (s *Service) Handler() http.Handler { return handler(s) }

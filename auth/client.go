@@ -1,0 +1,118 @@
+package auth
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rpc"
+)
+
+// Client is auth as another node sees it: as much of it as the node's roles allow.
+// It calls auth on its own host directly where there is one. It is safe for
+// concurrent use.
+type Client struct {
+	host taubyte.Host
+	rpc  *rpc.Client
+}
+
+// NewClient returns a client. Close it when done.
+func NewClient(h taubyte.Host) *Client {
+	return &Client{host: h, rpc: rpc.NewClient(h, Protocol, nil)}
+}
+
+// Close drops the client's connections.
+func (c *Client) Close() error {
+	c.rpc.Close()
+	return nil
+}
+
+func (c *Client) local() *Service {
+	s, _ := c.host.Local(Protocol).(*Service)
+	return s
+}
+
+// Repository is Service.Repository.
+func (c *Client) Repository(ctx context.Context, id taubyte.RepositoryID) (r Repository, err error) {
+	if s := c.local(); s != nil {
+		return s.Repository(ctx, id)
+	}
+	return r, c.rpc.Call(ctx, http.MethodGet, repositoryPath(id, ""), nil, &r)
+}
+
+// Repositories is Service.Repositories.
+func (c *Client) Repositories(ctx context.Context, project taubyte.ProjectID) (all []Repository, err error) {
+	if s := c.local(); s != nil {
+		return s.Repositories(ctx, project)
+	}
+	return all, c.rpc.Call(ctx, http.MethodGet, "/repositories?project="+url.QueryEscape(string(project)), nil, &all)
+}
+
+// Heads is Service.Heads.
+func (c *Client) Heads(ctx context.Context, id taubyte.RepositoryID) (heads map[taubyte.Branch]taubyte.Commit, err error) {
+	if s := c.local(); s != nil {
+		return s.Heads(ctx, id)
+	}
+	return heads, c.rpc.Call(ctx, http.MethodGet, repositoryPath(id, "/heads"), nil, &heads)
+}
+
+// Source is Service.Source.
+func (c *Client) Source(ctx context.Context, id taubyte.RepositoryID, commit taubyte.Commit, w io.Writer) error {
+	if s := c.local(); s != nil {
+		return s.Source(ctx, id, commit, w)
+	}
+	resp, err := c.rpc.OpenAny(ctx, http.MethodGet, repositoryPath(id, "/commits/"+url.PathEscape(string(commit))))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fmt.Errorf("reading commit %s of %s: %w", commit, id, err)
+	}
+	return nil
+}
+
+// WatchCertificates is Service.WatchCertificates on one node: the channel also
+// closes when that node goes away.
+func (c *Client) WatchCertificates(ctx context.Context) (<-chan []Certificate, error) {
+	if s := c.local(); s != nil {
+		return s.WatchCertificates(ctx)
+	}
+	resp, err := c.rpc.OpenAny(ctx, http.MethodGet, "/certificates/watch")
+	if err != nil {
+		return nil, err
+	}
+	out := make(chan []Certificate)
+	go func() {
+		defer close(out)
+		defer resp.Body.Close()
+		for lines := json.NewDecoder(resp.Body); ; {
+			var all []Certificate
+			if lines.Decode(&all) != nil {
+				return
+			}
+			select {
+			case out <- all:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out, nil
+}
+
+// RenewMembership returns the node's own membership, signed anew.
+func (c *Client) RenewMembership(ctx context.Context) (signed []byte, err error) {
+	if s := c.local(); s != nil {
+		m, err := c.host.Member(ctx, c.host.ID())
+		if err != nil {
+			return nil, err
+		}
+		return s.Renew(ctx, m)
+	}
+	return signed, c.rpc.Call(ctx, http.MethodPost, "/membership", nil, &signed)
+}

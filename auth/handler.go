@@ -1,0 +1,155 @@
+package auth
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rpc"
+)
+
+// handler serves auth over HTTP:
+//
+//	GET, POST  /projects               all; a Project to create
+//	GET, DELETE /projects/{id}
+//	GET, POST  /repositories?project=  all; a Repository to register
+//	GET, DELETE /repositories/{id}     the id escaped
+//	GET        /repositories/{id}/heads
+//	GET        /repositories/{id}/commits/{commit}   its tree, as tar
+//	POST       /certificates           {"cert", "key"} to import
+//	GET        /certificates/watch     all, again at each change
+//	POST       /membership             the caller's own, renewed
+//
+// Sources go to nodes of role patrick, certificates to gateways; changes take the
+// role auth, which operators of an auth node have.
+func handler(s *Service) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /projects", only(func(w http.ResponseWriter, r *http.Request) {
+		all, err := s.Projects(r.Context())
+		rpc.Reply(w, all, err, nil)
+	}, taubyte.RoleAuth, taubyte.RolePatrick))
+	mux.HandleFunc("POST /projects", only(func(w http.ResponseWriter, r *http.Request) {
+		var p Project
+		err := rpc.Decode(w, r, 1<<16, &p)
+		if err == nil {
+			p, err = s.CreateProject(r.Context(), p)
+		}
+		rpc.Reply(w, p, err, nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("GET /projects/{id}", only(func(w http.ResponseWriter, r *http.Request) {
+		p, err := s.Project(r.Context(), taubyte.ProjectID(r.PathValue("id")))
+		rpc.Reply(w, p, err, nil)
+	}, taubyte.RoleAuth, taubyte.RolePatrick))
+	mux.HandleFunc("DELETE /projects/{id}", only(func(w http.ResponseWriter, r *http.Request) {
+		rpc.Reply(w, nil, s.RemoveProject(r.Context(), taubyte.ProjectID(r.PathValue("id"))), nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("GET /repositories", only(func(w http.ResponseWriter, r *http.Request) {
+		all, err := s.Repositories(r.Context(), taubyte.ProjectID(r.URL.Query().Get("project")))
+		rpc.Reply(w, all, err, nil)
+	}, taubyte.RoleAuth, taubyte.RolePatrick))
+	mux.HandleFunc("POST /repositories", only(func(w http.ResponseWriter, r *http.Request) {
+		var repo Repository
+		err := rpc.Decode(w, r, 1<<16, &repo)
+		if err == nil {
+			repo, err = s.Register(r.Context(), repo)
+		}
+		rpc.Reply(w, repo, err, nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("GET /repositories/{id}", only(func(w http.ResponseWriter, r *http.Request) {
+		repo, err := s.Repository(r.Context(), repositoryOf(r))
+		rpc.Reply(w, repo, err, nil)
+	}, taubyte.RoleAuth, taubyte.RolePatrick))
+	mux.HandleFunc("DELETE /repositories/{id}", only(func(w http.ResponseWriter, r *http.Request) {
+		rpc.Reply(w, nil, s.Unregister(r.Context(), repositoryOf(r)), nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("GET /repositories/{id}/heads", only(func(w http.ResponseWriter, r *http.Request) {
+		heads, err := s.Heads(r.Context(), repositoryOf(r))
+		rpc.Reply(w, heads, err, nil)
+	}, taubyte.RoleAuth, taubyte.RolePatrick))
+	mux.HandleFunc("GET /repositories/{id}/commits/{commit}", only(s.serveSource, taubyte.RolePatrick))
+	mux.HandleFunc("POST /certificates", only(func(w http.ResponseWriter, r *http.Request) {
+		var c Certificate
+		err := rpc.Decode(w, r, 1<<20, &c)
+		var hosts []string
+		if err == nil {
+			hosts, err = s.ImportCertificate(r.Context(), c.Cert, c.Key)
+		}
+		rpc.Reply(w, hosts, err, nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("GET /certificates/watch", only(s.serveCertificates, taubyte.RoleGateway))
+	mux.HandleFunc("POST /membership", func(w http.ResponseWriter, r *http.Request) {
+		m, ok := rpc.Caller(r.Context())
+		if !ok {
+			rpc.WriteError(w, fmt.Errorf("%w: no member calls", taubyte.ErrForbidden), nil)
+			return
+		}
+		signed, err := s.Renew(r.Context(), m)
+		rpc.Reply(w, signed, err, nil)
+	})
+	return mux
+}
+
+func repositoryOf(r *http.Request) taubyte.RepositoryID {
+	return taubyte.RepositoryID(r.PathValue("id"))
+}
+
+func repositoryPath(id taubyte.RepositoryID, rest string) string {
+	return "/repositories/" + url.PathEscape(string(id)) + rest
+}
+
+// only lets callers through that hold one of the roles.
+func only(next http.HandlerFunc, roles ...taubyte.Role) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if m, ok := rpc.Caller(r.Context()); !ok || !m.Has(roles...) {
+			rpc.WriteError(w, fmt.Errorf("%w: this takes one of the roles %v", taubyte.ErrForbidden, roles), nil)
+			return
+		}
+		next(w, r)
+	}
+}
+
+func (s *Service) serveSource(w http.ResponseWriter, r *http.Request) {
+	out := &begun{ResponseWriter: w}
+	err := s.Source(r.Context(), repositoryOf(r), taubyte.Commit(r.PathValue("commit")), out)
+	switch {
+	case err == nil:
+	case out.yes:
+		panic(http.ErrAbortHandler) // so that half a tree does not look like one
+	default:
+		rpc.WriteError(w, err, nil)
+	}
+}
+
+// begun knows whether the answer has.
+type begun struct {
+	http.ResponseWriter
+	yes bool
+}
+
+func (b *begun) Write(p []byte) (int, error) {
+	if !b.yes {
+		b.yes = true
+		b.Header().Set("Content-Type", "application/x-tar")
+	}
+	return b.ResponseWriter.Write(p)
+}
+
+func (s *Service) serveCertificates(w http.ResponseWriter, r *http.Request) {
+	m, _ := rpc.Caller(r.Context())
+	s.log.Info("certificates given out", "peer", m.Peer)
+	changes, err := s.WatchCertificates(r.Context())
+	if err != nil {
+		rpc.WriteError(w, err, nil)
+		return
+	}
+	stream, err := rpc.NewStream(w)
+	if err != nil {
+		return
+	}
+	for all := range changes {
+		if stream.Send(all) != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,9 @@
+//go:build !unix
+
+package localgit
+
+import "os/exec"
+
+// endGroup has no effect where there are no process groups: git itself is ended,
+// and its helpers end when their pipes close.
+func endGroup(*exec.Cmd) {}
