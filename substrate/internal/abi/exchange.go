@@ -40,6 +40,7 @@ type exchange struct {
 	body        []byte
 	total       int64
 	deadlines   bool // set on the connection
+	unhook      func() bool
 	broken      error
 }
 
@@ -72,6 +73,7 @@ func (g *Guest) EndHTTP(failed error) error {
 	x := &g.http
 	defer func() {
 		if x.deadlines {
+			x.unhook()
 			rc := http.NewResponseController(x.w)
 			_ = rc.SetWriteDeadline(time.Time{})
 			_ = rc.SetReadDeadline(time.Time{})
@@ -201,6 +203,10 @@ func (x *exchange) hurry(g *Guest) {
 		_ = rc.SetReadDeadline(d)
 		_ = rc.SetWriteDeadline(d.Add(toSayIt))
 	}
+	x.unhook = context.AfterFunc(g.life, func() {
+		_ = rc.SetReadDeadline(time.Now())
+		_ = rc.SetWriteDeadline(time.Now())
+	})
 	if x.r.Body != nil && x.r.Body != http.NoBody {
 		_ = rc.EnableFullDuplex() // a guest may answer while it reads
 	}

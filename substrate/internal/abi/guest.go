@@ -52,7 +52,8 @@ type Guest struct {
 	event uint32 // its id; ids are never used again
 	http  exchange
 
-	outgoing int64 // bytes of the bodies of its requests to others
+	outgoing int64 // bytes that are held for its requests to others
+	requests int   // their number
 }
 
 var _ context.Context = (*Guest)(nil)

@@ -47,15 +47,16 @@ var httpClient = []decl{
 		if e != ErrNone {
 			return e
 		}
-		if len(c.requests) >= maxHandles {
+		if g.requests >= maxHandles {
 			return ErrNewRequestFailed
 		}
+		g.requests++
 		id := c.next
 		c.next++
 		c.requests[id] = &outgoing{method: http.MethodGet, header: http.Header{}}
 		return m.cell(a[1], id)
 	})},
-	onRequest("setHttpRequestURL", "iiii", func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
+	onRequest("setHttpRequestURL", "iiii", func(g *Guest, o *outgoing, m module, a []uint64) Errno {
 		text, ok := m.text(a[2], a[3])
 		if !ok {
 			return ErrAddressOutOfMemory
@@ -63,6 +64,9 @@ var httpClient = []decl{
 		u, err := url.Parse(text)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return ErrParseUrlFailed
+		}
+		if !g.hold(len(text)) {
+			return ErrBufferTooSmall
 		}
 		o.url = u
 		return ErrNone
@@ -83,25 +87,24 @@ var httpClient = []decl{
 		switch {
 		case !ok:
 			return ErrAddressOutOfMemory
-		case g.outgoing-int64(len(o.body))+int64(len(body)) > g.limits.Body:
+		case !g.hold(len(body) - len(o.body)):
 			return ErrBufferTooSmall
 		}
-		g.outgoing += int64(len(body) - len(o.body))
 		o.body = bytes.Clone(body) // the guest may use the memory for something else before the request is sent
 		return ErrNone
 	}),
 	// One header: the values are a list of texts.
-	onRequest("setHttpRequestHeader", "iiiiii", func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
+	onRequest("setHttpRequestHeader", "iiiiii", func(g *Guest, o *outgoing, m module, a []uint64) Errno {
 		key, ok1 := m.text(a[2], a[3])
 		raw, ok2 := m.text(a[4], a[5])
 		if !ok1 || !ok2 {
 			return ErrAddressOutOfMemory
 		}
 		o.header.Del(key)
-		return o.add(key, pieces(raw))
+		return o.add(g, key, pieces(raw))
 	}),
 	// Guests give the bare value, and some a list of one.
-	onRequest("addHttpRequestHeader", "iiiiii", func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
+	onRequest("addHttpRequestHeader", "iiiiii", func(g *Guest, o *outgoing, m module, a []uint64) Errno {
 		key, ok1 := m.text(a[2], a[3])
 		raw, ok2 := m.text(a[4], a[5])
 		if !ok1 || !ok2 {
@@ -111,7 +114,7 @@ var httpClient = []decl{
 		if strings.HasSuffix(raw, "\x00") {
 			values = pieces(raw)
 		}
-		return o.add(key, values)
+		return o.add(g, key, values)
 	}),
 	onRequest("deleteHttpRequestHeader", "iiii", func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
 		key, ok := m.text(a[2], a[3])
@@ -195,7 +198,16 @@ func onRequest(name, params string, do requestFunc) decl {
 	})}
 }
 
-func (o *outgoing) add(key string, values []string) Errno {
+// hold counts bytes that the host keeps for the requests of an event.
+func (g *Guest) hold(n int) bool {
+	if g.outgoing+int64(n) > g.limits.Body {
+		return false
+	}
+	g.outgoing += int64(n)
+	return true
+}
+
+func (o *outgoing) add(g *Guest, key string, values []string) Errno {
 	if !httpguts.ValidHeaderFieldName(key) {
 		return ErrReadHeaders
 	}
@@ -203,6 +215,9 @@ func (o *outgoing) add(key string, values []string) Errno {
 	for _, v := range values {
 		if !httpguts.ValidHeaderFieldValue(v) || len(o.header[key]) >= maxHandles || len(o.header) >= maxHandles {
 			return ErrReadHeaders
+		}
+		if !g.hold(len(key) + len(v)) {
+			return ErrBufferTooSmall
 		}
 		if key == "Host" {
 			o.host = v
@@ -319,5 +334,5 @@ func (g *Guest) hangUp() {
 			delete(c.requests, id)
 		}
 	}
-	g.outgoing = 0
+	g.outgoing, g.requests = 0, 0
 }

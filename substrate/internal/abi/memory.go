@@ -15,8 +15,15 @@ func (m module) view(ptr, n uint64) ([]byte, bool) {
 	return m.Memory().Read(uint32(ptr), uint32(n))
 }
 
+// maxText bounds the texts that the host takes a copy of: names, addresses,
+// values of headers.
+const maxText = 1 << 20
+
 // text returns a copy of n bytes at ptr.
 func (m module) text(ptr, n uint64) (string, bool) {
+	if uint32(n) > maxText {
+		return "", false
+	}
 	b, ok := m.view(ptr, n)
 	return string(b), ok
 }

@@ -52,6 +52,8 @@ type Engine struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
+	running sync.WaitGroup // functions that are not released
+
 	mu        sync.Mutex // guards what follows
 	closed    bool
 	modules   map[cid.Cid]*Module
@@ -103,7 +105,8 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 // Stop cuts the calls that are under way.
 func (e *Engine) Stop() { e.stop() }
 
-// Close ends the engine. Functions are closed before it, and calls have ended.
+// Close cuts the calls that are under way and ends the engine. All functions are
+// closed before it.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	already := e.closed
@@ -113,6 +116,7 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.stop()
+	e.running.Wait() // code is not taken away under a call
 	e.wg.Wait()
 	ctx := context.Background()
 	return errors.Join(e.runtime.Close(ctx), e.cache.Close(ctx))

@@ -75,13 +75,14 @@ func (e *Engine) NewFunction(spec Spec) (*Function, error) {
 	}
 	f.usual = make([]atomic.Uint64, len(f.modules))
 	f.pool = newPool(f, spec.Concurrency, spec.Queue)
+	e.mu.Lock()
+	e.functions[f] = struct{}{}
+	e.running.Add(1)
+	e.mu.Unlock()
 	if err := f.check(); err != nil {
 		f.release()
 		return nil, fmt.Errorf("function %s: %w", spec.Self.Name, err)
 	}
-	e.mu.Lock()
-	e.functions[f] = struct{}{}
-	e.mu.Unlock()
 	return f, nil
 }
 
@@ -109,6 +110,7 @@ func (f *Function) release() {
 	for _, l := range f.modules {
 		l.Module.Release()
 	}
+	f.engine.running.Done()
 }
 
 // Close takes no more calls. Those under way go on; the last one to end gives

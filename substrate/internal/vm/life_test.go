@@ -281,6 +281,22 @@ func TestStop(t *testing.T) {
 	wg.Wait()
 }
 
+// So does it those that wait for a user who does not read.
+func TestStopUnread(t *testing.T) {
+	m := New(1)
+	write := m.SDK("eventHttpWrite", "iiii:i")
+	m.Func("ping", "i:", "", Loop, Get(0), I32(0), I32(60_000), I32(8), Call(write), Eqz, BrIf(0), End)
+	e := engine(t)
+	f := function(t, e, m.Bytes(), "ping", func(s *vm.Spec) { s.Timeout, s.Limits.Output = time.Hour, 1<<40 })
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = f.ServeHTTP(w, r) }))
+	defer s.Close()
+	r, err := s.Client().Get(s.URL)
+	require.NoError(t, err)
+	defer r.Body.Close()
+	e.Stop()
+	testnet.Eventually(t, func() bool { _, work := f.Warm(); return work == 0 }, "still writing")
+}
+
 // A call that began keeps its instance; the module goes with the last of them.
 func TestCloseWhileServing(t *testing.T) {
 	e := engine(t)
