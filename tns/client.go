@@ -1,0 +1,119 @@
+package tns
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rpc"
+)
+
+// Client is the registry as another node sees it. It calls the registry on its own
+// host directly where there is one. It is safe for concurrent use.
+type Client struct {
+	host taubyte.Host
+	rpc  *rpc.Client
+}
+
+// NewClient returns a client. Close it when done.
+func NewClient(h taubyte.Host) *Client {
+	return &Client{host: h, rpc: rpc.NewClient(h, Protocol, nil)}
+}
+
+// Close drops the client's connections.
+func (c *Client) Close() error {
+	c.rpc.Close()
+	return nil
+}
+
+func (c *Client) local() *Service {
+	s, _ := c.host.Local(Protocol).(*Service)
+	return s
+}
+
+// Publish is Service.Publish.
+func (c *Client) Publish(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, part Part) (*Deployment, error) {
+	if s := c.local(); s != nil {
+		return s.Publish(ctx, project, branch, part)
+	}
+	d := new(Deployment)
+	return d, c.rpc.Call(ctx, http.MethodPost, branchPath(project, branch, "/parts"), part, d)
+}
+
+// Remove is Service.Remove.
+func (c *Client) Remove(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) error {
+	if s := c.local(); s != nil {
+		return s.Remove(ctx, project, branch)
+	}
+	return c.rpc.Call(ctx, http.MethodDelete, branchPath(project, branch, ""), nil, nil)
+}
+
+// Rollback is Service.Rollback.
+func (c *Client) Rollback(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, sequence uint64) (*Deployment, error) {
+	if s := c.local(); s != nil {
+		return s.Rollback(ctx, project, branch, sequence)
+	}
+	d := new(Deployment)
+	return d, c.rpc.Call(ctx, http.MethodPost, branchPath(project, branch, "/rollback?sequence="+strconv.FormatUint(sequence, 10)), nil, d)
+}
+
+// Current is Service.Current.
+func (c *Client) Current(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) (*Deployment, error) {
+	if s := c.local(); s != nil {
+		return s.Current(ctx, project, branch)
+	}
+	d := new(Deployment)
+	if err := c.rpc.Call(ctx, http.MethodGet, branchPath(project, branch, ""), nil, d); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// History is Service.History.
+func (c *Client) History(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) (all []*Deployment, err error) {
+	if s := c.local(); s != nil {
+		return s.History(ctx, project, branch)
+	}
+	return all, c.rpc.Call(ctx, http.MethodGet, branchPath(project, branch, "/history"), nil, &all)
+}
+
+// Projects is Service.Projects.
+func (c *Client) Projects(ctx context.Context) (all []Summary, err error) {
+	if s := c.local(); s != nil {
+		return s.Projects(ctx)
+	}
+	return all, c.rpc.Call(ctx, http.MethodGet, "/projects", nil, &all)
+}
+
+// Watch is Service.Watch on one node: the channel also closes when that node goes
+// away. Watch again with the last token then.
+func (c *Client) Watch(ctx context.Context, after string) (<-chan Change, error) {
+	if s := c.local(); s != nil {
+		return s.Watch(ctx, after)
+	}
+	resp, err := c.rpc.OpenAny(ctx, http.MethodGet, "/watch?after="+url.QueryEscape(after))
+	if err != nil {
+		return nil, err
+	}
+	out := make(chan Change)
+	go func() {
+		defer close(out)
+		defer resp.Body.Close()
+		lines := json.NewDecoder(resp.Body)
+		for {
+			var change Change
+			if lines.Decode(&change) != nil {
+				return
+			}
+			select {
+			case out <- change:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out, nil
+}

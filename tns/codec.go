@@ -1,0 +1,118 @@
+package tns
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+	ds "github.com/ipfs/go-datastore"
+	"github.com/multiformats/go-multihash"
+
+	"github.com/taubyte/taubyte"
+)
+
+// The registry's keys, one for each deployment that ever was current:
+//
+//	/history/<project>/<branch>/<sequence, 16 digits>/<CID of the deployment>
+//
+// with the time of publication as value. The branch is escaped as in a URL's
+// path. A branch that was removed has an entry whose last part is "removed".
+// The current deployment is the entry with the largest sequence.
+const (
+	historyPrefix = "/history"
+	removedEntry  = "removed"
+)
+
+type branchKey struct {
+	project taubyte.ProjectID
+	branch  taubyte.Branch
+}
+
+// entry is a key of the history, taken apart.
+type entry struct {
+	branchKey
+	sequence uint64
+	object   cid.Cid // undefined: the branch was removed
+}
+
+func (e entry) key() ds.Key {
+	last := removedEntry
+	if e.object.Defined() {
+		last = e.object.String()
+	}
+	return ds.RawKey(fmt.Sprintf("%s/%s/%s/%016d/%s", historyPrefix, e.project, url.PathEscape(string(e.branch)), e.sequence, last))
+}
+
+func (k branchKey) prefix() ds.Key {
+	return ds.RawKey(historyPrefix + "/" + string(k.project) + "/" + url.PathEscape(string(k.branch)))
+}
+
+func parseEntry(k ds.Key) (e entry, err error) {
+	parts := strings.Split(k.String(), "/")
+	if len(parts) != 6 || "/"+parts[1] != historyPrefix {
+		return e, fmt.Errorf("%w registry key %s", taubyte.ErrInvalid, k)
+	}
+	branch, err := url.PathUnescape(parts[3])
+	if err != nil {
+		return e, fmt.Errorf("%w registry key %s: %w", taubyte.ErrInvalid, k, err)
+	}
+	e.project, e.branch = taubyte.ProjectID(parts[2]), taubyte.Branch(branch)
+	if e.sequence, err = strconv.ParseUint(parts[4], 10, 64); err != nil {
+		return e, fmt.Errorf("%w registry key %s: %w", taubyte.ErrInvalid, k, err)
+	}
+	if parts[5] != removedEntry {
+		if e.object, err = cid.Decode(parts[5]); err != nil {
+			return e, fmt.Errorf("%w registry key %s: %w", taubyte.ErrInvalid, k, err)
+		}
+	}
+	return e, nil
+}
+
+// encode makes a deployment the block that holds it: JSON, whose maps encoding/json
+// writes in the order of their keys, so that equal deployments are one block.
+func encode(d *Deployment) (blocks.Block, error) {
+	raw, err := json.Marshal(d)
+	if err != nil {
+		return nil, err
+	}
+	sum, err := multihash.Sum(raw, multihash.SHA2_256, -1)
+	if err != nil {
+		return nil, err
+	}
+	return blocks.NewBlockWithCid(raw, cid.NewCidV1(cid.Raw, sum))
+}
+
+func decode(raw []byte) (*Deployment, error) {
+	d := new(Deployment)
+	if err := json.Unmarshal(raw, d); err != nil {
+		return nil, fmt.Errorf("%w deployment: %w", taubyte.ErrInvalid, err)
+	}
+	return d, nil
+}
+
+// merge resolves two deployments that were published under one sequence, as under
+// a partition: for each repository the part with the larger order counts. The
+// result is the same whichever comes first.
+func merge(a, b *Deployment) *Deployment {
+	m := &Deployment{Project: a.Project, Branch: a.Branch, Sequence: a.Sequence, Time: later(a.Time, b.Time), Parts: map[taubyte.RepositoryID]Part{}}
+	for _, d := range []*Deployment{a, b} {
+		for id, p := range d.Parts {
+			if have, ok := m.Parts[id]; !ok || p.Order > have.Order || p.Order == have.Order && p.Commit > have.Commit {
+				m.Parts[id] = p
+			}
+		}
+	}
+	return m
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,105 @@
+package tns
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rpc"
+)
+
+// publishLimit bounds a part: a configuration of thousands of resources fits.
+const publishLimit = 16 << 20
+
+// handler serves the registry over HTTP:
+//
+//	GET    /projects
+//	GET    /watch?after=TOKEN                          changes, a line of JSON each
+//	GET    /projects/{project}/branches/{branch}       what the branch runs
+//	DELETE /projects/{project}/branches/{branch}
+//	POST   /projects/{project}/branches/{branch}/parts a Part to publish
+//	GET    /projects/{project}/branches/{branch}/history
+//	POST   /projects/{project}/branches/{branch}/rollback?sequence=N
+//
+// The branch is escaped as one element of the path. Every member may read;
+// monkeys publish and remove, and the registry's own nodes do anything.
+func handler(s *Service) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /projects", func(w http.ResponseWriter, r *http.Request) {
+		all, err := s.Projects(r.Context())
+		rpc.Reply(w, all, err, nil)
+	})
+	mux.HandleFunc("GET /watch", s.serveWatch)
+	const branch = "/projects/{project}/branches/{branch}"
+	mux.HandleFunc("GET "+branch, func(w http.ResponseWriter, r *http.Request) {
+		d, err := s.Current(r.Context(), projectOf(r), branchOf(r))
+		rpc.Reply(w, d, err, nil)
+	})
+	mux.HandleFunc("GET "+branch+"/history", func(w http.ResponseWriter, r *http.Request) {
+		all, err := s.History(r.Context(), projectOf(r), branchOf(r))
+		rpc.Reply(w, all, err, nil)
+	})
+	mux.HandleFunc("DELETE "+branch, writers(func(w http.ResponseWriter, r *http.Request) {
+		rpc.Reply(w, nil, s.Remove(r.Context(), projectOf(r), branchOf(r)), nil)
+	}))
+	mux.HandleFunc("POST "+branch+"/parts", writers(func(w http.ResponseWriter, r *http.Request) {
+		var part Part
+		if err := rpc.Decode(w, r, publishLimit, &part); err != nil {
+			rpc.WriteError(w, err, nil)
+			return
+		}
+		d, err := s.Publish(r.Context(), projectOf(r), branchOf(r), part)
+		rpc.Reply(w, d, err, nil)
+	}))
+	mux.HandleFunc("POST "+branch+"/rollback", writers(func(w http.ResponseWriter, r *http.Request) {
+		sequence, err := strconv.ParseUint(r.URL.Query().Get("sequence"), 10, 64)
+		if err != nil {
+			rpc.WriteError(w, fmt.Errorf("%w sequence: %w", taubyte.ErrInvalid, err), nil)
+			return
+		}
+		d, err := s.Rollback(r.Context(), projectOf(r), branchOf(r), sequence)
+		rpc.Reply(w, d, err, nil)
+	}))
+	return mux
+}
+
+// writers lets those through that may change what is run.
+func writers(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		m, ok := rpc.Caller(r.Context())
+		if !ok || !m.Has(taubyte.RoleMonkey, taubyte.RoleTNS) {
+			rpc.WriteError(w, fmt.Errorf("%w: publishing takes the role %s or %s", taubyte.ErrForbidden, taubyte.RoleMonkey, taubyte.RoleTNS), nil)
+			return
+		}
+		next(w, r)
+	}
+}
+
+func projectOf(r *http.Request) taubyte.ProjectID { return taubyte.ProjectID(r.PathValue("project")) }
+func branchOf(r *http.Request) taubyte.Branch     { return taubyte.Branch(r.PathValue("branch")) }
+
+func branchPath(project taubyte.ProjectID, branch taubyte.Branch, rest string) string {
+	return "/projects/" + url.PathEscape(string(project)) + "/branches/" + url.PathEscape(string(branch)) + rest
+}
+
+func (s *Service) serveWatch(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	changes, err := s.Watch(ctx, r.URL.Query().Get("after"))
+	if err != nil {
+		rpc.WriteError(w, err, nil)
+		return
+	}
+	stream, err := rpc.NewStream(w)
+	if err != nil {
+		return
+	}
+	for c := range changes {
+		if stream.Send(c) != nil {
+			return
+		}
+	}
+}

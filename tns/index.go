@@ -1,0 +1,386 @@
+package tns
+
+import (
+	"hash/maphash"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/tns/config"
+)
+
+// shards of an index: a change copies the shards of the hosts that it touches and
+// shares the others.
+const shards = 256
+
+// index is what Lookup reads: immutable, replaced as a whole.
+type index struct {
+	seed   maphash.Seed
+	shards [shards]map[string]*hostEntry
+}
+
+func newIndex() *index { return &index{seed: maphash.MakeSeed()} }
+
+func (x *index) shard(host string) uint64 { return maphash.String(x.seed, host) % shards }
+
+func (x *index) host(host string) *hostEntry { return x.shards[x.shard(host)][host] }
+
+// hostEntry is one host name: all who claim it, the strongest first, whose site it
+// leads to.
+type hostEntry struct {
+	claims []claimant
+}
+
+type claimant struct {
+	branchKey
+	claim HostClaim
+	site  *site
+}
+
+func (e *hostEntry) site() *site { return e.claims[0].site }
+
+// with returns the entry with a branch's claim in place of the one it had; a nil
+// site takes the claim away. It returns nil when nobody is left.
+func (e *hostEntry) with(c claimant) *hostEntry {
+	next := &hostEntry{}
+	if e != nil {
+		next.claims = slices.DeleteFunc(slices.Clone(e.claims), func(o claimant) bool { return o.branchKey == c.branchKey })
+	}
+	if c.site != nil {
+		next.claims = append(next.claims, c)
+		slices.SortFunc(next.claims, func(a, b claimant) int {
+			switch {
+			case a.project == b.project:
+				return compareBranches(a.branch, b.branch)
+			case stronger(a.claim, a.project, b.claim, b.project):
+				return -1
+			}
+			return 1
+		})
+	}
+	if len(next.claims) == 0 {
+		return nil
+	}
+	return next
+}
+
+// compareBranches puts main before every other branch of one project.
+func compareBranches(a, b taubyte.Branch) int {
+	if (a == "main") != (b == "main") {
+		if a == "main" {
+			return -1
+		}
+		return 1
+	}
+	return strings.Compare(string(a), string(b))
+}
+
+// editor makes the next index from one.
+type editor struct {
+	*index
+	own [shards]bool // copied already
+}
+
+func (x *index) edit() *editor {
+	next := *x
+	return &editor{index: &next}
+}
+
+func (e *editor) put(host string, entry *hostEntry) {
+	n := e.shard(host)
+	if !e.own[n] {
+		e.own[n] = true
+		if e.shards[n] = maps.Clone(e.shards[n]); e.shards[n] == nil {
+			e.shards[n] = map[string]*hostEntry{}
+		}
+	}
+	if entry == nil {
+		delete(e.shards[n], host)
+	} else {
+		e.shards[n][host] = entry
+	}
+}
+
+// set replaces what a branch contributes. before are the hosts that it had; the
+// hosts that it has now are returned.
+func (e *editor) set(k branchKey, before []string, c *Change) (now []string) {
+	if c != nil && c.Deployment != nil {
+		sites := newSites(c.Deployment)
+		for _, claim := range c.Hosts {
+			if s := sites[claim.Domain]; s != nil {
+				e.put(claim.Host, e.host(claim.Host).with(claimant{k, claim, s}))
+				now = append(now, claim.Host)
+			}
+		}
+	}
+	for _, host := range before {
+		if !slices.Contains(now, host) {
+			e.put(host, e.host(host).with(claimant{branchKey: k}))
+		}
+	}
+	return now
+}
+
+// site is what one domain of a deployment serves.
+type site struct {
+	exact    map[string]*pathEntry
+	prefixes []prefixRoute // of websites, the longest first
+}
+
+// pathEntry is what functions serve at one path.
+type pathEntry struct {
+	methods []methodRoute
+	allow   string
+}
+
+type methodRoute struct {
+	method string
+	route  *Route
+}
+
+type prefixRoute struct {
+	prefix string // without the slash at its end; "" is the whole host
+	route  *Route
+}
+
+// newSites builds the site of every domain of a deployment.
+func newSites(d *Deployment) map[taubyte.ResourceID]*site {
+	sites := map[taubyte.ResourceID]*site{}
+	c := d.Config()
+	if c == nil {
+		return sites
+	}
+	add := func(app taubyte.ApplicationID, r *config.Resources) {
+		base := Route{Project: d.Project, Application: app, Branch: d.Branch, Commit: d.Commit(), Deployment: d}
+		for i := range r.Functions {
+			f := &r.Functions[i]
+			if f.Type != config.TriggerHTTP && f.Type != config.TriggerHTTPS {
+				continue
+			}
+			route := base
+			route.Resource, route.Function = f.ID, f
+			module := f.ID
+			if id, ok := strings.CutPrefix(f.Source, "libraries/"); ok {
+				module = taubyte.ResourceID(id)
+			}
+			route.Asset, _ = d.Asset(module)
+			for _, id := range f.Domains {
+				siteOf(sites, id).function(f, &route)
+			}
+		}
+		for i := range r.Websites {
+			w := &r.Websites[i]
+			for _, path := range w.Paths {
+				route := base
+				route.Resource, route.Website = w.ID, w
+				route.Prefix = strings.TrimRight(path, "/")
+				route.Asset, _ = d.Asset(w.ID)
+				for _, id := range w.Domains {
+					s := siteOf(sites, id)
+					s.prefixes = append(s.prefixes, prefixRoute{route.Prefix, &route})
+				}
+			}
+		}
+	}
+	add("", &c.Resources)
+	for i := range c.Applications {
+		add(c.Applications[i].ID, &c.Applications[i].Resources)
+	}
+	for _, s := range sites {
+		s.finish()
+	}
+	return sites
+}
+
+func siteOf(sites map[taubyte.ResourceID]*site, id taubyte.ResourceID) *site {
+	s, ok := sites[id]
+	if !ok {
+		s = &site{exact: map[string]*pathEntry{}}
+		sites[id] = s
+	}
+	return s
+}
+
+func (s *site) function(f *config.Function, r *Route) {
+	for _, path := range f.Paths {
+		e, ok := s.exact[path]
+		if !ok {
+			e = &pathEntry{}
+			s.exact[path] = e
+		}
+		method := strings.ToUpper(f.Method)
+		if !slices.ContainsFunc(e.methods, func(m methodRoute) bool { return m.method == method }) {
+			e.methods = append(e.methods, methodRoute{method, r})
+		}
+	}
+}
+
+func (s *site) finish() {
+	slices.SortStableFunc(s.prefixes, func(a, b prefixRoute) int { return len(b.prefix) - len(a.prefix) })
+	for _, e := range s.exact {
+		var allow []string
+		for _, m := range e.methods {
+			allow = append(allow, m.method)
+			if m.method == "GET" {
+				allow = append(allow, "HEAD")
+			}
+		}
+		slices.Sort(allow)
+		e.allow = strings.Join(slices.Compact(allow), ", ")
+	}
+}
+
+const websiteAllow = "GET, HEAD"
+
+// match finds what a site has at a path.
+func (s *site) match(path, method string) Match {
+	if e, ok := s.exact[path]; ok {
+		if r := e.route(method); r != nil {
+			return Match{Route: r}
+		}
+		// A website at this very path takes what the functions there do not.
+		if r := s.website(path); r == nil || r.Prefix != strings.TrimRight(path, "/") || !isRead(method) {
+			return Match{Status: NoMethod, Allow: e.allow}
+		}
+	}
+	r := s.website(path)
+	switch {
+	case r == nil:
+		return Match{Status: NoPath}
+	case !isRead(method):
+		return Match{Status: NoMethod, Allow: websiteAllow}
+	}
+	return Match{Route: r}
+}
+
+func isRead(method string) bool { return method == "GET" || method == "HEAD" }
+
+// route finds a method's function; HEAD falls back on GET, whose answer it is
+// without a body.
+func (e *pathEntry) route(method string) *Route {
+	var get *Route
+	for i := range e.methods {
+		switch e.methods[i].method {
+		case method:
+			return e.methods[i].route
+		case "GET":
+			get = e.methods[i].route
+		}
+	}
+	if method == "HEAD" {
+		return get
+	}
+	return nil
+}
+
+// website finds the one with the longest prefix, which ends where a path element
+// does.
+func (s *site) website(path string) *Route {
+	for i := range s.prefixes {
+		p := s.prefixes[i].prefix
+		if strings.HasPrefix(path, p) && (len(path) == len(p) || path[len(p)] == '/') {
+			return s.prefixes[i].route
+		}
+	}
+	return nil
+}
+
+// Lookup finds where a request goes. host is that of the request: it may carry a
+// port, and its case does not matter. An exact host beats a wildcard ("*.example.com"),
+// an exact path of a function beats a website, and of websites the longest prefix
+// wins. It does not allocate.
+func (t *Table) Lookup(host, path, method string) Match {
+	var buf [maxHost]byte
+	name, ok := normalHost(host, buf[:0])
+	if !ok {
+		return Match{Status: NoHost}
+	}
+	x := t.index.Load()
+	e := x.shards[maphash.Bytes(x.seed, name)%shards][string(name)]
+	if e == nil {
+		if e = x.wildcard(name); e == nil {
+			return Match{Status: NoHost}
+		}
+	}
+	return e.site().match(path, method)
+}
+
+// wildcard looks for "*.rest" of a name.
+func (x *index) wildcard(name []byte) *hostEntry {
+	for i, b := range name {
+		if b == '.' {
+			if i == 0 {
+				return nil
+			}
+			name[i-1] = '*' // name is the caller's own copy
+			rest := name[i-1:]
+			return x.shards[maphash.Bytes(x.seed, rest)%shards][string(rest)]
+		}
+	}
+	return nil
+}
+
+// maxHost is the longest DNS name, and a dot at its end.
+const maxHost = 254
+
+// normalHost copies a host into buf, in lower case, without port and final dot.
+func normalHost(host string, buf []byte) ([]byte, bool) {
+	if len(host) > maxHost+len(":65535") {
+		return nil, false
+	}
+	for i := range len(host) {
+		c := host[i]
+		if c == ':' {
+			break
+		}
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if len(buf) == cap(buf) {
+			return nil, false
+		}
+		buf = append(buf, c)
+	}
+	if n := len(buf); n > 0 && buf[n-1] == '.' {
+		buf = buf[:n-1]
+	}
+	return buf, len(buf) > 0
+}
+
+// Routes lists all routes that are in use.
+func (t *Table) Routes() []RouteInfo {
+	var all []RouteInfo
+	x := t.index.Load()
+	for _, shard := range x.shards {
+		for host, e := range shard {
+			s := e.site()
+			for path, p := range s.exact {
+				for _, m := range p.methods {
+					all = append(all, RouteInfo{Host: host, Method: m.method, Path: path, Route: m.route})
+				}
+			}
+			for _, p := range s.prefixes {
+				all = append(all, RouteInfo{Host: host, Path: p.prefix + "/", Route: p.route})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b RouteInfo) int {
+		if c := strings.Compare(a.Host, b.Host); c != 0 {
+			return c
+		}
+		if c := strings.Compare(a.Path, b.Path); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Method, b.Method)
+	})
+	return all
+}
+
+// RouteInfo is a route and what leads to it.
+type RouteInfo struct {
+	Host   string
+	Method string // "" for a website
+	Path   string
+	Route  *Route
+}

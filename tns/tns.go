@@ -1,0 +1,534 @@
+package tns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/crdt"
+	"github.com/taubyte/taubyte/internal/rpc"
+)
+
+// Option changes what New makes.
+type Option func(*options)
+
+type options struct {
+	zone       string
+	open       bool
+	production []taubyte.Branch
+	log        *slog.Logger
+}
+
+// WithZone sets the DNS zone of generated names: those of previews, and those that
+// belong to a project by having the end of its id in them. The default is none.
+func WithZone(zone string) Option {
+	return func(o *options) { o.zone = strings.ToLower(strings.Trim(zone, ".")) }
+}
+
+// WithOpenDomains takes every host name as verified for whoever configures it
+// first. It is for development: the default wants proof, because names are worth
+// something.
+func WithOpenDomains() Option { return func(o *options) { o.open = true } }
+
+// WithProductionBranches sets the branches that are served under a project's own
+// host names, the first that is deployed counting. The default is main, then
+// master. All others are previews.
+func WithProductionBranches(branches ...taubyte.Branch) Option {
+	return func(o *options) { o.production = branches }
+}
+
+// WithLogger sets where the service logs. The default is slog.Default().
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// Service is the registry on one node. It is safe for concurrent use.
+type Service struct {
+	host   taubyte.Host
+	store  *crdt.Store
+	opts   options
+	feed   *feed
+	server *rpc.Server
+
+	publishing sync.Mutex // one publication at a time on this node
+	withdraw   func()
+	stop       context.CancelFunc
+	wg         sync.WaitGroup
+	once       sync.Once
+	ended      error
+}
+
+// New starts the registry on a node. ctx bounds the start only.
+func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
+	o := options{production: []taubyte.Branch{"main", "master"}, log: slog.Default()}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	life, stop := context.WithCancel(context.Background())
+	s := &Service{host: host, opts: o, feed: newFeed(), stop: stop}
+	if err := s.start(ctx, life, store); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Service) start(ctx, life context.Context, store taubyte.Datastore) (err error) {
+	s.store, err = crdt.Open(ctx, s.host, store, "tns", crdt.WithWriters(taubyte.RoleTNS), crdt.WithLogger(s.opts.log))
+	if err != nil {
+		return err
+	}
+	// Watch first, then load: what changes in between is seen twice, not never.
+	events, err := s.store.Watch(life, ds.NewKey(historyPrefix), 0)
+	if err != nil {
+		return err
+	}
+	missing, err := s.load(ctx)
+	if err != nil {
+		return fmt.Errorf("loading the registry: %w", err)
+	}
+	s.wg.Go(func() { s.follow(life, events, missing) })
+	if s.server, err = rpc.Serve(s.host, Protocol, s.Handler()); err != nil {
+		return err
+	}
+	s.withdraw, err = s.host.Provide(Protocol, s)
+	return err
+}
+
+// Close ends the service. It may be called twice.
+func (s *Service) Close() error {
+	s.once.Do(func() {
+		if s.withdraw != nil {
+			s.withdraw()
+		}
+		s.stop()
+		s.feed.close()
+		var errs []error
+		if s.server != nil {
+			errs = append(errs, s.server.Close())
+		}
+		s.wg.Wait()
+		if s.store != nil {
+			errs = append(errs, s.store.Close())
+		}
+		s.ended = errors.Join(errs...)
+	})
+	return s.ended
+}
+
+// load reads which deployments are current, and returns the branches whose
+// deployment is not on this node yet.
+func (s *Service) load(ctx context.Context) (missing []branchKey, err error) {
+	newest := map[branchKey]uint64{}
+	err = s.eachEntry(ctx, ds.NewKey(historyPrefix), func(e entry) {
+		newest[e.branchKey] = max(newest[e.branchKey], e.sequence)
+	})
+	if err != nil {
+		return nil, err
+	}
+	local := s.host.Blocks().Blockstore()
+	for k := range newest {
+		h, err := s.head(ctx, k, func(ctx context.Context, c cid.Cid) ([]byte, error) {
+			b, err := local.Get(ctx, c)
+			if err != nil {
+				return nil, err
+			}
+			return b.RawData(), nil
+		})
+		if err != nil {
+			missing = append(missing, k)
+			continue
+		}
+		s.feed.set(k, h)
+	}
+	return missing, nil
+}
+
+func (s *Service) eachEntry(ctx context.Context, prefix ds.Key, do func(entry)) error {
+	results, err := s.store.Query(ctx, query.Query{Prefix: prefix.String(), KeysOnly: true})
+	if err != nil {
+		return err
+	}
+	defer results.Close()
+	for r := range results.Next() {
+		if r.Error != nil {
+			return r.Error
+		}
+		e, err := parseEntry(ds.RawKey(r.Key))
+		if err != nil {
+			s.opts.log.Warn("registry entry skipped", "err", err)
+			continue
+		}
+		do(e)
+	}
+	return ctx.Err()
+}
+
+type fetcher func(context.Context, cid.Cid) ([]byte, error)
+
+// fetch gets a deployment's block from wherever it is, and keeps it here.
+func (s *Service) fetch(ctx context.Context, c cid.Cid) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	b, err := s.host.Blocks().GetBlock(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return b.RawData(), nil
+}
+
+// head resolves what a branch runs from the entries with its largest sequence.
+func (s *Service) head(ctx context.Context, k branchKey, fetch fetcher) (head, error) {
+	var newest []entry
+	err := s.eachEntry(ctx, k.prefix(), func(e entry) {
+		if len(newest) > 0 && e.sequence > newest[0].sequence {
+			newest = newest[:0]
+		}
+		if e.branchKey == k && (len(newest) == 0 || e.sequence == newest[0].sequence) {
+			newest = append(newest, e)
+		}
+	})
+	if err != nil {
+		return head{}, err
+	}
+	if len(newest) == 0 {
+		return head{}, fmt.Errorf("%w: no deployment of %s %s", taubyte.ErrNotFound, k.project, k.branch)
+	}
+	h := head{sequence: newest[0].sequence}
+	slices.SortFunc(newest, func(a, b entry) int { return strings.Compare(a.object.String(), b.object.String()) })
+	for _, e := range newest {
+		if !e.object.Defined() {
+			continue // removed and published at once: what was published stays
+		}
+		raw, err := fetch(ctx, e.object)
+		if err != nil {
+			return head{}, fmt.Errorf("deployment %d of %s %s: %w", e.sequence, k.project, k.branch, err)
+		}
+		d, err := decode(raw)
+		if err != nil {
+			return head{}, err
+		}
+		if h.deployment == nil {
+			h.deployment = d
+		} else {
+			h.deployment = merge(h.deployment, d)
+		}
+	}
+	if h.deployment != nil {
+		if h.hosts, err = s.claims(ctx, h.deployment); err != nil {
+			return head{}, err
+		}
+	}
+	return h, nil
+}
+
+// follow brings the feed up to date with the store.
+func (s *Service) follow(ctx context.Context, events <-chan crdt.Event, missing []branchKey) {
+	pending := map[branchKey]bool{}
+	for _, k := range missing {
+		pending[k] = true
+	}
+	retry := time.NewTicker(time.Second)
+	defer retry.Stop()
+	for {
+		for k := range pending {
+			if s.update(ctx, k) {
+				delete(pending, k)
+			}
+		}
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return
+			}
+			if e.Lost {
+				_ = s.eachEntry(ctx, ds.NewKey(historyPrefix), func(e entry) { pending[e.branchKey] = true })
+				continue
+			}
+			if parsed, err := parseEntry(e.Key); err == nil {
+				pending[parsed.branchKey] = true
+			}
+		case <-retry.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// update resolves a branch anew. It reports false when the deployment could not
+// be had yet.
+func (s *Service) update(ctx context.Context, k branchKey) bool {
+	h, err := s.head(ctx, k, s.fetch)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.opts.log.Warn("deployment not read", "project", k.project, "branch", k.branch, "err", err)
+		}
+		return errors.Is(err, taubyte.ErrNotFound)
+	}
+	if have, ok := s.feed.get(k); ok && have.sequence == h.sequence && sameDeployment(have.deployment, h.deployment) {
+		return true
+	}
+	s.feed.set(k, h)
+	return true
+}
+
+func sameDeployment(a, b *Deployment) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	ba, errA := encode(a)
+	bb, errB := encode(b)
+	return errA == nil && errB == nil && ba.Cid() == bb.Cid()
+}
+
+// claims returns the host names of a deployment, recording those that the project
+// claims for the first time.
+func (s *Service) claims(ctx context.Context, d *Deployment) ([]HostClaim, error) {
+	c := d.Config()
+	if c == nil {
+		return nil, nil
+	}
+	production := slices.Contains(s.opts.production, d.Branch)
+	var all []HostClaim
+	for _, dom := range domains(c) {
+		host := dom.FQDN
+		verified := s.opts.open || generated(host, s.opts.zone, d.Project)
+		if !production {
+			if host, verified = previewHost(d.Branch, dom.FQDN, s.opts.zone), true; host == "" {
+				continue
+			}
+		}
+		since, err := s.claimedSince(ctx, host, d)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, HostClaim{Host: host, Domain: dom.ID, Verified: verified, Since: since})
+	}
+	return all, nil
+}
+
+// claimedSince reads, or writes, when a project first claimed a name: the key
+// /claims/<host>/<project>, which only ever gets the one value that is known first.
+func (s *Service) claimedSince(ctx context.Context, host string, d *Deployment) (time.Time, error) {
+	key := ds.RawKey("/claims/" + host + "/" + string(d.Project))
+	raw, err := s.store.Get(ctx, key)
+	if err == nil {
+		since, err := time.Parse(time.RFC3339Nano, string(raw))
+		return since, err
+	}
+	if !errors.Is(err, ds.ErrNotFound) {
+		return time.Time{}, err
+	}
+	since := d.Time.UTC()
+	return since, s.store.Put(ctx, key, []byte(since.Format(time.RFC3339Nano)))
+}
+
+// Publish adds a part to what a branch runs and makes the whole current, in one
+// step. The parts of other repositories stay as they are. A part whose Order is
+// smaller than that of the one there is ErrConflict: a newer build was first. The
+// same part again changes nothing.
+func (s *Service) Publish(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, part Part) (*Deployment, error) {
+	if err := checkPart(project, branch, part); err != nil {
+		return nil, err
+	}
+	return s.change(ctx, branchKey{project, branch}, func(now *Deployment) (map[taubyte.RepositoryID]Part, error) {
+		parts := map[taubyte.RepositoryID]Part{}
+		if now != nil {
+			maps.Copy(parts, now.Parts)
+		}
+		have, ok := parts[part.Repository]
+		switch {
+		case ok && have.Order > part.Order:
+			return nil, fmt.Errorf("%w: %s %s runs a newer build of %s (commit %s)", taubyte.ErrConflict, project, branch, part.Repository, have.Commit)
+		case ok && have.Order == part.Order && have.Commit == part.Commit:
+			return nil, errUnchanged
+		}
+		parts[part.Repository] = part
+		return parts, nil
+	})
+}
+
+var errUnchanged = errors.New("nothing to change")
+
+func checkPart(project taubyte.ProjectID, branch taubyte.Branch, part Part) error {
+	switch {
+	case project == "" || strings.Contains(string(project), "/"):
+		return fmt.Errorf("%w project %q", taubyte.ErrInvalid, project)
+	case branch == "":
+		return fmt.Errorf("%w deployment: no branch", taubyte.ErrInvalid)
+	case part.Repository == "":
+		return fmt.Errorf("%w deployment: no repository", taubyte.ErrInvalid)
+	case part.Config != nil && part.Config.ID != project:
+		return fmt.Errorf("%w deployment: the configuration is of project %s, not %s", taubyte.ErrInvalid, part.Config.ID, project)
+	}
+	return nil
+}
+
+// change publishes what next makes of the current deployment.
+func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment) (map[taubyte.RepositoryID]Part, error)) (*Deployment, error) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	now, _ := s.feed.get(k)
+	parts, err := next(now.deployment)
+	if errors.Is(err, errUnchanged) {
+		return now.deployment, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := entry{branchKey: k, sequence: now.sequence + 1}
+	h := head{sequence: e.sequence}
+	at := time.Now().UTC()
+	if parts != nil {
+		h.deployment = &Deployment{Project: k.project, Branch: k.branch, Sequence: e.sequence, Time: at, Parts: parts}
+		block, err := encode(h.deployment)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.host.Blocks().AddBlock(ctx, block); err != nil {
+			return nil, fmt.Errorf("keeping the deployment: %w", err)
+		}
+		e.object = block.Cid()
+		if h.hosts, err = s.claims(ctx, h.deployment); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.store.Put(ctx, e.key(), []byte(at.Format(time.RFC3339Nano))); err != nil {
+		return nil, fmt.Errorf("publishing %s %s: %w", k.project, k.branch, err)
+	}
+	s.feed.set(k, h)
+	return h.deployment, nil
+}
+
+// Remove takes a branch off the air. Its history stays.
+func (s *Service) Remove(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) error {
+	_, err := s.change(ctx, branchKey{project, branch}, func(now *Deployment) (map[taubyte.RepositoryID]Part, error) {
+		if now == nil {
+			return nil, errUnchanged
+		}
+		return nil, nil
+	})
+	return err
+}
+
+// Rollback makes an earlier deployment of the branch current again, as a new one.
+// Builds that come later win over it as they would have then.
+func (s *Service) Rollback(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, sequence uint64) (*Deployment, error) {
+	history, err := s.History(ctx, project, branch)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(history, func(d *Deployment) bool { return d.Sequence == sequence })
+	if i < 0 {
+		return nil, fmt.Errorf("%w: no deployment %d of %s %s", taubyte.ErrNotFound, sequence, project, branch)
+	}
+	return s.change(ctx, branchKey{project, branch}, func(*Deployment) (map[taubyte.RepositoryID]Part, error) {
+		return history[i].Parts, nil
+	})
+}
+
+// Current returns what a branch runs.
+func (s *Service) Current(_ context.Context, project taubyte.ProjectID, branch taubyte.Branch) (*Deployment, error) {
+	h, ok := s.feed.get(branchKey{project, branch})
+	if !ok || h.deployment == nil {
+		return nil, fmt.Errorf("%w: no deployment of %s %s", taubyte.ErrNotFound, project, branch)
+	}
+	return h.deployment, nil
+}
+
+// History returns the deployments that a branch has run, the newest first.
+func (s *Service) History(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) ([]*Deployment, error) {
+	k := branchKey{project, branch}
+	var entries []entry
+	err := s.eachEntry(ctx, k.prefix(), func(e entry) {
+		if e.branchKey == k && e.object.Defined() {
+			entries = append(entries, e)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(entries) == 0 {
+		return nil, fmt.Errorf("%w: no deployment of %s %s", taubyte.ErrNotFound, project, branch)
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return int(int64(b.sequence) - int64(a.sequence)) })
+	var all []*Deployment
+	for _, e := range entries {
+		raw, err := s.fetch(ctx, e.object)
+		if err != nil {
+			return nil, fmt.Errorf("deployment %d of %s %s: %w", e.sequence, project, branch, err)
+		}
+		d, err := decode(raw)
+		if err != nil {
+			return nil, err
+		}
+		if n := len(all); n > 0 && all[n-1].Sequence == d.Sequence {
+			all[n-1] = merge(all[n-1], d)
+		} else {
+			all = append(all, d)
+		}
+	}
+	return all, nil
+}
+
+// A Summary is a project in a list.
+type Summary struct {
+	Project  taubyte.ProjectID `json:"project"`
+	Name     string            `json:"name"`
+	Branches []BranchSummary   `json:"branches"`
+}
+
+// A BranchSummary is what a branch runs, in short.
+type BranchSummary struct {
+	Branch   taubyte.Branch `json:"branch"`
+	Commit   taubyte.Commit `json:"commit"`
+	Sequence uint64         `json:"sequence"`
+	Time     time.Time      `json:"time"`
+}
+
+// Projects lists the projects that have something deployed, by id.
+func (s *Service) Projects(context.Context) ([]Summary, error) {
+	changes, _, _, _ := s.feed.since(0)
+	byID := map[taubyte.ProjectID]*Summary{}
+	for _, c := range changes {
+		if c.Deployment == nil {
+			continue
+		}
+		p, ok := byID[c.Project]
+		if !ok {
+			p = &Summary{Project: c.Project}
+			byID[c.Project] = p
+		}
+		if conf := c.Deployment.Config(); conf != nil {
+			p.Name = conf.Name
+		}
+		p.Branches = append(p.Branches, BranchSummary{c.Branch, c.Deployment.Commit(), c.Deployment.Sequence, c.Deployment.Time})
+	}
+	all := make([]Summary, 0, len(byID))
+	for _, id := range slices.Sorted(maps.Keys(byID)) {
+		p := byID[id]
+		slices.SortFunc(p.Branches, func(a, b BranchSummary) int { return strings.Compare(string(a.Branch), string(b.Branch)) })
+		all = append(all, *p)
+	}
+	return all, nil
+}
+
+// Watch tells what every branch runs now, then Ready, then every change. A token
+// of an earlier Change leaves out what did not change since. A slow reader may miss
+// states in between and never the last. The channel closes when ctx ends or the
+// service closes.
+func (s *Service) Watch(ctx context.Context, after string) (<-chan Change, error) {
+	return s.feed.watch(ctx, after), nil
+}
+
+// Handler is the registry's API.
+func (s *Service) Handler() http.Handler { return handler(s) }
