@@ -1,0 +1,414 @@
+package substrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/unixfs"
+	"github.com/taubyte/taubyte/substrate/internal/abi"
+	"github.com/taubyte/taubyte/substrate/internal/site"
+	"github.com/taubyte/taubyte/substrate/internal/vm"
+	"github.com/taubyte/taubyte/tns"
+	"github.com/taubyte/taubyte/tns/config"
+)
+
+// branchKey is a branch of a project, deploymentKey one deployment of it: two
+// nodes that were parted may both have made one of the same number.
+type (
+	branchKey struct {
+		project taubyte.ProjectID
+		branch  taubyte.Branch
+	}
+	deploymentKey struct {
+		branchKey
+		sequence uint64
+		time     int64
+	}
+	resourceKey struct {
+		application taubyte.ApplicationID
+		resource    taubyte.ResourceID
+	}
+)
+
+func keyOf(d *tns.Deployment) deploymentKey {
+	return deploymentKey{branchKey{d.Project, d.Branch}, d.Sequence, d.Time.UnixNano()}
+}
+
+// A deployment is one that this node can serve: its modules compiled, its files
+// here. What was never built is not in it.
+type deployment struct {
+	functions map[resourceKey]*vm.Function
+	websites  map[resourceKey]*site.Site
+	routed    bool      // the table has led to it
+	made      time.Time // when it was ready
+}
+
+func (d *deployment) close() {
+	for _, f := range d.functions {
+		f.Close()
+	}
+}
+
+// A preparation is under way.
+type preparation struct {
+	done chan struct{}
+	err  error
+}
+
+// prepare makes a deployment ready, before the table leads requests to it.
+func (s *Service) prepare(ctx context.Context, d *tns.Deployment) error {
+	key := keyOf(d)
+	s.mu.Lock()
+	if _, ok := (*s.live.Load())[key]; ok {
+		s.mu.Unlock()
+		return nil
+	}
+	if p, ok := s.preparing[key]; ok {
+		s.mu.Unlock()
+		select {
+		case <-p.done:
+			return p.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	p := &preparation{done: make(chan struct{})}
+	s.preparing[key] = p
+	s.mu.Unlock()
+
+	start := time.Now()
+	made, err := s.build(ctx, d)
+
+	s.mu.Lock()
+	if err == nil {
+		live := maps.Clone(*s.live.Load())
+		live[key] = made
+		s.live.Store(&live)
+		delete(s.faults, key.branchKey)
+	} else if ctx.Err() == nil {
+		s.faults[key.branchKey] = err
+	}
+	p.err = err
+	delete(s.preparing, key)
+	close(p.done)
+	s.mu.Unlock()
+	if err != nil {
+		return err // which the table logs, and tries again
+	}
+	s.log.Info("deployment ready", "project", string(d.Project), "branch", string(d.Branch), "sequence", d.Sequence,
+		"functions", len(made.functions), "websites", len(made.websites), "took", time.Since(start))
+	return nil
+}
+
+// lookAgain makes a deployment ready that the table leads to and this node does
+// not have, which only happens when it was given up too early.
+func (s *Service) lookAgain(d *tns.Deployment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.preparing[keyOf(d)]; ok || s.life.Err() != nil {
+		return
+	}
+	s.wg.Go(func() { _ = s.prepare(s.life, d) })
+}
+
+// follow gives up deployments that requests are no longer led to.
+func (s *Service) follow() {
+	for {
+		changed := s.table.Changed()
+		s.giveUp()
+		select {
+		case <-changed:
+		case <-s.life.Done():
+			return
+		}
+	}
+}
+
+// unrouted is how long a deployment that is ready waits for the table to lead to
+// it, where nothing says that it never will.
+const unrouted = time.Minute
+
+func (s *Service) giveUp() {
+	current := map[deploymentKey]bool{}
+	sequences := map[branchKey]uint64{}
+	for _, d := range s.table.Deployments() {
+		key := keyOf(d)
+		current[key] = true
+		sequences[key.branchKey] = d.Sequence
+	}
+	s.mu.Lock()
+	live := maps.Clone(*s.live.Load())
+	var gone []*deployment
+	for key, d := range live {
+		switch {
+		case current[key]:
+			d.routed = true
+		case d.routed, key.sequence < sequences[key.branchKey], time.Since(d.made) > unrouted:
+			delete(live, key)
+			gone = append(gone, d)
+		}
+	}
+	s.live.Store(&live)
+	s.mu.Unlock()
+	for _, d := range gone {
+		d.close()
+	}
+}
+
+// build makes everything of a deployment that this node serves. Its error names
+// every fault.
+func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, error) {
+	made := &deployment{functions: map[resourceKey]*vm.Function{}, websites: map[resourceKey]*site.Site{}, made: time.Now()}
+	project := d.Config()
+	if project == nil {
+		return made, nil
+	}
+	var (
+		mu     sync.Mutex // guards made and faults
+		faults []error
+		wg     sync.WaitGroup
+		places = make(chan struct{}, builders)
+	)
+	each := func(do func() error) {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			if err := do(); err != nil {
+				mu.Lock()
+				faults = append(faults, err)
+				mu.Unlock()
+			}
+		})
+	}
+	for scope := range scopes(project) {
+		for i := range scope.Functions {
+			f := &scope.Functions[i]
+			if f.Type != config.TriggerHTTP && f.Type != config.TriggerHTTPS {
+				continue
+			}
+			each(func() error {
+				made1, err := s.function(ctx, d, scope, f)
+				if made1 != nil {
+					mu.Lock()
+					made.functions[resourceKey{scope.id, f.ID}] = made1
+					mu.Unlock()
+				}
+				return err
+			})
+		}
+		for i := range scope.Websites {
+			site1 := &scope.Websites[i]
+			root, ok := d.Asset(site1.ID)
+			if !ok {
+				continue
+			}
+			each(func() error {
+				ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+				defer cancel()
+				if _, err := unixfs.Fetch(ctx, s.host.Blocks(), root); err != nil {
+					return fmt.Errorf("website %s: %w", site1.Name, err)
+				}
+				mu.Lock()
+				made.websites[resourceKey{scope.id, site1.ID}] = site.New(tree{s.host.Blocks()}, root, s.files)
+				mu.Unlock()
+				return nil
+			})
+		}
+	}
+	wg.Wait()
+	if err := errors.Join(faults...); err != nil {
+		made.close()
+		return nil, err
+	}
+	return made, nil
+}
+
+// fetchTimeout is how long blocks that nobody has are waited for, before the
+// operator is told and it begins anew.
+const fetchTimeout = 2 * time.Minute
+
+// builders is how many resources of one deployment are made ready at a time.
+const builders = 8
+
+// A scope is an application of a project, or the project's global scope.
+type scope struct {
+	id     taubyte.ApplicationID
+	global *config.Resources
+	*config.Resources
+}
+
+func scopes(p *config.Project) func(func(scope) bool) {
+	return func(yield func(scope) bool) {
+		if !yield(scope{"", &p.Resources, &p.Resources}) {
+			return
+		}
+		for i := range p.Applications {
+			a := &p.Applications[i]
+			if !yield(scope{a.ID, &p.Resources, &a.Resources}) {
+				return
+			}
+		}
+	}
+}
+
+// function makes a function ready, or nil where it was never built.
+func (s *Service) function(ctx context.Context, d *tns.Deployment, in scope, f *config.Function) (*vm.Function, error) {
+	root, ok := d.Asset(sourceOf(f.ID, f.Source))
+	if !ok {
+		return nil, nil
+	}
+	l := linker{s: s, d: d, scope: in}
+	module, err := l.load(ctx, root)
+	if err != nil {
+		l.release()
+		return nil, fmt.Errorf("function %s: %w", f.Name, err)
+	}
+	return s.engine.NewFunction(vm.Spec{
+		Self: abi.Self{
+			Project: d.Project, Application: in.id, Function: f.ID, Name: f.Name, Branch: d.Branch, Commit: d.Commit(),
+		},
+		Module: module, Links: l.links, Call: f.Call,
+		Timeout:     bounded(f.Timeout, defaultTimeout, s.limits.Timeout),
+		Memory:      bounded(f.Memory, s.limits.Memory, s.limits.Memory),
+		Concurrency: s.limits.Concurrency, Queue: s.limits.Queue,
+		Limits: abi.Limits{Output: s.limits.ResponseBody, Body: s.limits.RequestBody, LogLines: s.limits.LogLines},
+	})
+}
+
+// bounded is what was asked for, or the default where nothing was, up to most.
+func bounded[T time.Duration | int64](asked, def, most T) T {
+	if asked <= 0 {
+		asked = def
+	}
+	return min(asked, most)
+}
+
+// sourceOf names the resource whose module a function runs: its own or a
+// library's.
+func sourceOf(id taubyte.ResourceID, source string) taubyte.ResourceID {
+	if library, ok := strings.CutPrefix(source, "libraries/"); ok {
+		return taubyte.ResourceID(library)
+	}
+	return id
+}
+
+// A linker loads the modules that a module imports, by the names of resources:
+// those of the function's application, then the project's.
+type linker struct {
+	s     *Service
+	d     *tns.Deployment
+	scope scope
+	links []vm.Link // loaded, each after those it imports
+	path  []string  // being loaded, to see circles
+}
+
+// maxLinks bounds the modules of one function.
+const maxLinks = 32
+
+func (l *linker) load(ctx context.Context, root cid.Cid) (*vm.Module, error) {
+	m, err := l.s.module(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range m.Links() {
+		if err := l.link(ctx, name); err != nil {
+			m.Release()
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (l *linker) link(ctx context.Context, name string) error {
+	for _, have := range l.links {
+		if have.Name == name {
+			return nil
+		}
+	}
+	for _, under := range l.path {
+		if under == name {
+			return fmt.Errorf("%w: modules import each other in a circle: %s", taubyte.ErrInvalid, strings.Join(append(l.path, name), " → "))
+		}
+	}
+	if len(l.links)+len(l.path) >= maxLinks {
+		return fmt.Errorf("%w: more than %d modules", taubyte.ErrInvalid, maxLinks)
+	}
+	id, ok := l.resolve(name)
+	if !ok {
+		return fmt.Errorf("%w: the module imports from %q, which this project does not have", taubyte.ErrInvalid, name)
+	}
+	root, ok := l.d.Asset(id)
+	if !ok {
+		return fmt.Errorf("%q, which the module imports, is not built yet: %w", name, taubyte.ErrUnavailable)
+	}
+	l.path = append(l.path, name)
+	m, err := l.load(ctx, root)
+	l.path = l.path[:len(l.path)-1]
+	if err != nil {
+		return err
+	}
+	l.links = append(l.links, vm.Link{Name: name, Module: m})
+	return nil
+}
+
+// resolve finds the resource whose module a name stands for.
+func (l *linker) resolve(name string) (taubyte.ResourceID, bool) {
+	kind, rest, _ := strings.Cut(name, "/")
+	for _, r := range []*config.Resources{l.scope.Resources, l.scope.global} {
+		switch kind {
+		case "libraries":
+			for i := range r.Libraries {
+				if r.Libraries[i].Name == rest {
+					return r.Libraries[i].ID, true
+				}
+			}
+		case "functions":
+			for i := range r.Functions {
+				if r.Functions[i].Name == rest {
+					return sourceOf(r.Functions[i].ID, r.Functions[i].Source), true
+				}
+			}
+		case "smartops":
+			for i := range r.SmartOps {
+				if r.SmartOps[i].Name == rest {
+					return sourceOf(r.SmartOps[i].ID, r.SmartOps[i].Source), true
+				}
+			}
+		}
+	}
+	return "", false
+}
+
+func (l *linker) release() {
+	for _, link := range l.links {
+		link.Module.Release()
+	}
+}
+
+// module loads a module from the content network.
+func (s *Service) module(ctx context.Context, root cid.Cid) (*vm.Module, error) {
+	return s.engine.Load(ctx, root, func(ctx context.Context) ([]byte, error) {
+		ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+		defer cancel()
+		f, err := unixfs.Open(ctx, s.host.Blocks(), root, "")
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		if f.IsDir() || f.Size() > int64(s.limits.ModuleBytes) {
+			return nil, fmt.Errorf("%w module: a folder, or larger than %d bytes", taubyte.ErrInvalid, s.limits.ModuleBytes)
+		}
+		code := make([]byte, f.Size())
+		_, err = io.ReadFull(f, code)
+		return code, err
+	})
+}

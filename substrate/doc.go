@@ -1,0 +1,35 @@
+// Package substrate runs what a project deploys: functions in WebAssembly and
+// websites, over HTTP.
+//
+//	node, err := substrate.New(ctx, host, store)
+//	defer node.Close()
+//
+// It follows the registry (tns) and keeps in memory what every host and path goes
+// to, so that a request asks no other node. Requests come over HTTP between nodes
+// under wire.Protocol, from gateways; on one host the Service is the http.Handler
+// that a gateway calls.
+//
+// # Deployments
+//
+// A deployment is taken over when all of it is there: every module fetched and
+// compiled, every website's files on this node. Until then, and when that fails,
+// the branch goes on with what it had. A request that began on the old one ends on
+// it. Serving waits for a deployment to be taken over.
+//
+// # Functions
+//
+// A module is compiled once for its content, whichever functions use it, kept on
+// disk with WithCacheDir, and dropped with the last deployment that uses it.
+// Instances are kept warm for each function, and never shared between two. What a
+// function may take is set by its configuration and bounded by Limits: beyond its
+// time a call ends with 504, beyond its queue it is turned away with 503, and any
+// other failure is a 500; each costs that call alone. The reasons are in the log, where
+// the function's own output goes as well.
+//
+// What a guest can call is in the package internal/abi.
+//
+// # Websites
+//
+// Files are served from the content network's blocks with ranges, ETags,
+// precompressed encodings and cache headers; see internal/site.
+package substrate

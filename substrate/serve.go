@@ -1,0 +1,115 @@
+package substrate
+
+import (
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/taubyte/taubyte/substrate/internal/vm"
+	"github.com/taubyte/taubyte/substrate/wire"
+	"github.com/taubyte/taubyte/tns"
+)
+
+var _ http.Handler = (*Service)(nil)
+
+// ServeHTTP answers a user's request, as a gateway passes it on.
+func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.inFlight.Add(1)
+	defer s.inFlight.Add(-1)
+	if s.draining.Load() {
+		refuse(w, wire.RefusedDraining, http.StatusServiceUnavailable)
+		return
+	}
+	// A deployment may be replaced between the look-up and the call: then it is
+	// looked up again.
+	for range 8 {
+		m := s.table.Lookup(r.Host, r.URL.Path, r.Method)
+		switch m.Status {
+		case tns.Found:
+		case tns.NoMethod:
+			w.Header().Set("Allow", m.Allow)
+			refuse(w, wire.RefusedNoRoute, http.StatusMethodNotAllowed)
+			return
+		case tns.NoPath:
+			refuse(w, wire.RefusedNoRoute, http.StatusNotFound)
+			return
+		default:
+			refuse(w, wire.RefusedNoHost, http.StatusNotFound)
+			return
+		}
+		err := s.serveRoute(w, r, m.Route)
+		switch {
+		case err == nil:
+			return
+		case errors.Is(err, vm.ErrGone):
+			continue
+		case errors.Is(err, vm.ErrBusy):
+			refuse(w, wire.RefusedBusy, http.StatusServiceUnavailable)
+		default:
+			refuse(w, wire.RefusedNotReady, http.StatusServiceUnavailable)
+		}
+		return
+	}
+	refuse(w, wire.RefusedNotReady, http.StatusServiceUnavailable)
+}
+
+var errNotReady = errors.New("nothing to run yet")
+
+// serveRoute answers with what the route leads to. Where it returns an error,
+// nothing was answered.
+func (s *Service) serveRoute(w http.ResponseWriter, r *http.Request, route *tns.Route) error {
+	d, ok := (*s.live.Load())[keyOf(route.Deployment)]
+	if !ok {
+		s.lookAgain(route.Deployment)
+		return errNotReady
+	}
+	key := resourceKey{route.Application, route.Resource}
+	if route.Website != nil {
+		site, ok := d.websites[key]
+		if !ok {
+			return errNotReady // it was never built
+		}
+		site.ServeHTTP(w, r, prefix(route))
+		return nil
+	}
+	f, ok := d.functions[key]
+	if !ok {
+		return errNotReady
+	}
+	if r.ContentLength > s.limits.RequestBody {
+		answer(w, http.StatusRequestEntityTooLarge, "The request is too large.")
+		return nil
+	}
+	return f.ServeHTTP(w, r)
+}
+
+// prefix is the path of a website without the slash at its end.
+func prefix(route *tns.Route) string {
+	p := route.Prefix
+	for p != "" && p[len(p)-1] == '/' {
+		p = p[:len(p)-1]
+	}
+	return p
+}
+
+// refuse answers that the request has reached nothing, and why.
+func refuse(w http.ResponseWriter, why string, status int) {
+	w.Header().Set(wire.HeaderRefused, why)
+	text := "There is nothing here."
+	switch {
+	case status == http.StatusMethodNotAllowed:
+		text = "This method is not allowed here."
+	case status == http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "1")
+		text = "This can't be served at the moment. Try again."
+	}
+	answer(w, status, text)
+}
+
+func answer(w http.ResponseWriter, status int, text string) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text+"\n")
+}

@@ -1,0 +1,312 @@
+package substrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rpc"
+	"github.com/taubyte/taubyte/substrate/internal/abi"
+	"github.com/taubyte/taubyte/substrate/internal/egress"
+	"github.com/taubyte/taubyte/substrate/internal/site"
+	"github.com/taubyte/taubyte/substrate/internal/vm"
+	"github.com/taubyte/taubyte/substrate/wire"
+	"github.com/taubyte/taubyte/tns"
+)
+
+// Registry is what substrate needs of tns: to be told of every deployment.
+type Registry interface {
+	Watch(ctx context.Context, after string) (<-chan tns.Change, error)
+}
+
+// Option changes what New makes.
+type Option func(*options)
+
+type options struct {
+	registry Registry
+	cacheDir string
+	limits   Limits
+	egress   egress.Policy
+	grace    time.Duration
+	log      *slog.Logger
+}
+
+// WithTNS sets the registry to follow. The default is a client of the one on
+// this host or, where there is none, on the network.
+func WithTNS(r Registry) Option { return func(c *options) { c.registry = r } }
+
+// WithCacheDir keeps compiled code in a folder, which makes the first start after
+// a restart a matter of milliseconds. Who can write there can make the node run
+// anything: it is the node's own. The default is to keep it in memory alone.
+func WithCacheDir(dir string) Option { return func(c *options) { c.cacheDir = dir } }
+
+// WithLimits sets what functions may take.
+func WithLimits(l Limits) Option { return func(c *options) { c.limits = l } }
+
+// WithEgress lets functions reach networks beside the public internet. The default
+// is none: the node's own network is closed to them, and so is this machine.
+func WithEgress(networks ...netip.Prefix) Option {
+	return func(c *options) { c.egress.Allow = networks }
+}
+
+// WithGrace sets how long Close waits for requests under way before it cuts
+// them. The default is 5 s.
+func WithGrace(d time.Duration) Option { return func(c *options) { c.grace = d } }
+
+// WithLogger sets where the node logs, functions' output included. The default
+// is slog.Default().
+func WithLogger(l *slog.Logger) Option { return func(c *options) { c.log = l } }
+
+// Limits bound what functions may take of a node. A zero field means its default.
+type Limits struct {
+	// Timeout is the longest time that a function may ask for: it bounds a call
+	// with everything in it, waiting for an instance included. Default 5 min. A
+	// function that asks for none has 30 s.
+	Timeout time.Duration
+	// Memory is the most memory that one instance may ask for. Default 512 MiB.
+	Memory int64
+	// NodeMemory bounds the memory of all instances of the node. Default 1 GiB.
+	NodeMemory int64
+	// Concurrency is how many calls of one function are worked on at a time, and
+	// Queue how many may wait for that. Default 64 and 256.
+	Concurrency, Queue int
+	// RequestBody and ResponseBody bound bodies. Default 64 MiB and 256 MiB.
+	RequestBody, ResponseBody int64
+	// ModuleBytes bounds the file of a module. Default 64 MiB.
+	ModuleBytes int
+	// LogLines is how many lines a second a function may log, in the long run.
+	// Default 100.
+	LogLines int
+	// Idle is how long an unused instance is kept. Default 1 min.
+	Idle time.Duration
+	// WebsiteCache bounds the memory for small files of websites. Default 64 MiB.
+	WebsiteCache int
+}
+
+const defaultTimeout = 30 * time.Second
+
+func (l Limits) withDefaults() Limits {
+	def(&l.Timeout, 5*time.Minute)
+	def(&l.Memory, 512<<20)
+	def(&l.NodeMemory, 1<<30)
+	def(&l.Concurrency, 64)
+	def(&l.Queue, 256)
+	def(&l.RequestBody, 64<<20)
+	def(&l.ResponseBody, 256<<20)
+	def(&l.ModuleBytes, 64<<20)
+	def(&l.LogLines, 100)
+	def(&l.Idle, time.Minute)
+	def(&l.WebsiteCache, 64<<20)
+	return l
+}
+
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// A Service is a substrate node. It is safe for concurrent use.
+type Service struct {
+	host   taubyte.Host
+	limits Limits
+	grace  time.Duration
+	log    *slog.Logger
+
+	engine *vm.Engine
+	files  *site.Cache
+	table  *tns.Table
+	mounts []func(context.Context) error // close what leads requests here, in time
+	closes []func() error                // close what the node itself uses; the last first
+
+	life context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	inFlight atomic.Int64
+	draining atomic.Bool
+	once     sync.Once
+	ended    error
+
+	live      atomic.Pointer[map[deploymentKey]*deployment]
+	mu        sync.Mutex // guards what follows, and writing live
+	preparing map[deploymentKey]*preparation
+	faults    map[branchKey]error // why the newest deployment of a branch is not served
+}
+
+// New starts a substrate node, which serves what the registry says as soon as it
+// is there. ctx bounds the start only. The store is the node's; nothing is kept in it
+// so far.
+func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
+	c := options{grace: 5 * time.Second, log: slog.Default()}
+	for _, o := range opts {
+		o(&c)
+	}
+	limits := c.limits.withDefaults()
+	s := &Service{
+		host: host, limits: limits, grace: c.grace, log: c.log,
+		files:     site.NewCache(limits.WebsiteCache),
+		preparing: map[deploymentKey]*preparation{},
+		faults:    map[branchKey]error{},
+	}
+	s.live.Store(&map[deploymentKey]*deployment{})
+	s.life, s.stop = context.WithCancel(context.Background())
+	if err := s.start(ctx, &c); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting substrate: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+func (s *Service) start(ctx context.Context, c *options) error {
+	var err error
+	client := c.egress.Client()
+	s.closes = append(s.closes, func() error { client.CloseIdleConnections(); return nil })
+	s.engine, err = vm.New(ctx, vm.Config{
+		CacheDir: c.cacheDir, ModuleBytes: s.limits.ModuleBytes, Memory: s.limits.NodeMemory, Idle: s.limits.Idle,
+		Services: abi.Services{HTTP: client}, Log: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	if c.registry == nil {
+		client := tns.NewClient(s.host)
+		c.registry = client
+		s.closes = append(s.closes, client.Close)
+	}
+	if s.table, err = tns.NewTable(ctx, c.registry, tns.WithPrepare(s.prepare), tns.WithTableLogger(s.log)); err != nil {
+		return err
+	}
+	s.wg.Go(s.follow)
+
+	for id, handler := range map[protocol.ID]http.Handler{wire.Protocol: s, Protocol: s.Handler()} {
+		var roles []taubyte.Role // none: every member
+		if id == wire.Protocol {
+			roles = []taubyte.Role{taubyte.RoleGateway}
+		}
+		if err := s.mount(id, handler, roles); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mount serves a protocol, to this host and to others.
+func (s *Service) mount(id protocol.ID, handler http.Handler, roles []taubyte.Role) error {
+	withdraw, err := s.host.Provide(id, s)
+	if err != nil {
+		return err
+	}
+	s.mounts = append(s.mounts, func(context.Context) error { withdraw(); return nil })
+	server, err := rpc.Serve(s.host, id, handler, roles...)
+	if err != nil {
+		return err
+	}
+	s.mounts = append(s.mounts, func(ctx context.Context) error {
+		if err := server.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+// Stats are what a node has in memory and at work.
+type Stats struct {
+	Deployments int   `json:"deployments"` // those being replaced included
+	Functions   int   `json:"functions"`
+	Websites    int   `json:"websites"`
+	Modules     int   `json:"modules"`  // compiled
+	Memory      int64 `json:"memory"`   // of all instances, in bytes
+	InFlight    int   `json:"inFlight"` // requests
+	Queued      int   `json:"queued"`   // calls waiting for an instance
+}
+
+// Stats returns the node's figures.
+func (s *Service) Stats() Stats {
+	live := *s.live.Load()
+	st := Stats{
+		Deployments: len(live), Modules: len(s.engine.Modules()), Memory: s.engine.Memory(),
+		InFlight: int(s.inFlight.Load()), Queued: s.engine.Queued(),
+	}
+	for _, d := range live {
+		st.Functions += len(d.functions)
+		st.Websites += len(d.websites)
+	}
+	return st
+}
+
+// Serving waits until this node serves a deployment of a branch, or a later one.
+// Where it can't be taken over, the error says why.
+func (s *Service) Serving(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, sequence uint64) error {
+	for {
+		changed := s.table.Changed()
+		if s.table.Serving(project, branch) >= sequence {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-s.life.Done():
+			return fmt.Errorf("waiting for %s of %s: substrate %w", branch, project, taubyte.ErrClosed)
+		case <-ctx.Done():
+			s.mu.Lock()
+			fault := s.faults[branchKey{project, branch}]
+			s.mu.Unlock()
+			return fmt.Errorf("waiting for deployment %d of branch %s of %s: %w", sequence, branch, project, errors.Join(fault, ctx.Err()))
+		}
+	}
+}
+
+// Close ends the node: new requests are turned away, those under way have the
+// time of WithGrace to end. It may be called twice.
+func (s *Service) Close() error {
+	s.once.Do(func() {
+		s.draining.Store(true)
+		ctx, cancel := context.WithTimeout(context.Background(), s.grace)
+		defer cancel()
+		var errs []error
+		for _, unmount := range slices.Backward(s.mounts) {
+			errs = append(errs, unmount(ctx))
+		}
+		s.drain(ctx)
+		s.mu.Lock() // nothing new begins behind our back
+		s.stop()
+		s.mu.Unlock()
+		if s.table != nil {
+			errs = append(errs, s.table.Close())
+		}
+		s.wg.Wait()
+		for _, d := range *s.live.Load() {
+			d.close()
+		}
+		if s.engine != nil {
+			errs = append(errs, s.engine.Close())
+		}
+		for _, c := range slices.Backward(s.closes) {
+			errs = append(errs, c())
+		}
+		s.ended = errors.Join(errs...)
+	})
+	return s.ended
+}
+
+// drain waits for the requests that another handler of this process has passed
+// on, and then cuts those of functions.
+func (s *Service) drain(ctx context.Context) {
+	for s.inFlight.Load() > 0 && ctx.Err() == nil {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if s.engine != nil {
+		s.engine.Stop()
+	}
+}
