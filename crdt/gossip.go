@@ -92,7 +92,7 @@ func (g *gossip) validate(ctx context.Context, _ peer.ID, msg *pubsub.Message) p
 	if len(msg.Data) == 0 || len(msg.Data) > maxMessage {
 		return pubsub.ValidationReject
 	}
-	switch err := g.s.mayWrite(ctx, author); {
+	switch err := g.s.isWriter(ctx, author); {
 	case errors.Is(err, taubyte.ErrForbidden):
 		g.s.log.Warn("change refused", "author", author, "err", err)
 		return pubsub.ValidationReject
@@ -102,8 +102,8 @@ func (g *gossip) validate(ctx context.Context, _ peer.ID, msg *pubsub.Message) p
 	return pubsub.ValidationAccept
 }
 
-// mayWrite returns ErrForbidden for a member that is no replica of the store.
-func (s *Store) mayWrite(ctx context.Context, p peer.ID) error {
+// isWriter returns ErrForbidden for a member that is no replica of the store.
+func (s *Store) isWriter(ctx context.Context, p peer.ID) error {
 	m, err := s.host.Member(ctx, p)
 	if err != nil {
 		return err
@@ -165,8 +165,13 @@ func (g *gossip) has(p peer.ID, v vector) {
 	}
 }
 
-// everywhere returns what every connected replica is known to have, and false
-// if there is one of which nothing is known.
+// mayWrite implements others.
+func (g *gossip) mayWrite(ctx context.Context) error { return g.s.isWriter(ctx, g.s.host.ID()) }
+
+// want implements others.
+func (g *gossip) want(p peer.ID) { g.s.puller.want(p) }
+
+// everywhere implements others.
 func (g *gossip) everywhere() (vector, bool) {
 	all := g.s.st.vector()
 	for _, p := range g.topic.ListPeers() {
@@ -288,7 +293,7 @@ func (g *gossip) peers() []peer.ID {
 	return slices.DeleteFunc(out, func(p peer.ID) bool {
 		ctx, cancel := context.WithTimeout(g.s.life, time.Second)
 		defer cancel()
-		return !g.s.connected(p) || g.s.mayWrite(ctx, p) != nil
+		return !g.s.connected(p) || g.s.isWriter(ctx, p) != nil
 	})
 }
 

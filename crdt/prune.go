@@ -2,6 +2,7 @@ package crdt
 
 import (
 	"context"
+	"errors"
 )
 
 // leastHistory is how many bytes of history are kept in a small store.
@@ -12,15 +13,15 @@ const leastHistory = 1 << 20
 // that every connected member has; or, when the log is four times too long,
 // those that a slow one misses too: it gets a snapshot.
 func (w *writer) prune(ctx context.Context) error {
-	most := uint64(max(w.s.opts.history, 0))
+	most := w.history
 	if most == 0 {
 		most = max(leastHistory, w.st.meta.bytes/2)
 	}
 	if w.st.meta.logBytes <= max(most, w.pruneAt) {
 		return nil
 	}
-	seen, floor := w.s.st.vectors()
-	to, known := w.s.talk.everywhere()
+	seen, floor := w.st.vectors()
+	to, known := w.net.everywhere()
 	if !known || w.st.meta.logBytes > 4*most {
 		to = seen
 	}
@@ -30,16 +31,23 @@ func (w *writer) prune(ctx context.Context) error {
 		w.st.meta.logBlocks--
 		w.st.meta.logBytes -= min(w.st.meta.logBytes, uint64(len(b.raw)))
 		gone[b.dot.writer] = b.dot.seq
-		return w.st.meta.logBytes > most/2 && len(gone) < maxGroup*4, nil
+		return w.st.meta.logBytes > most/2, nil
 	})
-	if err != nil {
-		w.st.drop()
-		return err
-	}
-	if len(gone) > 0 {
-		if err := w.st.flush(ctx, gone); err != nil {
-			return err
+	if errors.Is(err, errLog) {
+		w.log.Warn("history damaged, all of it is dropped", "err", err)
+		gone, err = seen, nil
+		for id, last := range seen {
+			for n := floor[id] + 1; n <= last; n++ {
+				w.st.dirty[blockKey(dot{id, n})] = nil
+			}
 		}
+		w.st.meta.logBlocks, w.st.meta.logBytes = 0, 0
+	}
+	if err == nil && len(gone) > 0 {
+		err = w.st.flush(ctx, gone)
+	}
+	if err != nil {
+		return w.undo(ctx, err)
 	}
 	// Who could not be served is not tried again at every write.
 	w.pruneAt = 0

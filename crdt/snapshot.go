@@ -82,9 +82,9 @@ func (s *snapshot) check() error {
 }
 
 // view reads the replica's state in one query.
-func (s *Store) view(ctx context.Context, f func(kind byte, payload []byte) error) error {
-	root := s.st.root
-	res, err := s.st.base.Query(ctx, query.Query{Prefix: root + "/s"})
+func (st *state) view(ctx context.Context, f func(kind byte, payload []byte) error) error {
+	root := st.root
+	res, err := st.base.Query(ctx, query.Query{Prefix: root + "/s"})
 	if err != nil {
 		return err
 	}
@@ -112,16 +112,12 @@ func (s *Store) view(ctx context.Context, f func(kind byte, payload []byte) erro
 	return nil
 }
 
-func (s *Store) sendSnapshot(ctx context.Context, out *framer) error {
-	return s.view(ctx, out.frame)
-}
-
 // mergeSnapshot joins the state of another replica with this one's. What this
 // one wrote and the other has not seen stays, blocks and all. Blocks that only
 // the other has seen will not be in this one's log.
 func (w *writer) mergeSnapshot(ctx context.Context, snap *snapshot) error {
 	if err := w.joinSnapshot(ctx, snap); err != nil {
-		return w.undo(err)
+		return w.undo(ctx, err)
 	}
 	return nil
 }
@@ -165,8 +161,8 @@ func (w *writer) joinSnapshot(ctx context.Context, snap *snapshot) error {
 		return err
 	}
 	w.touched = nil
-	w.s.hub.publish(events)
-	w.s.talk.tell(nil)
+	w.hub.publish(events)
+	w.net.tell(nil)
 	w.forget() // blocks that wait may be known now; the others are pulled
 	return w.engine.restart()
 }

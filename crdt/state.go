@@ -84,7 +84,7 @@ func decodeMeta(b []byte) (m meta, err error) {
 
 // state is what a replica keeps, and the changes to it that are not on disk
 // yet. One goroutine changes it; flush makes all changes since the last one
-// durable at once, and drop forgets them, so that what is on disk is always the
+// durable at once, and load forgets them, so that what is on disk is always the
 // state after some whole groups of writes.
 type state struct {
 	base ds.Batching
@@ -102,37 +102,46 @@ type state struct {
 }
 
 func openState(ctx context.Context, base ds.Batching, root string) (*state, error) {
-	st := &state{base: base, root: root, seen: vector{}, floor: vector{}}
-	raw, err := base.Get(ctx, ds.RawKey(root+metaKey))
+	st := &state{base: base, root: root}
+	return st, st.load(ctx)
+}
+
+// load reads what is on disk, in place of what is in memory.
+func (st *state) load(ctx context.Context) error {
+	seen, floor, disk := vector{}, vector{}, meta{}
+	raw, err := st.base.Get(ctx, ds.RawKey(st.root+metaKey))
 	switch {
 	case errors.Is(err, ds.ErrNotFound):
 	case err != nil:
-		return nil, err
+		return err
 	default:
-		if st.disk, err = decodeMeta(raw); err != nil {
-			return nil, fmt.Errorf("reading the replica's state: %w", err)
+		if disk, err = decodeMeta(raw); err != nil {
+			return fmt.Errorf("reading the replica's state: %w", err)
 		}
 	}
-	res, err := base.Query(ctx, query.Query{Prefix: root + writersKey})
+	res, err := st.base.Query(ctx, query.Query{Prefix: st.root + writersKey})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer res.Close()
 	for r := range res.Next() {
 		if r.Error != nil {
-			return nil, r.Error
+			return r.Error
 		}
-		w, seq, floor, err := decodeWriter(strings.TrimPrefix(r.Key, root+writersKey), r.Value)
+		w, seq, low, err := decodeWriter(strings.TrimPrefix(r.Key, st.root+writersKey), r.Value)
 		if err != nil {
-			return nil, fmt.Errorf("reading the replica's state: %s: %w", r.Key, err)
+			return fmt.Errorf("reading the replica's state: %s: %w", r.Key, err)
 		}
-		st.seen[w] = seq
-		if floor > 0 {
-			st.floor[w] = floor
+		seen[w] = seq
+		if low > 0 {
+			floor[w] = low
 		}
 	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.seen, st.floor, st.disk = seen, floor, disk
 	st.drop()
-	return st, nil
+	return nil
 }
 
 func decodeWriter(key string, value []byte) (w writerID, seq, floor uint64, err error) {
@@ -246,27 +255,32 @@ func (st *state) logged(b *block) {
 	st.meta.height = max(st.meta.height, b.delta.Priority)
 }
 
+// errLog says that a block that should be in the log can't be read from it.
+var errLog = errors.New("block not in the log")
+
 // fromLog reads a block that a replica has and has not dropped.
 func (st *state) fromLog(ctx context.Context, d dot) (*block, error) {
 	raw, err := st.base.Get(ctx, ds.RawKey(st.root+blockKey(d)))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %s/%d: %w", errLog, d.writer, d.seq, err)
 	}
 	b, err := parseBlock(raw)
 	if err == nil && b.dot != d {
 		err = errMalformed
 	}
-	return b, err
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s/%d: %w", errLog, d.writer, d.seq, err)
+	}
+	return b, nil
 }
 
-// flush makes the changes durable, all or none. After an error they are
-// dropped: the state is what it was at the last flush.
+// flush makes the changes durable, all or none. After an error nobody knows
+// which, until load.
 func (st *state) flush(ctx context.Context, floor vector) error {
 	if len(st.dirty) == 0 && len(st.changed) == 0 && len(floor) == 0 {
 		return nil
 	}
 	if err := st.write(ctx, floor); err != nil {
-		st.drop()
 		return err
 	}
 	st.mu.Lock()

@@ -99,10 +99,11 @@ func (s *Store) open(ctx context.Context, store taubyte.Datastore) (err error) {
 		s.stop()
 		return errors.Join(err, eng.close())
 	}
-	w := &writer{s: s, st: s.st, engine: eng, waiting: map[dot][]arrived{}}
+	w := newWriter(s.name, s.st, eng, s.hub, s.talk, s.log)
+	w.history = uint64(max(s.opts.history, 0))
 	go func() {
 		defer close(s.ended)
-		w.run()
+		w.run(s.life, s.ops)
 	}()
 	s.serve()
 	s.wg.Go(s.talk.listen)

@@ -109,7 +109,7 @@ func (p *puller) pull(ctx context.Context, from peer.ID) {
 
 // pull gets from a member all that it has now and this replica has not.
 func (s *Store) pull(ctx context.Context, from peer.ID) error {
-	if err := s.mayWrite(ctx, from); err != nil {
+	if err := s.isWriter(ctx, from); err != nil {
 		return err
 	}
 	open, cancel := context.WithTimeout(ctx, frameWait)
@@ -244,7 +244,7 @@ func (s *Store) serve() {
 
 func (s *Store) answer(ctx context.Context, stream network.Stream) error {
 	p := stream.Conn().RemotePeer()
-	if err := s.mayWrite(ctx, p); err != nil {
+	if err := s.isWriter(ctx, p); err != nil {
 		return err
 	}
 	_ = stream.SetDeadline(time.Now().Add(frameWait))
@@ -260,10 +260,19 @@ func (s *Store) answer(ctx context.Context, stream network.Stream) error {
 	s.talk.has(p, theirs)
 	out := &framer{stream: stream, w: bufio.NewWriterSize(stream, 64<<10)}
 	seen, floor := s.st.vectors()
-	if theirs.covers(floor) {
-		err = s.sendBlocks(ctx, out, theirs, seen)
-	} else {
-		err = s.sendSnapshot(ctx, out)
+	served := theirs.covers(floor)
+	if served {
+		// Lower ones first: a block stands above all that it builds upon.
+		err = s.st.walk(ctx, theirs, seen, func(b *block) (bool, error) {
+			return true, out.frame(frameBlock, b.raw)
+		})
+	}
+	if errors.Is(err, errLog) { // dropped meanwhile, or damaged
+		s.log.Warn("history not readable", "err", err)
+		served, err = false, nil
+	}
+	if !served && err == nil {
+		err = s.st.view(ctx, out.frame)
 	}
 	if err != nil {
 		return err
@@ -288,14 +297,6 @@ func (f *framer) frame(kind byte, payload []byte) error {
 	}
 	_, err := f.w.Write(payload)
 	return err
-}
-
-// sendBlocks sends the blocks between two vectors, lower ones first: a block
-// stands above all that it builds upon.
-func (s *Store) sendBlocks(ctx context.Context, out *framer, from, to vector) error {
-	return s.st.walk(ctx, from, to, func(b *block) (bool, error) {
-		return true, out.frame(frameBlock, b.raw)
-	})
 }
 
 // walk calls f with the blocks between two vectors, in causal order, until it

@@ -64,6 +64,16 @@ func (h *hub) publish(events []Event) {
 	h.more = make(chan struct{})
 }
 
+// lose makes every watcher list again.
+func (h *hub) lose() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.next++
+	h.first = h.next
+	close(h.more)
+	h.more = make(chan struct{})
+}
+
 func (h *hub) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
@@ -80,10 +81,15 @@ func (s *Store) do(ctx context.Context, o *op) error {
 // blocks of others, and makes everything durable with one write to disk: group
 // commit.
 type writer struct {
-	s      *Store
-	st     *state
-	engine *engine
-	id     writerID // of this life; zero before its first write
+	name    string
+	st      *state
+	engine  *engine
+	hub     *hub
+	net     others
+	log     *slog.Logger
+	history uint64   // bytes; 0 is the default
+	id      writerID // of this life; zero before its first write
+	broken  bool     // what is on disk has to be read again
 
 	waiting      map[dot][]arrived // blocks, by what they wait for
 	waitingBytes int
@@ -94,36 +100,53 @@ type writer struct {
 	pruneAt uint64 // bytes of the log
 }
 
+// others is what the writer needs of the other replicas.
+type others interface {
+	// mayWrite returns ErrForbidden if this member may not write.
+	mayWrite(context.Context) error
+	// tell tells them new blocks of this one, and that there are changes.
+	tell([]*block)
+	// want says that a block is missing that peer p builds upon.
+	want(p peer.ID)
+	// everywhere returns what every connected one is known to have, and false
+	// if there is one of which that is not known.
+	everywhere() (vector, bool)
+}
+
 // Limits of what is held of blocks that came before what they build upon.
 const (
 	maxWaiting      = 4096
 	maxWaitingBytes = 16 << 20
 )
 
-func (w *writer) run() {
+func newWriter(name string, st *state, e *engine, h *hub, net others, log *slog.Logger) *writer {
+	return &writer{name: name, st: st, engine: e, hub: h, net: net, log: log, waiting: map[dot][]arrived{}}
+}
+
+func (w *writer) run(life context.Context, ops <-chan *op) {
 	defer func() {
 		if err := w.engine.close(); err != nil {
-			w.s.log.Warn("closing go-ds-crdt", "err", err)
+			w.log.Warn("closing go-ds-crdt", "err", err)
 		}
 	}()
 	// What was taken is finished: its caller waits.
-	ctx := context.WithoutCancel(w.s.life)
+	ctx := context.WithoutCancel(life)
 	for {
 		select {
-		case <-w.s.life.Done():
+		case <-life.Done():
 			return
-		case o := <-w.s.ops:
-			w.group(ctx, o)
+		case o := <-ops:
+			w.group(ctx, o, ops)
 		}
 	}
 }
 
 // group does an operation and those that wait behind it.
-func (w *writer) group(ctx context.Context, o *op) {
+func (w *writer) group(ctx context.Context, o *op, ops <-chan *op) {
 	group := []*op{o}
 	for o.run == nil && len(group) < maxGroup {
 		select {
-		case o = <-w.s.ops:
+		case o = <-ops:
 			if o.run == nil {
 				group = append(group, o)
 				continue
@@ -134,11 +157,15 @@ func (w *writer) group(ctx context.Context, o *op) {
 		}
 		break
 	}
-	if o.run != nil {
-		w.finish(group, o.run(ctx, w))
+	if o.run == nil {
+		w.finish(group, w.commit(ctx, group))
 		return
 	}
-	w.finish(group, w.commit(ctx, group))
+	err := w.mend(ctx)
+	if err == nil {
+		err = o.run(ctx, w)
+	}
+	w.finish(group, err)
 }
 
 func (w *writer) finish(group []*op, err error) {
@@ -153,6 +180,9 @@ func (w *writer) finish(group []*op, err error) {
 // commit does a group: all of it or, when it returns an error, nothing. An
 // operation whose blocks are no good has its own error.
 func (w *writer) commit(ctx context.Context, group []*op) error {
+	if err := w.mend(ctx); err != nil {
+		return err
+	}
 	var writes []write
 	for _, o := range group {
 		writes = append(writes, o.writes...)
@@ -160,27 +190,43 @@ func (w *writer) commit(ctx context.Context, group []*op) error {
 			if err := w.receive(ctx, b); errors.Is(err, taubyte.ErrInvalid) {
 				o.err = err
 			} else if err != nil {
-				return w.undo(err)
+				return w.undo(ctx, err)
 			}
 		}
 	}
 	if len(writes) > 0 {
 		if err := w.local(ctx, writes); err != nil {
-			return w.undo(err)
+			return w.undo(ctx, err)
 		}
 	}
 	return w.flush(ctx)
 }
 
-// undo goes back to what is on disk.
-func (w *writer) undo(err error) error {
-	w.st.drop()
+// undo goes back to what is on disk, which after a write that went wrong may be
+// the state before it or the one after it.
+func (w *writer) undo(ctx context.Context, err error) error {
 	w.touched, w.fresh = nil, nil
 	w.id = writerID{} // its last numbers may be on disk or not
-	if rerr := w.engine.restart(); rerr != nil {
-		err = errors.Join(err, rerr)
+	w.forget()
+	w.broken = true
+	w.log.Error("write undone", "err", err)
+	return errors.Join(fmt.Errorf("store %s: %w", w.name, err), w.mend(ctx))
+}
+
+// mend reads again what is on disk, if need be.
+func (w *writer) mend(ctx context.Context) error {
+	if !w.broken {
+		return nil
 	}
-	return fmt.Errorf("store %s: %w", w.s.name, err)
+	if err := w.st.load(ctx); err != nil {
+		return fmt.Errorf("store %s: reading its state again: %w", w.name, err)
+	}
+	if err := w.engine.restart(); err != nil {
+		return fmt.Errorf("store %s: %w", w.name, err)
+	}
+	w.broken = false
+	w.hub.lose() // what changed is not known
+	return nil
 }
 
 // flush makes what was done durable, tells watchers and other members, and
@@ -188,16 +234,16 @@ func (w *writer) undo(err error) error {
 func (w *writer) flush(ctx context.Context) error {
 	events, err := w.events(ctx)
 	if err != nil {
-		return w.undo(err)
+		return w.undo(ctx, err)
 	}
 	if err := w.st.flush(ctx, nil); err != nil {
-		return w.undo(err)
+		return w.undo(ctx, err)
 	}
-	w.s.hub.publish(events)
-	w.s.talk.tell(w.fresh)
+	w.hub.publish(events)
+	w.net.tell(w.fresh)
 	w.touched, w.fresh = nil, nil
 	if err := w.prune(ctx); err != nil {
-		w.s.log.Warn("history not dropped", "err", err)
+		w.log.Warn("history not dropped", "err", err)
 	}
 	return nil
 }
@@ -225,12 +271,8 @@ func (w *writer) events(ctx context.Context) ([]Event, error) {
 
 // local makes blocks of this member's writes and merges them.
 func (w *writer) local(ctx context.Context, writes []write) error {
-	own, err := w.s.host.Member(ctx, w.s.host.ID())
-	if err != nil {
+	if err := w.net.mayWrite(ctx); err != nil {
 		return err
-	}
-	if roles := w.s.opts.writers; len(roles) > 0 && !own.Has(roles...) {
-		return fmt.Errorf("%w: this node is none of %v", taubyte.ErrForbidden, roles)
 	}
 	// A key is in a delta once; the last write counts.
 	last := make(map[string]int, len(writes))
@@ -363,7 +405,7 @@ func (w *writer) admit(b *block) error {
 }
 
 func (w *writer) wait(missing dot, b arrived) {
-	w.s.puller.want(b.from)
+	w.net.want(b.from)
 	if len(w.waiting) >= maxWaiting || w.waitingBytes+len(b.raw) > maxWaitingBytes {
 		w.forget() // what is forgotten is pulled
 	}
