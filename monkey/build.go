@@ -1,0 +1,456 @@
+package monkey
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/internal/unixfs"
+	"github.com/taubyte/taubyte/patrick"
+	"github.com/taubyte/taubyte/tns/config"
+)
+
+// A target is one resource that a repository builds.
+type target struct {
+	kind string // "function", "smartop", "library", "website"
+	name string
+	id   taubyte.ResourceID
+	dirs []string // where its source may be; the first that is there counts
+	call string   // the function that the module has to export
+}
+
+func (t target) String() string { return t.kind + " " + t.name }
+
+// A product is what a repository's build gives.
+type product struct {
+	config *config.Project
+	assets map[taubyte.ResourceID]cid.Cid
+	kinds  map[taubyte.ResourceID]string
+}
+
+// A build is the work on one job: everything below one folder, which is gone
+// afterwards.
+type build struct {
+	s    *Service
+	job  patrick.Job
+	dir  string // holds src, and a folder for each target
+	root *os.Root
+	log  *jobLog
+
+	mu    sync.Mutex
+	steps []patrick.Step
+}
+
+// step runs do and notes how long it took.
+func (b *build) step(name string, do func() (cached bool, err error)) error {
+	start := time.Now()
+	cached, err := do()
+	took := time.Since(start)
+	b.mu.Lock()
+	b.steps = append(b.steps, patrick.Step{Name: name, Duration: took, Cached: cached})
+	b.mu.Unlock()
+	how := "done"
+	switch {
+	case err != nil:
+		how = "failed"
+	case cached:
+		how = "unchanged"
+	}
+	b.log.printf("%s: %s (%s)", name, how, took.Round(time.Millisecond))
+	return err
+}
+
+// errConfig: the log has the faults.
+var errConfig = fmt.Errorf("%w configuration", taubyte.ErrInvalid)
+
+// run builds what the repository holds.
+func (b *build) run(ctx context.Context, kind auth.Kind) (p product, err error) {
+	fsys := b.root.FS()
+	switch kind {
+	case auth.KindProject:
+		if p.config, err = b.compile(fsys, "config"); err == nil {
+			err = b.targets(ctx, &p, ownTargets(p.config, "code"))
+		}
+	case auth.KindConfig:
+		where := "."
+		if _, err := fs.Stat(fsys, "config.yaml"); err != nil {
+			where = "config"
+		}
+		p.config, err = b.compile(fsys, where)
+	case auth.KindCode:
+		var c *config.Project
+		if c, err = b.current(ctx); err == nil {
+			err = b.targets(ctx, &p, codeTargets(c, "."))
+		}
+	case auth.KindWebsite, auth.KindLibrary:
+		var c *config.Project
+		if c, err = b.current(ctx); err != nil {
+			break
+		}
+		targets := originTargets(c, b.job.Repository)
+		if len(targets) == 0 {
+			err = fmt.Errorf("%w: no website and no library of the configuration names the repository %s as its source", taubyte.ErrInvalid, b.job.Repository)
+			break
+		}
+		err = b.targets(ctx, &p, targets)
+	default:
+		err = fmt.Errorf("%w repository: of kind %q", taubyte.ErrInvalid, kind)
+	}
+	return p, err
+}
+
+func (b *build) compile(fsys fs.FS, folder string) (c *config.Project, err error) {
+	err = b.step("configuration", func() (bool, error) {
+		if _, err := fs.Stat(fsys, path.Join(folder, "config.yaml")); err != nil {
+			return false, fmt.Errorf("%w: no %s in this repository: is it a project?", errConfig, path.Join(folder, "config.yaml"))
+		}
+		sub, err := fs.Sub(fsys, folder)
+		if err != nil {
+			return false, err
+		}
+		var faults config.Diagnostics
+		c, faults = config.Compile(sub)
+		n := 0
+		for _, f := range faults {
+			if f.Severity == config.Error {
+				n++
+			}
+			f.File = path.Join(folder, f.File)
+			b.log.printf("%s", f)
+		}
+		switch {
+		case n == 1:
+			for _, f := range faults {
+				if f.Severity == config.Error {
+					f.File = path.Join(folder, f.File)
+					return false, fmt.Errorf("%w: %s", errConfig, f)
+				}
+			}
+		case n > 1:
+			return false, fmt.Errorf("%w: %d errors, see the log", errConfig, n)
+		}
+		if c.ID != b.job.Project {
+			return false, fmt.Errorf("%w: %s has the id %s, and the repository belongs to the project %s",
+				errConfig, path.Join(folder, "config.yaml"), c.ID, b.job.Project)
+		}
+		return false, nil
+	})
+	return c, err
+}
+
+// current is the configuration that the branch runs with.
+func (b *build) current(ctx context.Context) (*config.Project, error) {
+	d, err := b.s.o.tns.Current(ctx, b.job.Project, b.job.Branch)
+	if err != nil && !errors.Is(err, taubyte.ErrNotFound) {
+		return nil, fmt.Errorf("reading the configuration of branch %s: %w", b.job.Branch, err)
+	}
+	if err != nil || d.Config() == nil {
+		return nil, fmt.Errorf("%w: branch %s has no configuration yet: push the configuration's repository on this branch first, then run this job again",
+			taubyte.ErrInvalid, b.job.Branch)
+	}
+	return d.Config(), nil
+}
+
+// eachScope calls do for the project's global resources, then for each application's.
+func eachScope(c *config.Project, do func(app string, r *config.Resources)) {
+	do("", &c.Resources)
+	for i := range c.Applications {
+		do(c.Applications[i].Name, &c.Applications[i].Resources)
+	}
+}
+
+// codeTargets are the functions and smart operations with code of their own.
+func codeTargets(c *config.Project, root string) (all []target) {
+	eachScope(c, func(app string, r *config.Resources) {
+		for _, f := range r.Functions {
+			if f.Source == "." {
+				all = append(all, target{kind: "function", name: path.Join(app, f.Name), id: f.ID, call: f.Call,
+					dirs: []string{path.Join(root, app, "functions", f.Name)}})
+			}
+		}
+		for _, o := range r.SmartOps {
+			if o.Source == "." {
+				all = append(all, target{kind: "smartop", name: path.Join(app, o.Name), id: o.ID, call: o.Call,
+					dirs: []string{path.Join(root, app, "smartops", o.Name)}})
+			}
+		}
+	})
+	return all
+}
+
+// ownTargets is all that a project keeps in its one repository.
+func ownTargets(c *config.Project, code string) []target {
+	all := codeTargets(c, code)
+	eachScope(c, func(app string, r *config.Resources) {
+		for _, w := range r.Websites {
+			if w.Provider == "" {
+				all = append(all, target{kind: "website", name: path.Join(app, w.Name), id: w.ID, dirs: ownDirs("websites", app, w.Name)})
+			}
+		}
+		for _, l := range r.Libraries {
+			if l.Provider == "" {
+				dirs := ownDirs("libraries", app, l.Name)
+				for i := range dirs {
+					dirs[i] = inside(dirs[i], l.Path)
+				}
+				all = append(all, target{kind: "library", name: path.Join(app, l.Name), id: l.ID, dirs: dirs})
+			}
+		}
+	})
+	return all
+}
+
+// ownDirs: an application's resource may have a folder under the application's name,
+// for two of one name.
+func ownDirs(group, app, name string) []string {
+	if app == "" {
+		return []string{path.Join(group, name)}
+	}
+	return []string{path.Join(app, group, name), path.Join(group, name)}
+}
+
+// inside appends a path from a configuration, which may begin with a slash, and may
+// not lead out.
+func inside(dir, sub string) string { return path.Join(dir, path.Clean("/"+sub)) }
+
+// originTargets are the websites and libraries that are built from a repository.
+func originTargets(c *config.Project, repo taubyte.RepositoryID) (all []target) {
+	from := func(o config.Origin) bool {
+		return o.Provider != "" && taubyte.RepositoryID(o.Provider+"/"+o.RepositoryID) == repo
+	}
+	eachScope(c, func(app string, r *config.Resources) {
+		for _, w := range r.Websites {
+			if from(w.Origin) {
+				all = append(all, target{kind: "website", name: path.Join(app, w.Name), id: w.ID, dirs: []string{"."}})
+			}
+		}
+		for _, l := range r.Libraries {
+			if from(l.Origin) {
+				all = append(all, target{kind: "library", name: path.Join(app, l.Name), id: l.ID, dirs: []string{inside(".", l.Path)}})
+			}
+		}
+	})
+	return all
+}
+
+// targets builds all, as many at a time as there are CPUs to spare. Each is tried,
+// so that all failures are told at once.
+func (b *build) targets(ctx context.Context, p *product, all []target) error {
+	p.assets = map[taubyte.ResourceID]cid.Cid{}
+	p.kinds = map[taubyte.ResourceID]string{}
+	errs := make([]error, len(all))
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for i, t := range all {
+		wg.Go(func() {
+			select {
+			case b.s.cpus <- struct{}{}:
+				defer func() { <-b.s.cpus }()
+			case <-ctx.Done():
+				errs[i] = context.Cause(ctx)
+				return
+			}
+			errs[i] = b.step(t.String(), func() (bool, error) {
+				root, cached, err := b.target(ctx, i, t)
+				if err != nil {
+					return false, fmt.Errorf("%s: %w", t, err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				p.assets[t.id], p.kinds[t.id] = root, t.kind
+				return cached, nil
+			})
+		})
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(errs...)
+}
+
+// target builds one, or finds that it was built before.
+func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cached bool, err error) {
+	dir := ""
+	for _, d := range t.dirs {
+		if info, err := b.root.Stat(d); err == nil && info.IsDir() {
+			dir = d
+			break
+		}
+	}
+	if dir == "" {
+		return root, false, fmt.Errorf("%w: the configuration names it, and there is no folder %s", taubyte.ErrInvalid, t.dirs[len(t.dirs)-1])
+	}
+	src, err := fs.Sub(b.root.FS(), dir)
+	if err != nil {
+		return root, false, err
+	}
+	w, err := readWorkflow(src)
+	if err != nil {
+		return root, false, err
+	}
+	golang := w == nil && t.kind != "website"
+	if golang && !hasGo(src) {
+		return root, false, fmt.Errorf("%w: nothing to build in %s: neither .taubyte/config.yaml nor Go files", taubyte.ErrInvalid, dir)
+	}
+	var tools *toolchain
+	if golang {
+		if tools, err = b.s.toolchain(ctx); err != nil {
+			return root, false, err
+		}
+	}
+	key, err := b.cacheKey(t, dir, w, tools)
+	if err != nil {
+		return root, false, err
+	}
+	if root, ok := b.s.cache.get(ctx, key); ok {
+		return root, true, nil
+	}
+
+	task := Task{Dir: filepath.Join(b.dir, "src", filepath.FromSlash(dir)), Limits: b.s.o.limits}
+	work := filepath.Join(b.dir, fmt.Sprint("target-", n))
+	task.Out, task.Scratch = filepath.Join(work, "out"), filepath.Join(work, "tmp")
+	for _, d := range []string{task.Out, task.Scratch} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return root, false, fmt.Errorf("making a folder for the build: %w", err)
+		}
+	}
+	lines := b.log.prefixed(t.String() + ": ")
+	defer lines.Close()
+	task.Log = lines
+	switch {
+	case w != nil:
+		err = b.s.runWorkflow(ctx, task, w)
+	case golang:
+		err = b.s.buildGo(ctx, task, tools)
+	default:
+		task.Out = task.Dir // a website without a workflow is taken as it is
+	}
+	if err != nil {
+		return root, false, err
+	}
+	if t.kind == "website" {
+		root, err = b.addSite(ctx, task.Out)
+	} else {
+		root, err = b.addModule(ctx, task.Out, t)
+	}
+	if err == nil {
+		err = b.s.cache.put(ctx, key, root)
+	}
+	return root, false, err
+}
+
+func (s *Service) runWorkflow(ctx context.Context, task Task, w *workflow) error {
+	task.Image, task.Env = w.image, w.env
+	for _, script := range w.scripts {
+		fmt.Fprintf(task.Log, "running %s/%s.sh\n", w.folder, script)
+		task.Command = []string{shell, "${SRC}/" + w.folder + "/" + script + ".sh"}
+		if err := s.o.env.Run(ctx, task); err != nil {
+			return fmt.Errorf("%s/%s.sh: %w", w.folder, script, err)
+		}
+		task.Image = "" // it is noted once
+	}
+	return nil
+}
+
+func (b *build) addSite(ctx context.Context, dir string) (cid.Cid, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return cid.Undef, fmt.Errorf("reading the output: %w", err)
+	}
+	defer root.Close()
+	var size int64
+	files := 0
+	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		files++
+		if size += info.Size(); size > b.s.o.outputLimit || files > maxFiles {
+			return fmt.Errorf("%w output: more than %d bytes or %d files", taubyte.ErrTooLarge, b.s.o.outputLimit, maxFiles)
+		}
+		return ctx.Err()
+	})
+	if err == nil && files == 0 {
+		err = fmt.Errorf("%w output: it holds no file (a workflow leaves them in the folder $OUT)", taubyte.ErrInvalid)
+	}
+	if err != nil {
+		return cid.Undef, err
+	}
+	return unixfs.AddFS(ctx, b.s.host.Blocks(), root.FS())
+}
+
+// maxFiles bounds a website, of which each file is a block or more.
+const maxFiles = 200_000
+
+func (b *build) addModule(ctx context.Context, dir string, t target) (cid.Cid, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return cid.Undef, fmt.Errorf("reading the output: %w", err)
+	}
+	defer root.Close()
+	for _, name := range []string{"main.wasm", "artifact.wasm"} {
+		info, err := root.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return cid.Undef, fmt.Errorf("reading the output: %w", err)
+		}
+		if !info.Mode().IsRegular() {
+			return cid.Undef, fmt.Errorf("%w output: %s is no regular file", taubyte.ErrInvalid, name)
+		}
+		if info.Size() > b.s.o.moduleLimit {
+			return cid.Undef, fmt.Errorf("%w: the module has %d bytes, and %d are allowed", taubyte.ErrTooLarge, info.Size(), b.s.o.moduleLimit)
+		}
+		f, err := root.Open(name)
+		if err != nil {
+			return cid.Undef, fmt.Errorf("reading the output: %w", err)
+		}
+		defer f.Close()
+		exports, err := exportedFunctions(f)
+		if err != nil {
+			return cid.Undef, err
+		}
+		if t.call != "" && !exports[t.call] {
+			return cid.Undef, fmt.Errorf("%w module: it exports no function %q, which the configuration calls (it exports %s)", taubyte.ErrInvalid, t.call, names(exports))
+		}
+		if _, err := f.Seek(0, 0); err != nil {
+			return cid.Undef, fmt.Errorf("reading the output: %w", err)
+		}
+		return unixfs.AddFile(ctx, b.s.host.Blocks(), f)
+	}
+	return cid.Undef, fmt.Errorf("%w output: there is neither main.wasm nor artifact.wasm in it", taubyte.ErrInvalid)
+}
+
+// names lists the first few, for a message.
+func names(set map[string]bool) string {
+	const most = 8
+	var list []string
+	for name := range set {
+		if len(list) == most {
+			list = append(list, "…")
+			break
+		}
+		list = append(list, name)
+	}
+	if len(list) == 0 {
+		return "none"
+	}
+	return strings.Join(list, ", ")
+}

@@ -1,0 +1,158 @@
+package monkey
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/ipfs/boxo/blockservice"
+	"github.com/ipfs/go-cid"
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/unixfs"
+)
+
+// cache remembers what a source became, so that what has not changed is not
+// built again. It holds roots; the blocks are the host's, and an entry whose blocks
+// are gone is none.
+type cache struct {
+	store  taubyte.Datastore
+	blocks blockservice.BlockService // local only
+}
+
+const (
+	cacheVersion = "1" // of the way in which things are built
+	cacheAge     = 30 * 24 * time.Hour
+)
+
+type cacheEntry struct {
+	Root string    `json:"root"`
+	Used time.Time `json:"used"`
+}
+
+func cacheKey(key string) ds.Key { return ds.NewKey("/cache").ChildString(key) }
+
+func (c *cache) get(ctx context.Context, key string) (cid.Cid, bool) {
+	value, err := c.store.Get(ctx, cacheKey(key))
+	if err != nil {
+		return cid.Undef, false
+	}
+	var e cacheEntry
+	if json.Unmarshal(value, &e) != nil {
+		return cid.Undef, false
+	}
+	root, err := cid.Decode(e.Root)
+	if err != nil {
+		return cid.Undef, false
+	}
+	if _, err := unixfs.Fetch(ctx, c.blocks, root); err != nil {
+		return cid.Undef, false
+	}
+	if time.Since(e.Used) > cacheAge/10 {
+		_ = c.put(ctx, key, root)
+	}
+	return root, true
+}
+
+func (c *cache) put(ctx context.Context, key string, root cid.Cid) error {
+	value, err := json.Marshal(cacheEntry{Root: root.String(), Used: time.Now().UTC()})
+	if err != nil {
+		return err
+	}
+	if err := c.store.Put(ctx, cacheKey(key), value); err != nil {
+		return fmt.Errorf("remembering a build: %w", err)
+	}
+	return nil
+}
+
+// prune forgets what was not used for long.
+func (c *cache) prune(ctx context.Context) error {
+	res, err := c.store.Query(ctx, query.Query{Prefix: "/cache"})
+	if err != nil {
+		return fmt.Errorf("pruning the build cache: %w", err)
+	}
+	entries, err := res.Rest()
+	if err != nil {
+		return fmt.Errorf("pruning the build cache: %w", err)
+	}
+	for _, entry := range entries {
+		var e cacheEntry
+		if json.Unmarshal(entry.Value, &e) == nil && time.Since(e.Used) < cacheAge {
+			continue
+		}
+		if err := c.store.Delete(ctx, ds.RawKey(entry.Key)); err != nil {
+			return fmt.Errorf("pruning the build cache: %w", err)
+		}
+	}
+	return nil
+}
+
+// cacheKey names everything that a target's build depends on: its source, and what
+// it is built with.
+func (b *build) cacheKey(t target, dir string, w *workflow, tools *toolchain) (string, error) {
+	h := sha256.New()
+	field := func(parts ...string) { // no two lists of fields have the same bytes
+		for _, p := range parts {
+			fmt.Fprintf(h, "%d:%s,", len(p), p)
+		}
+	}
+	// A module is checked for the function that is called.
+	field(cacheVersion, t.kind, t.call)
+	switch {
+	case w != nil:
+		field("workflow", b.s.o.envName, w.image, strings.Join(w.env, "\x00"))
+	case tools != nil:
+		field("go", b.s.o.envName, tools.version, strings.Join(goBuild, " "), strings.Join(goVars, " "), tools.sdk)
+		if localModules(b.root.FS(), dir) {
+			field(dir)
+			dir = "."
+		}
+	}
+	if err := hashTree(h, b.root.FS(), dir); err != nil {
+		return "", fmt.Errorf("hashing the source: %w", err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func hashTree(h io.Writer, fsys fs.FS, dir string) error {
+	return fs.WalkDir(fsys, dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		rel := strings.TrimPrefix(name, dir)
+		size := int64(0)
+		if d.Type().IsRegular() {
+			size = info.Size()
+		}
+		fmt.Fprintf(h, "%d:%s,%v,%d:", len(rel), rel, info.Mode()&(fs.ModeType|0o100), size)
+		switch {
+		case d.Type().IsRegular():
+			f, err := fsys.Open(name)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = io.Copy(h, f)
+			return err
+		case d.Type()&fs.ModeSymlink != 0:
+			target, err := fs.ReadLink(fsys, name)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(h, "%d:%s,", len(target), target)
+		}
+		return nil
+	})
+}

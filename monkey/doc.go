@@ -1,0 +1,30 @@
+// Package monkey builds what was pushed, and publishes it.
+//
+// A node of role monkey claims jobs from patrick, fetches the exact commit, compiles
+// the configuration and builds functions, libraries and websites, each only when it
+// has changed. What comes out is added as content, kept by hoarder, and made current
+// in tns: all of it or nothing.
+//
+//	m, err := monkey.New(ctx, host, store, monkey.WithCapacity(2))
+//	defer m.Close()
+//
+// # What is built how
+//
+// A folder with .taubyte/config.yaml is built by the scripts that its workflow
+// names, run by /bin/sh with the source in $SRC and the result expected in $OUT:
+// main.wasm of a function or library, the files of a website. Without one, a
+// function or library in Go is built by the Go toolchain of the node, with the guest
+// SDK (github.com/taubyte/taubyte/substrate/guest) at hand without network, and a
+// website is taken as it is.
+//
+// # Where it runs
+//
+// An Environment runs the commands. The default, Process, runs them as processes of
+// this machine: right for one's own code, and no protection against a stranger's.
+//
+// # When a node goes away
+//
+// A job is held by a lease that the worker renews. When it can't, it stops at once,
+// and the job is another's; that worker starts over. What two workers publish for one
+// job carries the same order, so that tns has it once.
+package monkey

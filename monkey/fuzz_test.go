@@ -1,0 +1,114 @@
+package monkey_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/monkey"
+)
+
+var tinyModule = []byte("\x00asm\x01\x00\x00\x00" + // (module (func (export "ping")) (memory (export "memory") 1))
+	"\x01\x04\x01\x60\x00\x00" + "\x03\x02\x01\x00" + "\x05\x03\x01\x00\x01" +
+	"\x07\x11\x02\x04ping\x00\x00\x06memory\x02\x00" + "\x0a\x04\x01\x02\x00\x0b")
+
+func TestExportedFunctions(t *testing.T) {
+	got, err := monkey.ExportedFunctions(bytes.NewReader(tinyModule))
+	require.NoError(t, err)
+	require.Equal(t, map[string]bool{"ping": true}, got, "functions alone")
+	for name, bad := range map[string]string{
+		"empty":     "",
+		"text":      "#!/bin/sh\n",
+		"component": "\x00asm\x0d\x00\x01\x00",
+		"cut":       string(tinyModule[:len(tinyModule)-10]),
+		"section":   "\x00asm\x01\x00\x00\x00\x01\xff\xff\xff\xff\x0f",
+		"exports":   "\x00asm\x01\x00\x00\x00\x07\x05\xff\xff\xff\xff\x0f",
+	} {
+		_, err := monkey.ExportedFunctions(bytes.NewReader([]byte(bad)))
+		require.ErrorIs(t, err, taubyte.ErrInvalid, name)
+	}
+}
+
+func FuzzExportedFunctions(f *testing.F) {
+	f.Add(tinyModule)
+	f.Fuzz(func(t *testing.T, b []byte) { _, _ = monkey.ExportedFunctions(bytes.NewReader(b)) })
+}
+
+func TestParseWorkflow(t *testing.T) {
+	for _, good := range []string{
+		"version: 1.0\nenvironment:\n  image: taubyte/go-wasi\n  variables:\nworkflow: [build]",
+		"enviroment:\n  image: x\n  variables: {A: b, N: 1}\nworkflow:\n  - build\n  - second",
+		"environment:\n  variables:\n    - A: b\n    - C: d\nworkflow: [build]",
+		"workflow: [build]",
+	} {
+		require.NoError(t, monkey.ParseWorkflow([]byte(good)), good)
+	}
+	for _, bad := range []string{
+		"", "workflow: []", "workflow: [../x]", "workflow: [a/b]", "workflow: [-c]", "workflow: {a: b}",
+		"environment: {variables: {'A B': c}}\nworkflow: [x]", "environment: {variables: text}\nworkflow: [x]", "\t",
+	} {
+		require.ErrorIs(t, monkey.ParseWorkflow([]byte(bad)), taubyte.ErrInvalid, bad)
+	}
+}
+
+func FuzzParseWorkflow(f *testing.F) {
+	f.Add([]byte("environment:\n  variables: {A: b}\nworkflow: [build]"))
+	f.Fuzz(func(t *testing.T, b []byte) { _ = monkey.ParseWorkflow(b) })
+}
+
+func archive(t testing.TB, headers ...tar.Header) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range headers {
+		require.NoError(t, w.WriteHeader(&h))
+		_, err := w.Write(make([]byte, h.Size))
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Close())
+	return b.Bytes()
+}
+
+// An archive can't lead out of its folder, by names or by links.
+func TestUnpackStaysInside(t *testing.T) {
+	for name, headers := range map[string][]tar.Header{
+		"dots":      {{Name: "../evil", Typeflag: tar.TypeReg, Size: 1}},
+		"absolute":  {{Name: "/evil", Typeflag: tar.TypeReg, Size: 1}},
+		"by a link": {{Name: "l", Typeflag: tar.TypeSymlink, Linkname: ".."}, {Name: "l/evil", Typeflag: tar.TypeReg, Size: 1}},
+		"over link": {{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "../evil"}, {Name: "l", Typeflag: tar.TypeReg, Size: 1}},
+		"device":    {{Name: "evil", Typeflag: tar.TypeChar}},
+		"hard link": {{Name: "evil", Typeflag: tar.TypeLink, Linkname: "../../etc/passwd"}},
+		"too large": {{Name: "evil", Typeflag: tar.TypeReg, Size: 5000}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			inside := filepath.Join(dir, "inside")
+			require.NoError(t, os.Mkdir(inside, 0o700))
+			root, err := os.OpenRoot(inside)
+			require.NoError(t, err)
+			defer root.Close()
+			require.Error(t, monkey.Unpack(root, bytes.NewReader(archive(t, headers...)), 4000))
+			_, err = os.Lstat(filepath.Join(dir, "evil"))
+			require.ErrorIs(t, err, os.ErrNotExist)
+		})
+	}
+}
+
+func FuzzUnpack(f *testing.F) {
+	f.Add(archive(f, tar.Header{Name: "a/b", Typeflag: tar.TypeReg, Size: 3}, tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: ".."}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		dir := t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(dir, "inside"), 0o700))
+		root, err := os.OpenRoot(filepath.Join(dir, "inside"))
+		require.NoError(t, err)
+		defer root.Close()
+		_ = monkey.Unpack(root, bytes.NewReader(b), 1<<16)
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Len(t, entries, 1)
+	})
+}

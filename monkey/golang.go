@@ -1,0 +1,138 @@
+package monkey
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/version"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/taubyte/taubyte/internal/guestsdk"
+)
+
+// hasGo reports whether a folder is a Go package or module.
+func hasGo(fsys fs.FS) bool {
+	for _, pattern := range []string{"*.go", "go.mod"} {
+		if found, _ := fs.Glob(fsys, pattern); len(found) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// A toolchain is the node's Go, and what the node's user has set for it that
+// builds should share: caches, and where modules come from.
+type toolchain struct {
+	version string // "go1.26.8"
+	env     []string
+	sdk     string // the guest SDK's digest
+}
+
+// inherited are the settings of the node's Go that builds keep. None says who
+// the node is; credentials for private modules do not pass.
+var inherited = []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOPROXY", "GOPRIVATE"}
+
+// toolchain asks the node's Go for its settings, until it has answered once.
+func (s *Service) toolchain(ctx context.Context) (*toolchain, error) {
+	s.toolsMu.Lock()
+	defer s.toolsMu.Unlock()
+	if s.tools != nil {
+		return s.tools, nil
+	}
+	program, err := lookPath("go", os.Getenv("PATH"))
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, program, append([]string{"env", "-json", "GOVERSION"}, inherited...)...)
+	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=local", "GOWORK=off")
+	cmd.Dir = s.o.workDir
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
+		}
+		return nil, fmt.Errorf("asking the Go toolchain for its settings: %w", err)
+	}
+	var vars map[string]string
+	if err := json.Unmarshal(out, &vars); err != nil {
+		return nil, fmt.Errorf("asking the Go toolchain for its settings: %w", err)
+	}
+	t := &toolchain{version: vars["GOVERSION"]}
+	if version.IsValid(t.version) && version.Compare(t.version, "go"+guestsdk.Minimum) < 0 {
+		return nil, &MissingError{What: "Go " + guestsdk.Minimum, Hint: "the node has " + t.version + ": install a newer one (https://go.dev/dl)"}
+	}
+	for _, name := range inherited {
+		if v := vars[name]; v != "" {
+			t.env = append(t.env, name+"="+v)
+		}
+	}
+	if t.sdk, err = s.extractSDK(); err != nil {
+		return nil, err
+	}
+	s.tools = t
+	return t, nil
+}
+
+// extractSDK digests the guest SDK that this program carries.
+func (s *Service) extractSDK() (digest string, err error) {
+	dir := filepath.Join(s.sdkDir(), "source")
+	if err := guestsdk.Extract(dir); err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	if err := hashTree(h, os.DirFS(dir), "."); err != nil {
+		return "", fmt.Errorf("hashing the guest SDK: %w", err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func (s *Service) sdkDir() string { return filepath.Join(s.o.workDir, workPrefix+"sdk") }
+
+// goBuild is how a function in Go becomes a module. What is not set here is Go's
+// default, whatever the node's user has set: the same source gives the same bytes.
+var goBuild = []string{"go", "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", "${OUT}/main.wasm", "."}
+
+var goVars = []string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOTOOLCHAIN=local", "GOFLAGS=", "GOENV=off"}
+
+// buildGo builds the package in a task's folder. The guest SDK is at hand without
+// network and without a line in go.mod; a folder without go.mod is given one.
+func (s *Service) buildGo(ctx context.Context, task Task, tools *toolchain) error {
+	mod := filepath.Join(task.Dir, "go.mod")
+	if _, err := os.Stat(mod); errors.Is(err, fs.ErrNotExist) {
+		text := fmt.Sprintf("module %s\n\ngo %s\n", "function", strings.TrimPrefix(version.Lang(tools.version), "go"))
+		if err := os.WriteFile(mod, []byte(text), 0o600); err != nil {
+			return fmt.Errorf("making go.mod: %w", err)
+		}
+	}
+	gowork, err := guestsdk.Workspace(s.sdkDir(), task.Dir, "")
+	if err != nil {
+		return err
+	}
+	if filepath.IsAbs(gowork) { // it names the job's folder, which goes as well
+		defer os.Remove(gowork)
+		defer os.Remove(gowork + ".sum")
+	}
+	task.Command = goBuild
+	task.Env = append(append([]string{"GOWORK=" + gowork}, goVars...), tools.env...)
+	err = s.o.env.Run(ctx, task)
+	var exit *ExitError
+	if errors.As(err, &exit) {
+		return fmt.Errorf("it does not compile (%w), see the log", err)
+	}
+	return err
+}
+
+// localModules reports whether a module needs folders beside its own.
+func localModules(fsys fs.FS, dir string) bool {
+	text, err := fs.ReadFile(fsys, path.Join(dir, "go.mod"))
+	return err == nil && strings.Contains(string(text), "=> .")
+}

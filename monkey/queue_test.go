@@ -1,0 +1,155 @@
+package monkey_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/monkey"
+	"github.com/taubyte/taubyte/patrick"
+)
+
+// A queue grants leases on jobs as patrick does, and shows what workers say.
+type queue struct {
+	ttl time.Duration
+
+	mu    sync.Mutex
+	jobs  []*queued
+	fence uint64
+}
+
+type queued struct {
+	job    patrick.Job
+	kind   auth.Kind
+	files  map[string]string
+	remote string
+
+	fence   uint64
+	expires time.Time
+	log     strings.Builder
+	out     *monkey.Outcome
+}
+
+func newQueue() *queue { return &queue{ttl: 2 * time.Second} }
+
+// push adds a job that builds files.
+func (q *queue) push(repo taubyte.RepositoryID, kind auth.Kind, files map[string]string) *queued {
+	q.mu.Lock()
+	n := len(q.jobs) + 1
+	q.mu.Unlock()
+	return q.pushCommit(repo, kind, files, taubyte.Commit(fmt.Sprintf("%040x", n)))
+}
+
+func (q *queue) pushCommit(repo taubyte.RepositoryID, kind auth.Kind, files map[string]string, commit taubyte.Commit) *queued {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := len(q.jobs) + 1
+	j := &queued{kind: kind, files: files, job: patrick.Job{
+		ID: taubyte.JobID(fmt.Sprintf("job%03d", n)), Project: projectID, Repository: repo, Branch: "main",
+		Commit: commit, Order: uint64(n), Created: time.Now().UTC(), State: patrick.Queued,
+	}}
+	q.jobs = append(q.jobs, j)
+	return j
+}
+
+func (q *queue) Claim(ctx context.Context) (patrick.Lease, error) {
+	for {
+		q.mu.Lock()
+		for _, j := range q.jobs {
+			if j.out == nil && time.Now().After(j.expires) {
+				q.fence++
+				j.fence, j.expires = q.fence, time.Now().Add(q.ttl)
+				j.job.Attempt++
+				lease := patrick.Lease{Job: j.job, Fence: j.fence, Expires: j.expires}
+				q.mu.Unlock()
+				return lease, nil
+			}
+		}
+		q.mu.Unlock()
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return patrick.Lease{}, ctx.Err()
+		}
+	}
+}
+
+func (q *queue) with(id taubyte.JobID, fence uint64, do func(*queued)) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, j := range q.jobs {
+		if j.job.ID == id && j.fence == fence && j.out == nil {
+			do(j)
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: job %s is another's", taubyte.ErrConflict, id)
+}
+
+func (q *queue) Renew(_ context.Context, id taubyte.JobID, fence uint64) (l patrick.Lease, err error) {
+	err = q.with(id, fence, func(j *queued) {
+		j.expires = time.Now().Add(q.ttl)
+		l = patrick.Lease{Job: j.job, Fence: fence, Expires: j.expires}
+	})
+	return l, err
+}
+
+func (q *queue) Log(_ context.Context, id taubyte.JobID, fence uint64, lines []byte) error {
+	return q.with(id, fence, func(j *queued) { j.log.Write(lines) })
+}
+
+func (q *queue) Finish(_ context.Context, id taubyte.JobID, fence uint64, o monkey.Outcome) error {
+	return q.with(id, fence, func(j *queued) { j.out = &o })
+}
+
+func (q *queue) Source(_ context.Context, id taubyte.JobID, fence uint64) (s monkey.Source, err error) {
+	err = q.with(id, fence, func(j *queued) {
+		s = monkey.Source{Kind: j.kind, Remote: j.remote}
+		if j.remote != "" {
+			return
+		}
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for _, name := range slices.Sorted(maps.Keys(j.files)) {
+			text := j.files[name]
+			h := tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text))}
+			if to, ok := strings.CutPrefix(text, "->"); ok {
+				h = tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: to}
+				text = ""
+			}
+			_ = w.WriteHeader(&h)
+			_, _ = w.Write([]byte(text))
+		}
+		_ = w.Close()
+		s.Archive = io.NopCloser(&b)
+	})
+	return s, err
+}
+
+// take cancels a job, as a user or a lost lease does.
+func (q *queue) take(j *queued) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	j.fence, j.expires = 0, time.Now().Add(time.Hour)
+}
+
+func (q *queue) outcome(j *queued) *monkey.Outcome {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return j.out
+}
+
+func (q *queue) text(j *queued) string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return j.log.String()
+}

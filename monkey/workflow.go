@@ -1,0 +1,139 @@
+package monkey
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/taubyte/taubyte"
+)
+
+// A workflow is what .taubyte/config.yaml says: the scripts that build a
+// resource, and what they need.
+type workflow struct {
+	folder  string // ".taubyte", or "taubyte" of old
+	image   string
+	env     []string
+	scripts []string // without ".sh"
+}
+
+// maxWorkflowSize bounds a file that people write.
+const maxWorkflowSize = 1 << 20
+
+var (
+	scriptName   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+)
+
+// readWorkflow returns the workflow of a resource's folder, or nil where it has
+// none.
+func readWorkflow(fsys fs.FS) (*workflow, error) {
+	for _, folder := range []string{".taubyte", "taubyte"} {
+		name := path.Join(folder, "config.yaml")
+		info, err := fs.Stat(fsys, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", name, err)
+		}
+		if info.Size() > maxWorkflowSize {
+			return nil, fmt.Errorf("reading %s: %w", name, taubyte.ErrTooLarge)
+		}
+		text, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", name, err)
+		}
+		w, err := parseWorkflow(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		w.folder = folder
+		for _, s := range w.scripts {
+			if _, err := fs.Stat(fsys, path.Join(folder, s+".sh")); err != nil {
+				return nil, fmt.Errorf("%s: %w: the workflow names %q, and there is no %s/%s.sh", name, taubyte.ErrInvalid, s, folder, s)
+			}
+		}
+		return w, nil
+	}
+	return nil, nil
+}
+
+func parseWorkflow(text []byte) (*workflow, error) {
+	type environment struct {
+		Image     string    `yaml:"image"`
+		Variables yaml.Node `yaml:"variables"`
+	}
+	var file struct {
+		Version     any          `yaml:"version"`
+		Environment *environment `yaml:"environment"`
+		Misspelt    *environment `yaml:"enviroment"` // as old tools wrote it
+		Workflow    []string     `yaml:"workflow"`
+	}
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		return nil, fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
+	}
+	w := &workflow{scripts: file.Workflow}
+	env := file.Environment
+	if env == nil {
+		env = file.Misspelt
+	}
+	if env != nil {
+		w.image = env.Image
+		vars, err := variables(&env.Variables)
+		if err != nil {
+			return nil, err
+		}
+		w.env = vars
+	}
+	if len(w.scripts) == 0 {
+		return nil, fmt.Errorf("%w: the workflow names no script", taubyte.ErrInvalid)
+	}
+	for _, s := range w.scripts {
+		if !scriptName.MatchString(s) {
+			return nil, fmt.Errorf("%w: %q is no name of a script (it stands for a file <name>.sh beside config.yaml)", taubyte.ErrInvalid, s)
+		}
+	}
+	return w, nil
+}
+
+// variables reads a map, a list of one-key maps, or nothing.
+func variables(node *yaml.Node) ([]string, error) {
+	var maps []map[string]string
+	var err error
+	switch node.Kind {
+	case yaml.MappingNode:
+		maps = make([]map[string]string, 1)
+		err = node.Decode(&maps[0])
+	case yaml.SequenceNode:
+		err = node.Decode(&maps)
+	case 0:
+	default:
+		if node.Tag != "!!null" {
+			err = fmt.Errorf("line %d: variables is neither a map nor a list of maps", node.Line)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
+	}
+	var vars []string
+	for _, m := range maps {
+		for name, value := range m {
+			if !variableName.MatchString(name) {
+				return nil, fmt.Errorf("%w: %q is no name of a variable", taubyte.ErrInvalid, name)
+			}
+			if strings.ContainsRune(value, 0) {
+				return nil, fmt.Errorf("%w: the value of %s has a zero byte", taubyte.ErrInvalid, name)
+			}
+			vars = append(vars, name+"="+value)
+		}
+	}
+	slices.Sort(vars)
+	return vars, nil
+}
