@@ -211,6 +211,36 @@ func TestOverTheWire(t *testing.T) {
 	require.True(t, local)
 }
 
+// What a guest flushes is with the user at once, and a user who leaves ends the
+// guest's work, also with a gateway between them.
+func TestStreamAndLeaveOverTheWire(t *testing.T) {
+	m := wasmtest.New(1)
+	write, flush := m.SDK("eventHttpWrite", "iiii:i"), m.SDK("eventHttpFlush", "i:i")
+	sleep := m.Import("env", "_sleep", "I:")
+	m.Data(0, "first")
+	m.Func("ping", "i:", "", wasmtest.Get(0), wasmtest.I32(0), wasmtest.I32(5), wasmtest.I32(8), wasmtest.Call(write), wasmtest.Drop,
+		wasmtest.Get(0), wasmtest.Call(flush), wasmtest.Drop, wasmtest.I64(int64(time.Hour)), wasmtest.Call(sleep))
+	c := newCloud(t)
+	c.deploy(fn("stream", "/stream", m.Bytes(), func(f *config.Function) { f.Timeout = time.Hour }))
+
+	rt := rpc.NewTransport(c.net.Node(taubyte.RoleGateway), wire.Protocol)
+	defer rt.Close()
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	r := request("GET", "/stream").WithContext(ctx)
+	r.URL.Host = c.node.ID().String()
+	resp, err := rt.RoundTrip(r)
+	require.NoError(t, err)
+	buf := make([]byte, 5)
+	_, err = io.ReadFull(resp.Body, buf)
+	require.NoError(t, err)
+	require.Equal(t, "first", string(buf))
+	require.Equal(t, 1, c.service.Stats().InFlight)
+	leave()
+	require.NoError(t, resp.Body.Close())
+	testnet.Eventually(t, func() bool { return c.service.Stats().InFlight == 0 }, "still at work")
+}
+
 // While deployments come and go no request fails, and none is answered by
 // something that was never deployed. What is replaced is given back.
 func TestSwitchUnderLoad(t *testing.T) {
