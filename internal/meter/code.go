@@ -70,12 +70,55 @@ func (m *rewriter) function(body []byte, typ uint32) error {
 	return nil
 }
 
+// effort is what the engine's work to compile a function depends on.
+type effort struct{ branches, loops, calls uint64 }
+
+// A loop, with the blocks that a check adds, is as much work as several
+// branches; the targets of a table are less, since most are the same.
+const (
+	loopWeight   = 5
+	tableShift   = 3
+	reloadWeight = 16
+	// reloadsMost bounds what the engine has in memory at once: after every
+	// call, it reads each mutable global again.
+	reloadsMost = 1 << 20
+)
+
+func (e *effort) add(in instruction) {
+	switch in.op {
+	case opLoop:
+		e.loops++
+	case opBlock, opIf, opElse, opBr, opBrIf, opReturn:
+		e.branches++
+	case opBrTable:
+		e.branches += 1 + uint64(in.index)>>tableShift
+	}
+	if in.calls() {
+		e.calls++
+	}
+}
+
+// spend takes a function's effort from what the module may take.
+func (m *rewriter) spend(e effort) error {
+	paths := e.branches + loopWeight*e.loops
+	reloads := e.calls * uint64(m.mutable+1)
+	if reloads > reloadsMost {
+		return beyond("reads of globals after calls in a function", reloads, reloadsMost)
+	}
+	m.complexity += paths*paths + reloadWeight*reloads
+	if m.complexity > uint64(m.limits.Complexity) {
+		return beyond("units of complexity", m.complexity, m.limits.Complexity)
+	}
+	return nil
+}
+
 // survey walks to the end of the function and makes the plan.
 func (d *decoder) survey() error {
 	p := &d.plan
 	*p = plan{charges: p.charges[:0]}
 	p.charges = append(p.charges, charge{none: d.startsWithLoop()})
-	loops := d.loops[:0]  // the charge of each open loop
+	loops := d.loops[:0] // the charge of each open loop
+	var work effort
 	base, current := 0, 0 // the function's charge, and that of the innermost loop
 	for len(d.open) > 0 {
 		ended := d.open[len(d.open)-1]
@@ -83,6 +126,7 @@ func (d *decoder) survey() error {
 		if err != nil {
 			return err
 		}
+		work.add(in)
 		if in.calls() {
 			d.noLeaf(loops)
 		}
@@ -119,7 +163,7 @@ func (d *decoder) survey() error {
 			current = base
 		}
 	}
-	return nil
+	return d.spend(work)
 }
 
 func (d *decoder) noLeaf(loops []int) {

@@ -20,7 +20,7 @@ type instruction struct {
 	at    int
 	op    byte
 	sub   uint32 // of one with the prefix 0xfc
-	index uint32 // of a function, or the label of a branch
+	index uint32 // of a function, the label of a branch, or the size of a table of labels
 }
 
 // next reads an instruction and checks its indices. It keeps open up to date:
@@ -40,7 +40,8 @@ func (d *decoder) next() (instruction, error) {
 	case opBr, opBrIf:
 		in.index = d.label()
 	case opBrTable:
-		for range d.count(1) {
+		in.index = d.count(1)
+		for range in.index {
 			d.label()
 		}
 		d.label()

@@ -56,5 +56,7 @@
 // Instrument checks structure, not types: the engine does that with the result.
 // Every count is checked against the bytes that are left before memory is
 // taken for it, and against Limits; memories and tables get a maximum. The memory
-// that Instrument takes is a small multiple of the module's size.
+// that Instrument takes is a small multiple of the module's size. Since a few
+// kilobytes can be made to take the engine minutes, there is also a limit on
+// their complexity.
 package meter

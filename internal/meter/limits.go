@@ -20,6 +20,11 @@ type Limits struct {
 	// FunctionBytes is the size of one function's code: the time to compile a
 	// function grows faster than its size. Default 1 MiB.
 	FunctionBytes int
+	// Complexity bounds the work of compiling the module, for which its size is
+	// no measure: it grows with the square of the branches in a function, and
+	// 30 KB can take minutes. 50 million units are about a second; a module of
+	// stock Go has about 6 million for each MB. Default 1,000,000,000.
+	Complexity int
 	// Locals is the number of locals of one function, parameters included. A
 	// declaration of billions takes ten bytes of module. Default 50,000.
 	Locals int
@@ -53,6 +58,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Exports, 10_000)
 	set(&l.Functions, 100_000)
 	set(&l.FunctionBytes, 1<<20)
+	set(&l.Complexity, 1_000_000_000)
 	set(&l.Locals, 50_000)
 	set(&l.Globals, 1_000)
 	set(&l.Tables, 16)

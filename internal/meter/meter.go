@@ -95,6 +95,8 @@ type rewriter struct {
 	globals       uint32 // numbers in the original module
 	tables        uint32
 	memories      uint32
+	mutable       uint32 // globals that can change
+	complexity    uint64 // so far
 }
 
 // split finds the sections and checks their order.

@@ -71,7 +71,7 @@ func (m *rewriter) importSection(r *reader) error {
 			m.memories++
 		case 3:
 			valueType(r)
-			mutability(r)
+			m.mutable += uint32(mutability(r))
 			m.globals++
 		default:
 			return fmt.Errorf("%w: import of kind %d", ErrRefused, kind)
@@ -165,7 +165,9 @@ func (m *rewriter) globalSection(r *reader) error {
 	}
 	m.out = appendU32(m.out, n+1)
 	for range n {
-		m.out = append(m.out, valueType(r), mutability(r))
+		typ, mutable := valueType(r), mutability(r)
+		m.mutable += uint32(mutable)
+		m.out = append(m.out, typ, mutable)
 		if err := m.constant(r); err != nil {
 			return err
 		}
