@@ -1,0 +1,64 @@
+package vm_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taubyte/taubyte/substrate/internal/abi"
+	"github.com/taubyte/taubyte/substrate/internal/egress"
+	"github.com/taubyte/taubyte/substrate/internal/vm"
+)
+
+// A function written with the SDK for stock Go is an http.Handler.
+func TestGuestSDK(t *testing.T) {
+	if raceEnabled {
+		t.Skip("compiling 5 MB takes half a minute under the race detector, which sees nothing of guests")
+	}
+	client := egress.Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}.Client()
+	e := engine(t, func(c *vm.Config) { c.Services = abi.Services{HTTP: client} })
+	t.Cleanup(client.CloseIdleConnections)
+	f := function(t, e, buildGo(t, "testdata/handler"), "handle", func(s *vm.Spec) { s.Memory = 64 << 20 })
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = f.ServeHTTP(w, r) }))
+	defer s.Close()
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, strings.Repeat("far", 50_000)) }))
+	defer other.Close()
+
+	do := func(method, path, body string) (int, string, http.Header) {
+		r, err := http.NewRequest(method, s.URL+path, strings.NewReader(body))
+		require.NoError(t, err)
+		r.Host = "shop.example.test"
+		r.Header.Set("X-Word", "mellon")
+		resp, err := s.Client().Do(r)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, string(text), resp.Header
+	}
+	for range 3 {
+		status, text, header := do("POST", "/a%20b", "hello")
+		require.Equal(t, 201, status)
+		require.Equal(t, `POST shop.example.test /a b "hello" for P`, text)
+		require.Equal(t, "mellon", header.Get("X-Word"))
+	}
+	status, text, _ := do("GET", "/?fetch="+url.QueryEscape(other.URL), "")
+	require.Equal(t, 200, status)
+	require.Equal(t, 150_000, len(text))
+	status, text, _ = do("GET", "/?fetch="+url.QueryEscape("http://10.0.0.1/"), "")
+	require.Equal(t, 502, status, text)
+
+	status, _, _ = do("GET", "/panic", "")
+	require.Equal(t, 500, status)
+	status, _, _ = do("POST", "/", "again")
+	require.Equal(t, 201, status)
+	idle, work := f.Warm()
+	require.LessOrEqual(t, idle, 1)
+	require.Zero(t, work)
+}
