@@ -1,0 +1,513 @@
+package seer
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rpc"
+)
+
+const (
+	topicName = "/taubyte/seer/heartbeat/1"
+	// maxHeartbeat bounds a heartbeat's bytes; the digest of warm modules is most
+	// of it.
+	maxHeartbeat = 16 << 10
+	// agentProtocol is where a host keeps its one agent. Nothing is spoken under it.
+	agentProtocol protocol.ID = "/taubyte/seer/agent/1"
+)
+
+// Missed heartbeats until a node is suspect, gone, and forgotten.
+const (
+	suspectAfter = 3
+	goneAfter    = 6
+	forgetAfter  = 120
+)
+
+// Option changes what Join and New make.
+type Option func(*options)
+
+type options struct {
+	interval time.Duration
+	name     string
+	place    string
+	version  string
+	public   []string
+	dns      string
+	zone     string
+	log      *slog.Logger
+}
+
+// WithInterval sets the time between two heartbeats. The default is 1 s: a node that
+// is lost is suspect after three and gone after six.
+func WithInterval(d time.Duration) Option { return func(o *options) { o.interval = d } }
+
+// WithName sets the node's name in the directory. The default is none.
+func WithName(name string) Option { return func(o *options) { o.name = name } }
+
+// WithPlace says where the node is, as "region/zone": nodes in one place are near.
+func WithPlace(place string) Option { return func(o *options) { o.place = place } }
+
+// WithVersion sets the version of the program that the node runs.
+func WithVersion(v string) Option { return func(o *options) { o.version = v } }
+
+// WithPublic sets the IP addresses at which users reach the node: what DNS answers
+// with.
+func WithPublic(addrs ...string) Option { return func(o *options) { o.public = addrs } }
+
+// WithDNS has New serve DNS for a zone at an address, over UDP and TCP. The default
+// is no DNS server.
+func WithDNS(addr, zone string) Option { return func(o *options) { o.dns, o.zone = addr, zone } }
+
+// WithLogger sets where the agent logs. The default is slog.Default().
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// heartbeat is what goes over the wire: JSON.
+type heartbeat struct {
+	ID        peer.ID       `json:"id"`
+	Name      string        `json:"name,omitempty"`
+	Services  []protocol.ID `json:"services"`
+	Addrs     []string      `json:"addrs"`
+	Public    []string      `json:"public,omitempty"`
+	Version   string        `json:"version,omitempty"`
+	Place     string        `json:"place,omitempty"`
+	Load      Load          `json:"load"`
+	Draining  bool          `json:"draining,omitempty"`
+	Leaving   bool          `json:"leaving,omitempty"`
+	Sequence  uint64        `json:"sequence"` // grows with each of one start
+	StartedAt time.Time     `json:"startedAt"`
+	Interval  time.Duration `json:"interval"`
+}
+
+// Agent is a host's part in the directory. A host has one; Join hands it out. It is
+// safe for concurrent use.
+type Agent struct {
+	host  taubyte.Host
+	opts  options
+	topic *pubsub.Topic
+	sub   *pubsub.Subscription
+
+	started  time.Time
+	sequence atomic.Uint64
+	draining atomic.Bool
+	now      chan struct{} // asks for a heartbeat out of turn
+	meter    meter
+
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	nodes atomic.Pointer[[]Node] // the others and this one, by ID
+
+	mu      sync.Mutex
+	users   int // how often it was handed out
+	known   map[peer.ID]*known
+	reports map[int]func(*Load)
+	next    int
+	changed chan struct{} // closed at the next change
+
+	withdraw []func()
+}
+
+type known struct {
+	Node
+	interval time.Duration
+}
+
+var _ rpc.Finder = (*Agent)(nil)
+
+// Join makes the host part of the directory, or returns the agent that it has: the
+// options of the first Join count. Close it as often as it was handed out.
+func Join(ctx context.Context, host taubyte.Host, opts ...Option) (*Agent, error) {
+	for {
+		if a, ok := host.Local(agentProtocol).(*Agent); ok {
+			if a.use() {
+				return a, nil
+			}
+			continue // it is just ending
+		}
+		a, err := join(host, opts)
+		if errors.Is(err, taubyte.ErrConflict) && ctx.Err() == nil {
+			continue // somebody was faster
+		}
+		return a, err
+	}
+}
+
+func (a *Agent) use() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.users == 0 {
+		return false
+	}
+	a.users++
+	return true
+}
+
+func join(host taubyte.Host, opts []Option) (*Agent, error) {
+	o := options{interval: time.Second, log: slog.Default()}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.interval <= 0 {
+		return nil, fmt.Errorf("%w heartbeat interval %s", taubyte.ErrInvalid, o.interval)
+	}
+	a := &Agent{
+		host: host, opts: o, started: time.Now().UTC(), now: make(chan struct{}, 1), users: 1,
+		known: map[peer.ID]*known{}, reports: map[int]func(*Load){}, changed: make(chan struct{}),
+	}
+	a.nodes.Store(&[]Node{})
+	withdraw, err := host.Provide(agentProtocol, a) // first: of two only one goes on
+	if err != nil {
+		return nil, err
+	}
+	a.withdraw = append(a.withdraw, withdraw)
+	life, stop := context.WithCancel(context.Background())
+	a.stop = stop
+	if err := a.start(life); err != nil {
+		a.users = 0
+		return nil, errors.Join(err, a.end())
+	}
+	return a, nil
+}
+
+func (a *Agent) start(life context.Context) error {
+	ps := a.host.PubSub()
+	if err := ps.RegisterTopicValidator(topicName, validate, pubsub.WithValidatorInline(true)); err != nil {
+		return fmt.Errorf("joining the directory: %w", err)
+	}
+	a.withdraw = append(a.withdraw, func() { _ = ps.UnregisterTopicValidator(topicName) })
+	var err error
+	if a.topic, err = ps.Join(topicName); err != nil {
+		return fmt.Errorf("joining the directory: %w", err)
+	}
+	if a.sub, err = a.topic.Subscribe(pubsub.WithBufferSize(1024)); err != nil {
+		return fmt.Errorf("joining the directory: %w", err)
+	}
+	withdraw, err := a.host.Provide(rpc.FinderProtocol, a)
+	if err != nil {
+		return err
+	}
+	a.withdraw = append(a.withdraw, withdraw)
+	peers, err := a.topic.EventHandler()
+	if err != nil {
+		return err
+	}
+	a.take(a.host.ID(), a.heartbeat()) // this node knows itself at once
+	a.wg.Go(func() { a.beat(life) })
+	a.wg.Go(func() { a.listen(life) })
+	a.wg.Go(func() { a.age(life) })
+	a.wg.Go(func() {
+		defer peers.Cancel()
+		for { // whoever comes hears of this node at once
+			e, err := peers.NextPeerEvent(life)
+			if err != nil {
+				return
+			}
+			if e.Type == pubsub.PeerJoin {
+				a.Announce()
+			}
+		}
+	})
+	return nil
+}
+
+// validate lets a heartbeat pass that is about its signer. It runs in every node
+// that the message crosses.
+func validate(_ context.Context, _ peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
+	if len(msg.GetData()) > maxHeartbeat {
+		return pubsub.ValidationReject
+	}
+	var h heartbeat
+	if json.Unmarshal(msg.GetData(), &h) != nil || h.ID != msg.GetFrom() || h.Interval <= 0 || len(h.Addrs) > 64 || len(h.Services) > 64 {
+		return pubsub.ValidationReject
+	}
+	return pubsub.ValidationAccept
+}
+
+// Close gives the agent back; the last one to do so takes the node out of the
+// directory, which the others are told.
+func (a *Agent) Close() error {
+	a.mu.Lock()
+	if a.users == 0 {
+		a.mu.Unlock()
+		return nil
+	}
+	a.users--
+	last := a.users == 0
+	a.mu.Unlock()
+	if !last {
+		return nil
+	}
+	return a.end()
+}
+
+func (a *Agent) end() error {
+	a.stop()
+	a.wg.Wait()
+	var errs []error
+	if a.topic != nil && a.sub != nil {
+		h := a.heartbeat()
+		h.Leaving = true
+		if raw, err := json.Marshal(h); err == nil {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			_ = a.topic.Publish(ctx, raw)
+			cancel()
+		}
+		a.sub.Cancel()
+	}
+	for i := len(a.withdraw) - 1; i > 0; i-- {
+		a.withdraw[i]()
+	}
+	if a.topic != nil {
+		errs = append(errs, a.topic.Close())
+	}
+	a.withdraw[0]() // last: now another agent may be made
+	return errors.Join(errs...)
+}
+
+func (a *Agent) heartbeat() heartbeat {
+	h := heartbeat{
+		ID: a.host.ID(), Name: a.opts.name, Services: a.services(), Public: a.opts.public, Version: a.opts.version,
+		Place: a.opts.place, Draining: a.draining.Load(), Sequence: a.sequence.Add(1), StartedAt: a.started, Interval: a.opts.interval,
+	}
+	for _, addr := range a.host.Addrs() {
+		h.Addrs = append(h.Addrs, addr.String())
+	}
+	a.meter.read(&h.Load)
+	a.mu.Lock()
+	reports := make([]func(*Load), 0, len(a.reports))
+	for _, f := range a.reports {
+		reports = append(reports, f)
+	}
+	a.mu.Unlock()
+	for _, f := range reports {
+		f(&h.Load)
+	}
+	return h
+}
+
+// services are what the host provides to others.
+func (a *Agent) services() []protocol.ID {
+	return slices.DeleteFunc(a.host.Provided(), func(id protocol.ID) bool {
+		return id == agentProtocol || id == rpc.FinderProtocol
+	})
+}
+
+// beat sends heartbeats: on time, and out of turn when there is news.
+func (a *Agent) beat(ctx context.Context) {
+	for {
+		h := a.heartbeat()
+		a.take(h.ID, h)
+		if raw, err := json.Marshal(h); err == nil {
+			if err := a.topic.Publish(ctx, raw); err != nil && ctx.Err() == nil {
+				a.opts.log.Debug("heartbeat not sent", "err", err)
+			}
+		}
+		// Nodes that started together should not go on in step.
+		jitter := time.Duration(rand.Int64N(int64(a.opts.interval)/5 + 1))
+		select {
+		case <-time.After(a.opts.interval - jitter/2):
+		case <-a.now:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Announce has a heartbeat sent now instead of at the next turn: something changed.
+func (a *Agent) Announce() {
+	select {
+	case a.now <- struct{}{}:
+	default:
+	}
+}
+
+func (a *Agent) listen(ctx context.Context) {
+	for {
+		msg, err := a.sub.Next(ctx)
+		if err != nil {
+			return
+		}
+		var h heartbeat
+		if msg.GetFrom() == a.host.ID() || json.Unmarshal(msg.GetData(), &h) != nil {
+			continue
+		}
+		a.take(msg.GetFrom(), h)
+	}
+}
+
+// take brings a heartbeat into the directory.
+func (a *Agent) take(from peer.ID, h heartbeat) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	k, ok := a.known[from]
+	if ok && (h.StartedAt.Before(k.StartedAt) || h.StartedAt.Equal(k.StartedAt) && h.Sequence <= k.Sequence) {
+		return // older than what is known
+	}
+	health := Alive
+	switch {
+	case h.Leaving:
+		health = Gone
+	case h.Draining:
+		health = Draining
+	}
+	before := Node{}
+	if ok {
+		before = k.Node
+	}
+	slices.Sort(h.Services)
+	a.known[from] = &known{interval: h.Interval, Node: Node{
+		ID: from, Name: h.Name, Services: h.Services, Addrs: h.Addrs, Public: h.Public, Version: h.Version, Place: h.Place,
+		Load: h.Load, Health: health, Sequence: h.Sequence, StartedAt: h.StartedAt, SeenAt: time.Now(),
+	}}
+	if from != a.host.ID() && !slices.Equal(before.Addrs, h.Addrs) {
+		a.remember(from, h.Addrs)
+	}
+	a.publish()
+}
+
+// remember lets the host dial a node that it only knows by hearsay.
+func (a *Agent) remember(p peer.ID, addrs []string) {
+	var parsed []ma.Multiaddr
+	for _, s := range addrs {
+		if m, err := ma.NewMultiaddr(s); err == nil {
+			parsed = append(parsed, m)
+		}
+	}
+	a.host.Peerstore().AddAddrs(p, parsed, time.Hour)
+}
+
+// age notices who is not heard of any more.
+func (a *Agent) age(ctx context.Context) {
+	tick := time.NewTicker(a.opts.interval / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		a.mu.Lock()
+		moved := false
+		for id, k := range a.known {
+			if id == a.host.ID() {
+				continue
+			}
+			silent := time.Since(k.SeenAt)
+			was := k.Health
+			switch {
+			case silent > forgetAfter*k.interval:
+				delete(a.known, id)
+				moved = true
+				continue
+			case silent > goneAfter*k.interval:
+				k.Health = Gone
+			case silent > suspectAfter*k.interval && k.Health == Alive:
+				k.Health = Suspect
+			}
+			moved = moved || was != k.Health
+		}
+		if moved {
+			a.publish()
+		}
+		a.mu.Unlock()
+	}
+}
+
+// publish swaps in what is known. mu is held.
+func (a *Agent) publish() {
+	all := make([]Node, 0, len(a.known))
+	for _, k := range a.known {
+		all = append(all, k.Node)
+	}
+	slices.SortFunc(all, func(x, y Node) int { return cmp.Compare(x.ID, y.ID) })
+	a.nodes.Store(&all)
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// Nodes returns the nodes of the directory, this one included, by ID. The slice is
+// shared: do not change it. It takes no lock.
+func (a *Agent) Nodes() []Node { return *a.nodes.Load() }
+
+// Node returns one node.
+func (a *Agent) Node(id peer.ID) (Node, bool) {
+	all := a.Nodes()
+	i, ok := slices.BinarySearchFunc(all, id, func(n Node, id peer.ID) int { return cmp.Compare(n.ID, id) })
+	if !ok {
+		return Node{}, false
+	}
+	return all[i], true
+}
+
+// Changed returns a channel that closes at the next heartbeat or change of health.
+func (a *Agent) Changed() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.changed
+}
+
+// Find implements rpc.Finder: the healthy nodes that run a service, the least
+// loaded first.
+func (a *Agent) Find(id protocol.ID) []peer.ID {
+	var found []Node
+	for _, n := range a.Nodes() {
+		if (n.Health == Alive || n.Health == Suspect) && slices.Contains(n.Services, id) {
+			found = append(found, n)
+		}
+	}
+	slices.SortStableFunc(found, func(x, y Node) int {
+		return cmp.Or(
+			cmp.Compare(rank(x), rank(y)),
+			cmp.Compare(x.Load.InFlight+x.Load.Queued, y.Load.InFlight+y.Load.Queued),
+			cmp.Compare(x.Load.CPU, y.Load.CPU),
+		)
+	})
+	ids := make([]peer.ID, len(found))
+	for i, n := range found {
+		ids[i] = n.ID
+	}
+	return ids
+}
+
+func rank(n Node) int {
+	if n.Health == Alive {
+		return 0
+	}
+	return 1
+}
+
+// Report has f fill in a part of the node's load before each heartbeat. f is quick.
+// remove takes it back.
+func (a *Agent) Report(f func(*Load)) (remove func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	id := a.next
+	a.next++
+	a.reports[id] = f
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.reports, id)
+	}
+}
+
+// Drain tells the others that this node takes no new work.
+func (a *Agent) Drain() {
+	a.draining.Store(true)
+	a.Announce()
+}

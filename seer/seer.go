@@ -1,0 +1,206 @@
+package seer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rpc"
+)
+
+// Protocol is seer's protocol between nodes, and the name under which its host
+// provides it.
+const Protocol protocol.ID = "/taubyte/seer/1"
+
+// Service is the directory as a service. It is safe for concurrent use.
+type Service struct {
+	*Agent
+	history *history
+	dns     *dnsServer // nil without WithDNS
+
+	server   *rpc.Server
+	withdraw func()
+	stop     context.CancelFunc
+	wg       sync.WaitGroup
+	once     sync.Once
+	ended    error
+}
+
+// New starts seer on a node, and has the node join the directory. ctx bounds the
+// start only. The store is not used so far: the directory is what the nodes say now.
+func New(ctx context.Context, host taubyte.Host, _ taubyte.Datastore, opts ...Option) (*Service, error) {
+	agent, err := Join(ctx, host, opts...)
+	if err != nil {
+		return nil, err
+	}
+	life, stop := context.WithCancel(context.Background())
+	s := &Service{Agent: agent, history: newHistory(), stop: stop}
+	if err := s.start(ctx, life, opts); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Service) start(ctx, life context.Context, opts []Option) (err error) {
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.dns != "" {
+		if s.dns, err = startDNS(ctx, o.dns, o.zone, s.Agent); err != nil {
+			return err
+		}
+	}
+	s.wg.Go(func() { s.history.record(life, s.Agent) })
+	if s.server, err = rpc.Serve(s.host, Protocol, s.Handler()); err != nil {
+		return err
+	}
+	s.withdraw, err = s.host.Provide(Protocol, s)
+	s.Announce()
+	return err
+}
+
+// Close ends the service, and the node's part in the directory unless others on the
+// host still hold it. It may be called twice.
+func (s *Service) Close() error {
+	s.once.Do(func() {
+		if s.withdraw != nil {
+			s.withdraw()
+		}
+		s.stop()
+		var errs []error
+		if s.server != nil {
+			errs = append(errs, s.server.Close())
+		}
+		if s.dns != nil {
+			errs = append(errs, s.dns.Close())
+		}
+		s.wg.Wait()
+		s.ended = errors.Join(append(errs, s.Agent.Close())...)
+	})
+	return s.ended
+}
+
+// DNSAddr is where the DNS server listens, "" without one.
+func (s *Service) DNSAddr() string {
+	if s.dns == nil {
+		return ""
+	}
+	return s.dns.addr
+}
+
+// A Sample is a node's load at a moment.
+type Sample struct {
+	Time   time.Time `json:"time"`
+	Health Health    `json:"health"`
+	Load   Load      `json:"load"`
+}
+
+// history is the load of nodes over the last hour, in memory.
+type history struct {
+	mu    sync.Mutex
+	nodes map[peer.ID][]Sample
+}
+
+const (
+	sampleEvery = 10 * time.Second
+	sampleCount = 360
+)
+
+func newHistory() *history { return &history{nodes: map[peer.ID][]Sample{}} }
+
+func (h *history) record(ctx context.Context, a *Agent) {
+	tick := time.NewTicker(sampleEvery)
+	defer tick.Stop()
+	for {
+		h.mu.Lock()
+		now, known := time.Now().UTC(), map[peer.ID]bool{}
+		for _, n := range a.Nodes() {
+			known[n.ID] = true
+			n.Load.Warm = nil
+			samples := append(h.nodes[n.ID], Sample{now, n.Health, n.Load})
+			if len(samples) > sampleCount {
+				samples = slices.Clone(samples[len(samples)-sampleCount:])
+			}
+			h.nodes[n.ID] = samples
+		}
+		for id := range h.nodes {
+			if !known[id] {
+				delete(h.nodes, id)
+			}
+		}
+		h.mu.Unlock()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Usage returns the load of a node over the last hour, the oldest sample first.
+func (s *Service) Usage(id peer.ID) []Sample {
+	s.history.mu.Lock()
+	defer s.history.mu.Unlock()
+	return slices.Clone(s.history.nodes[id])
+}
+
+// Handler is seer's API:
+//
+//	GET /nodes?service=PROTOCOL
+//	GET /nodes/{id}
+//	GET /nodes/{id}/usage
+//	GET /watch               all nodes, again at each change, a line of JSON each
+func (s *Service) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /nodes", func(w http.ResponseWriter, r *http.Request) {
+		nodes := s.Nodes()
+		if service := protocol.ID(r.URL.Query().Get("service")); service != "" {
+			nodes = slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool { return !slices.Contains(n.Services, service) })
+		}
+		rpc.Reply(w, nodes, nil, nil)
+	})
+	mux.HandleFunc("GET /nodes/{id}", func(w http.ResponseWriter, r *http.Request) {
+		n, err := s.named(r)
+		rpc.Reply(w, n, err, nil)
+	})
+	mux.HandleFunc("GET /nodes/{id}/usage", func(w http.ResponseWriter, r *http.Request) {
+		n, err := s.named(r)
+		rpc.Reply(w, s.Usage(n.ID), err, nil)
+	})
+	mux.HandleFunc("GET /watch", func(w http.ResponseWriter, r *http.Request) {
+		stream, err := rpc.NewStream(w)
+		for err == nil {
+			changed := s.Changed()
+			if err = stream.Send(s.Nodes()); err != nil {
+				return
+			}
+			select {
+			case <-changed:
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+	return mux
+}
+
+// named finds the node that a path names, by id or name.
+func (s *Service) named(r *http.Request) (Node, error) {
+	want := r.PathValue("id")
+	for _, n := range s.Nodes() {
+		if n.ID.String() == want || n.Name != "" && n.Name == want {
+			return n, nil
+		}
+	}
+	return Node{}, fmt.Errorf("%w: node %s", taubyte.ErrNotFound, strconv.Quote(want))
+}
