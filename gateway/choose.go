@@ -1,0 +1,227 @@
+package gateway
+
+import (
+	"cmp"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/taubyte/taubyte/seer"
+	"github.com/taubyte/taubyte/substrate/wire"
+	"github.com/taubyte/taubyte/tns"
+)
+
+const (
+	// boundedLoad is how much more than its share of the requests under way the
+	// preferred node may have (Mirrokni, Thorup, Zadimoghaddam: Consistent Hashing
+	// with Bounded Loads).
+	boundedLoad = 1.25
+	// decay is the time after which a latency measured counts for 1/e.
+	decay = 5 * time.Second
+	// unknownLatency stands for a node that was not asked yet.
+	unknownLatency = float64(time.Millisecond)
+	// ejectAfter failures in a row a node is left out, for ejectFor times the
+	// number of ejections, unless that would leave less than half of the nodes.
+	ejectAfter = 5
+	ejectFor   = 5 * time.Second
+	ejectMost  = time.Minute
+)
+
+// node is what the gateway has seen of a substrate node.
+type node struct {
+	inFlight atomic.Int64
+
+	mu       sync.Mutex
+	latency  float64 // peak EWMA in nanoseconds; 0 = not measured
+	at       time.Time
+	failures int // in a row
+	ejected  int // how often
+	until    time.Time
+}
+
+// observe takes in how long a node took until its answer began. Peaks count at
+// once, and are forgotten slowly (as in Finagle's Peak EWMA).
+func (n *node) observe(took time.Duration, failed bool, now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if failed {
+		n.failures++
+		if n.failures >= ejectAfter && now.After(n.until) {
+			n.ejected++
+			n.until = now.Add(min(ejectFor*time.Duration(n.ejected), ejectMost))
+		}
+		return
+	}
+	n.failures = 0
+	if x := float64(took); n.latency == 0 || x > n.latency {
+		n.latency = x
+	} else {
+		w := math.Exp(-float64(now.Sub(n.at)) / float64(decay))
+		n.latency = n.latency*w + x*(1-w)
+	}
+	n.at = now
+}
+
+func (n *node) state(now time.Time) (latency float64, out bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.latency, now.Before(n.until)
+}
+
+// nodes are the substrate nodes that the gateway has used.
+type nodes struct {
+	m sync.Map // peer.ID → *node
+}
+
+func newNodes() *nodes { return &nodes{} }
+
+func (ns *nodes) get(id peer.ID) *node {
+	if n, ok := ns.m.Load(id); ok {
+		return n.(*node)
+	}
+	n, _ := ns.m.LoadOrStore(id, &node{})
+	return n.(*node)
+}
+
+// A Candidate is a node that could serve a request, and how it is judged.
+type Candidate struct {
+	Node     peer.ID `json:"node"`
+	Name     string  `json:"name,omitempty"`
+	Affinity uint64  `json:"affinity"` // rank by rendezvous hashing; the largest is preferred
+	InFlight int64   `json:"inFlight"` // requests of this gateway under way there
+	Latency  float64 `json:"latencyNs"`
+	// Score is latency times load: the smaller the better. It orders nodes that
+	// have no affinity to the route.
+	Score   float64 `json:"score"`
+	Ejected bool    `json:"ejected,omitempty"`
+	Reason  string  `json:"reason,omitempty"` // why it is first
+
+	*node
+}
+
+// candidates judges the nodes that run substrate, in the order in which they
+// would be tried.
+func (s *Service) candidates(r *tns.Route, buf []Candidate) []Candidate {
+	now := time.Now()
+	all := buf[:0]
+	asset := xxhash.Sum64String(r.Asset.KeyString())
+	for _, health := range []seer.Health{seer.Alive, seer.Suspect} {
+		nodes := s.agent.Nodes()
+		for i := range nodes {
+			n := &nodes[i]
+			if n.Health != health || !slices.Contains(n.Services, wire.Protocol) {
+				continue
+			}
+			c := Candidate{Node: n.ID, Name: n.Name, node: s.nodes.get(n.ID)}
+			c.InFlight = c.node.inFlight.Load()
+			c.Latency, c.Ejected = c.node.state(now)
+			if c.Latency == 0 {
+				c.Latency = unknownLatency
+			}
+			c.Score = c.Latency * float64(c.InFlight+1) * (1 + n.Load.CPU)
+			c.Affinity = mix(xxhash.Sum64String(string(n.ID)) ^ asset)
+			all = append(all, c)
+		}
+		if len(all) > 0 {
+			break // suspects serve only where nobody else does
+		}
+	}
+	return order(all)
+}
+
+// mix finishes a hash, as splitmix64 does.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// order puts the node to try first first, and the others by score.
+func order(all []Candidate) []Candidate {
+	if len(all) < 2 {
+		return all
+	}
+	out, total := 0, int64(1)
+	for _, c := range all {
+		if c.Ejected {
+			out++
+		}
+		total += c.InFlight
+	}
+	widespread := 2*out >= len(all) // most look bad: it is more likely that something else is
+	slices.SortFunc(all, func(a, b Candidate) int {
+		if a.Ejected != b.Ejected && !widespread {
+			if a.Ejected {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Or(cmp.Compare(a.Score, b.Score), cmp.Compare(a.Affinity, b.Affinity), cmp.Compare(a.Node, b.Node))
+	})
+	fit := len(all)
+	if !widespread {
+		fit -= out
+	}
+	best := 0
+	for i := 1; i < fit; i++ {
+		if all[i].Affinity > all[best].Affinity {
+			best = i
+		}
+	}
+	share := boundedLoad * float64(total) / float64(fit)
+	if float64(all[best].InFlight) <= math.Ceil(share) {
+		all[best].Reason = "affinity"
+	} else {
+		// It has its share: the better of two by chance. They are in order of
+		// their scores, so that is the smaller index.
+		best = min(rand.IntN(fit), rand.IntN(fit))
+		all[best].Reason = "two choices"
+	}
+	first := all[best]
+	copy(all[1:best+1], all[:best])
+	all[0] = first
+	return all
+}
+
+// An Explanation is how a request would be passed on.
+type Explanation struct {
+	Found      bool        `json:"found"`
+	Status     string      `json:"status"`
+	Allow      string      `json:"allow,omitempty"`
+	Route      *Route      `json:"route,omitempty"`
+	Candidates []Candidate `json:"candidates,omitempty"`
+}
+
+// Explain says which node a request would go to first, and how each is judged.
+func (s *Service) Explain(host, path, method string) Explanation {
+	m := s.table.Lookup(host, path, method)
+	e := Explanation{Found: m.Status == tns.Found, Allow: m.Allow}
+	switch m.Status {
+	case tns.NoHost:
+		e.Status = "no project has this host"
+	case tns.NoPath:
+		e.Status = "nothing is at this path"
+	case tns.NoMethod:
+		e.Status = "the path takes other methods"
+	default:
+		e.Status = "served"
+		e.Candidates = s.candidates(m.Route, nil)
+		if len(e.Candidates) == 0 {
+			e.Status = "no substrate node is there"
+		}
+		r := m.Route
+		e.Route = &Route{Host: host, Method: method, Path: path, Project: r.Project, Branch: r.Branch, Commit: r.Commit, ID: r.Resource}
+		if r.Function != nil {
+			e.Route.Kind, e.Route.Name = "function", r.Function.Name
+		} else {
+			e.Route.Kind, e.Route.Name = "website", r.Website.Name
+		}
+	}
+	return e
+}

@@ -1,0 +1,278 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/internal/rpc"
+	"github.com/taubyte/taubyte/seer"
+	"github.com/taubyte/taubyte/substrate/wire"
+	"github.com/taubyte/taubyte/tns"
+)
+
+// Protocol is gateway's protocol between nodes, and the name under which its host
+// provides it.
+const Protocol protocol.ID = "/taubyte/gateway/1"
+
+// Limits of the listener. Bodies are bounded by substrate, which streams them.
+const (
+	maxHeaderBytes    = 64 << 10
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 2 * time.Minute
+)
+
+// Option changes what New makes.
+type Option func(*options)
+
+type options struct {
+	registry  tns.Watcher
+	certs     auth.CertificateWatcher
+	listener  net.Listener
+	listen    string
+	tlsListen string
+	timeout   time.Duration
+	grace     time.Duration
+	log       *slog.Logger
+}
+
+// WithTNS sets the registry to follow. The default is a client of the one on this
+// host or, where there is none, on the network.
+func WithTNS(w tns.Watcher) Option { return func(o *options) { o.registry = w } }
+
+// WithListen has the gateway listen for HTTP. The default is not to: the service is
+// an http.Handler.
+func WithListen(addr string) Option { return func(o *options) { o.listen = addr } }
+
+// WithListener is WithListen with a listener that is there already. The service
+// closes it.
+func WithListener(l net.Listener) Option { return func(o *options) { o.listener = l } }
+
+// WithTLS has the gateway listen for HTTPS (HTTP/1.1 and HTTP/2) with the
+// certificates that auth has.
+func WithTLS(addr string) Option { return func(o *options) { o.tlsListen = addr } }
+
+// WithCertificates sets where certificates come from. The default is an auth.Client.
+func WithCertificates(w auth.CertificateWatcher) Option { return func(o *options) { o.certs = w } }
+
+// WithTimeout bounds how long a substrate node may take until its answer begins.
+// The default is 5 min, the longest that a function may ask for; substrate bounds
+// each function by its own time.
+func WithTimeout(d time.Duration) Option { return func(o *options) { o.timeout = d } }
+
+// WithGrace sets how long Close waits for requests under way. The default is 5 s.
+func WithGrace(d time.Duration) Option { return func(o *options) { o.grace = d } }
+
+// WithLogger sets where the gateway logs. The default is slog.Default().
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// Service is a gateway. It is an http.Handler and safe for concurrent use.
+type Service struct {
+	host  taubyte.Host
+	opts  options
+	agent *seer.Agent
+	table *tns.Table
+	tr    *rpc.Transport
+	nodes *nodes
+	keys  *auth.Keyring // nil without WithTLS
+
+	closers  []func() error // the last is closed first
+	servers  []*http.Server
+	addrs    []string
+	server   *rpc.Server
+	withdraw func()
+	wg       sync.WaitGroup
+	once     sync.Once
+	ended    error
+}
+
+// New starts a gateway. ctx bounds the start only. The store is the node's; nothing
+// is kept in it.
+func New(ctx context.Context, host taubyte.Host, _ taubyte.Datastore, opts ...Option) (*Service, error) {
+	o := options{timeout: 5 * time.Minute, grace: 5 * time.Second, log: slog.Default()}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	s := &Service{host: host, opts: o, nodes: newNodes(), tr: rpc.NewTransport(host, wire.Protocol)}
+	s.closers = append(s.closers, func() error { s.tr.Close(); return nil })
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Service) start(ctx context.Context) (err error) {
+	if s.agent, err = seer.Join(ctx, s.host, seer.WithLogger(s.opts.log)); err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.agent.Close)
+	if s.opts.registry == nil {
+		c := tns.NewClient(s.host)
+		s.opts.registry = c
+		s.closers = append(s.closers, c.Close)
+	}
+	if s.table, err = tns.NewTable(ctx, s.opts.registry, tns.WithTableLogger(s.opts.log)); err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.table.Close)
+	if s.server, err = rpc.Serve(s.host, Protocol, s.Handler()); err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.server.Close)
+
+	l := s.opts.listener
+	if l == nil && s.opts.listen != "" {
+		if l, err = new(net.ListenConfig).Listen(ctx, "tcp", s.opts.listen); err != nil {
+			return fmt.Errorf("listening for users: %w", err)
+		}
+	}
+	if l != nil {
+		s.serve(l, nil)
+	}
+	if s.opts.tlsListen != "" {
+		if err := s.startTLS(ctx); err != nil {
+			return err
+		}
+	}
+	s.withdraw, err = s.host.Provide(Protocol, s)
+	s.agent.Announce()
+	return err
+}
+
+func (s *Service) startTLS(ctx context.Context) error {
+	if s.opts.certs == nil {
+		c := auth.NewClient(s.host)
+		s.opts.certs = c
+		s.closers = append(s.closers, c.Close)
+	}
+	s.keys = auth.NewKeyring(s.opts.certs, s.opts.log)
+	s.closers = append(s.closers, s.keys.Close)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.opts.tlsListen)
+	if err != nil {
+		return fmt.Errorf("listening for users: %w", err)
+	}
+	s.serve(l, &tls.Config{GetCertificate: s.keys.GetCertificate, MinVersion: tls.VersionTLS12})
+	return nil
+}
+
+func (s *Service) serve(l net.Listener, conf *tls.Config) {
+	srv := &http.Server{
+		Handler:           s,
+		TLSConfig:         conf,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(s.opts.log.Handler(), slog.LevelDebug),
+	}
+	s.servers = append(s.servers, srv)
+	s.addrs = append(s.addrs, l.Addr().String())
+	s.wg.Go(func() {
+		if conf != nil {
+			_ = srv.ServeTLS(l, "", "")
+		} else {
+			_ = srv.Serve(l)
+		}
+	})
+}
+
+// Addr is where the gateway listens for HTTP or, without that, for HTTPS; "" where
+// it does not listen.
+func (s *Service) Addr() string {
+	if len(s.addrs) == 0 {
+		return ""
+	}
+	return s.addrs[0]
+}
+
+// TLSAddr is where the gateway listens for HTTPS, "" where it does not.
+func (s *Service) TLSAddr() string {
+	if s.keys == nil {
+		return ""
+	}
+	return s.addrs[len(s.addrs)-1]
+}
+
+// Close takes no new requests, gives those under way their time, and cuts what is
+// left. It may be called twice.
+func (s *Service) Close() error {
+	s.once.Do(func() {
+		if s.withdraw != nil {
+			s.withdraw()
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), s.opts.grace)
+		defer cancel()
+		var errs []error
+		for _, srv := range s.servers {
+			if err := srv.Shutdown(ctx); err != nil {
+				errs = append(errs, srv.Close())
+			}
+		}
+		s.wg.Wait()
+		for i := len(s.closers) - 1; i >= 0; i-- {
+			errs = append(errs, s.closers[i]())
+		}
+		s.ended = errors.Join(errs...)
+	})
+	return s.ended
+}
+
+// Handler is the gateway's API for the network, not for users:
+//
+//	GET /explain?host=&path=&method=   which node a request would go to, and why
+//	GET /routes                        what the table holds
+func (s *Service) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		method := q.Get("method")
+		if method == "" {
+			method = http.MethodGet
+		}
+		rpc.Reply(w, s.Explain(q.Get("host"), q.Get("path"), method), nil, nil)
+	})
+	mux.HandleFunc("GET /routes", func(w http.ResponseWriter, r *http.Request) {
+		rpc.Reply(w, s.Routes(), nil, nil)
+	})
+	return mux
+}
+
+// A Route is a line of the gateway's table.
+type Route struct {
+	Host    string             `json:"host"`
+	Method  string             `json:"method,omitempty"`
+	Path    string             `json:"path"`
+	Kind    string             `json:"kind"`
+	Name    string             `json:"name"`
+	Project taubyte.ProjectID  `json:"project"`
+	Branch  taubyte.Branch     `json:"branch"`
+	Commit  taubyte.Commit     `json:"commit"`
+	ID      taubyte.ResourceID `json:"id"`
+}
+
+// Routes lists what the gateway can find, by host and path.
+func (s *Service) Routes() []Route {
+	all := []Route{}
+	for _, info := range s.table.Routes() {
+		r := Route{
+			Host: info.Host, Method: info.Method, Path: info.Path,
+			Project: info.Route.Project, Branch: info.Route.Branch, Commit: info.Route.Commit, ID: info.Route.Resource,
+		}
+		if f := info.Route.Function; f != nil {
+			r.Kind, r.Name = "function", f.Name
+		} else {
+			r.Kind, r.Name = "website", info.Route.Website.Name
+		}
+		all = append(all, r)
+	}
+	return all
+}
