@@ -52,6 +52,9 @@ type Push struct {
 	Repository taubyte.RepositoryID `json:"repository"`
 	Branch     taubyte.Branch       `json:"branch"`
 	Commit     taubyte.Commit       `json:"commit"` // empty where the branch was deleted
+	// Delivery identifies the message that told of the push, where the provider
+	// sends such: a message that comes twice is one push.
+	Delivery string `json:"delivery,omitempty"`
 }
 
 // A Provider is a place where git repositories are. Its methods may be called

@@ -32,7 +32,8 @@ const (
 // Done reports whether the state is an end.
 func (s State) Done() bool { return s != Queued && s != Running }
 
-// A Job is the build of one commit of one repository's branch.
+// A Job is the build of one commit of one repository's branch, or the removal of a
+// branch.
 type Job struct {
 	ID         taubyte.JobID        `json:"id"`
 	Project    taubyte.ProjectID    `json:"project"`
@@ -43,6 +44,11 @@ type Job struct {
 	// larger one. It goes into what the job publishes (tns.Part.Order).
 	Order   uint64    `json:"order"`
 	Created time.Time `json:"created"`
+	// Deleted: the branch is gone, and so has to be what it runs. Such a job has
+	// no commit.
+	Deleted bool `json:"deleted,omitempty"`
+	// Priority puts a job before others of its project; the default is 0.
+	Priority int `json:"priority,omitempty"`
 
 	State   State     `json:"state"`
 	Attempt int       `json:"attempt"` // 1 while first claimed

@@ -1,0 +1,198 @@
+package patrick
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/internal/rpc"
+)
+
+// Client is patrick as another node sees it: as much of it as the node's roles
+// allow. It calls patrick on its own host directly where there is one. It is safe
+// for concurrent use.
+type Client struct {
+	host taubyte.Host
+	rpc  *rpc.Client
+}
+
+// NewClient returns a client. Close it when done.
+func NewClient(h taubyte.Host) *Client {
+	return &Client{host: h, rpc: rpc.NewClient(h, Protocol, nil)}
+}
+
+// Close drops the client's connections.
+func (c *Client) Close() error {
+	c.rpc.Close()
+	return nil
+}
+
+func (c *Client) local() *Service {
+	s, _ := c.host.Local(Protocol).(*Service)
+	return s
+}
+
+func jobPath(id taubyte.JobID, rest string) string {
+	return "/jobs/" + url.PathEscape(string(id)) + rest
+}
+
+// Submit is Service.Submit.
+func (c *Client) Submit(ctx context.Context, p auth.Push) (j Job, err error) {
+	if s := c.local(); s != nil {
+		return s.Submit(ctx, p)
+	}
+	return j, c.rpc.Call(ctx, http.MethodPost, "/push", p, &j)
+}
+
+// Jobs is Service.Jobs.
+func (c *Client) Jobs(ctx context.Context, f Filter) (page Page, err error) {
+	if s := c.local(); s != nil {
+		return s.Jobs(ctx, f)
+	}
+	q := url.Values{}
+	for name, v := range map[string]string{
+		"project": string(f.Project), "repository": string(f.Repository), "branch": string(f.Branch),
+		"state": string(f.State), "after": string(f.After),
+	} {
+		if v != "" {
+			q.Set(name, v)
+		}
+	}
+	if f.Limit > 0 {
+		q.Set("limit", strconv.Itoa(f.Limit))
+	}
+	return page, c.rpc.Call(ctx, http.MethodGet, "/jobs?"+q.Encode(), nil, &page)
+}
+
+// Job is Service.Job.
+func (c *Client) Job(ctx context.Context, id taubyte.JobID) (j Job, err error) {
+	if s := c.local(); s != nil {
+		return s.Job(ctx, id)
+	}
+	return j, c.rpc.Call(ctx, http.MethodGet, jobPath(id, ""), nil, &j)
+}
+
+// Cancel is Service.Cancel.
+func (c *Client) Cancel(ctx context.Context, id taubyte.JobID) error {
+	if s := c.local(); s != nil {
+		return s.Cancel(ctx, id)
+	}
+	return c.rpc.Call(ctx, http.MethodPost, jobPath(id, "/cancel"), nil, nil)
+}
+
+// Retry is Service.Retry.
+func (c *Client) Retry(ctx context.Context, id taubyte.JobID) error {
+	if s := c.local(); s != nil {
+		return s.Retry(ctx, id)
+	}
+	return c.rpc.Call(ctx, http.MethodPost, jobPath(id, "/retry"), nil, nil)
+}
+
+// Reconcile is Service.Reconcile, on one node.
+func (c *Client) Reconcile(ctx context.Context) error {
+	if s := c.local(); s != nil {
+		return s.Reconcile(ctx)
+	}
+	return c.rpc.Call(ctx, http.MethodPost, "/reconcile", nil, nil)
+}
+
+// Logs is Service.Logs.
+func (c *Client) Logs(ctx context.Context, id taubyte.JobID, attempt int, follow bool) (io.ReadCloser, error) {
+	if s := c.local(); s != nil {
+		return s.Logs(ctx, id, attempt, follow)
+	}
+	resp, err := c.rpc.OpenAny(ctx, http.MethodGet, jobPath(id, fmt.Sprintf("/logs?attempt=%d&follow=%t", attempt, follow)))
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// Watch is Service.Watch on one node: the channel also closes when that node goes
+// away.
+func (c *Client) Watch(ctx context.Context) (<-chan Job, error) {
+	if s := c.local(); s != nil {
+		return s.Watch(ctx)
+	}
+	resp, err := c.rpc.OpenAny(ctx, http.MethodGet, "/watch")
+	if err != nil {
+		return nil, err
+	}
+	out := make(chan Job)
+	go func() {
+		defer close(out)
+		defer resp.Body.Close()
+		decodeJobs(resp.Body, func(j Job) bool {
+			select {
+			case out <- j:
+				return true
+			case <-ctx.Done():
+				return false
+			}
+		})
+	}()
+	return out, nil
+}
+
+// Claim is Service.Claim.
+func (c *Client) Claim(ctx context.Context) (l Lease, err error) {
+	if s := c.local(); s != nil {
+		return s.Claim(ctx)
+	}
+	return l, c.rpc.Call(ctx, http.MethodPost, "/claim", nil, &l)
+}
+
+// Renew is Service.Renew.
+func (c *Client) Renew(ctx context.Context, id taubyte.JobID, fence uint64) (l Lease, err error) {
+	if s := c.local(); s != nil {
+		return s.Renew(ctx, id, fence)
+	}
+	return l, c.rpc.Call(ctx, http.MethodPost, leasePath(id, "renew", fence, ""), nil, &l)
+}
+
+// Log is Service.Log.
+func (c *Client) Log(ctx context.Context, id taubyte.JobID, fence uint64, lines []byte) error {
+	if s := c.local(); s != nil {
+		return s.Log(ctx, id, fence, lines)
+	}
+	peers, err := c.rpc.Peers(ctx)
+	if err != nil {
+		return err
+	}
+	resp, err := c.rpc.Open(ctx, peers[0], http.MethodPost, leasePath(id, "log", fence, ""), bytes.NewReader(lines))
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// Finish is Service.Finish.
+func (c *Client) Finish(ctx context.Context, id taubyte.JobID, fence uint64, o Outcome) error {
+	if s := c.local(); s != nil {
+		return s.Finish(ctx, id, fence, o)
+	}
+	return c.rpc.Call(ctx, http.MethodPost, leasePath(id, "finish", fence, ""), o, nil)
+}
+
+// Source is Service.Source.
+func (c *Client) Source(ctx context.Context, id taubyte.JobID, fence uint64) (Source, error) {
+	if s := c.local(); s != nil {
+		return s.Source(ctx, id, fence)
+	}
+	resp, err := c.rpc.OpenAny(ctx, http.MethodGet, leasePath(id, "source", fence, ""))
+	if err != nil {
+		return Source{}, err
+	}
+	src := Source{Kind: auth.Kind(resp.Header.Get(kindHeader)), Deleted: resp.Header.Get(deletedHeader) == "true"}
+	if src.Deleted {
+		return src, resp.Body.Close()
+	}
+	src.Archive = resp.Body
+	return src, nil
+}

@@ -1,0 +1,387 @@
+package patrick
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/namespace"
+	"github.com/ipfs/go-datastore/query"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/crdt"
+	"github.com/taubyte/taubyte/internal/rpc"
+)
+
+// Repositories is what patrick needs of auth. An auth.Client and an auth.Service
+// have it.
+type Repositories interface {
+	Repository(ctx context.Context, id taubyte.RepositoryID) (auth.Repository, error)
+	Repositories(ctx context.Context, project taubyte.ProjectID) ([]auth.Repository, error)
+	Heads(ctx context.Context, id taubyte.RepositoryID) (map[taubyte.Branch]taubyte.Commit, error)
+	Source(ctx context.Context, id taubyte.RepositoryID, commit taubyte.Commit, w io.Writer) error
+}
+
+// Option changes what New makes.
+type Option func(*options)
+
+type options struct {
+	auth      Repositories
+	lease     time.Duration
+	poll      time.Duration
+	reconcile time.Duration
+	attempts  int
+	backOff   time.Duration
+	logLimit  int
+	priority  func(auth.Repository, auth.Push) int
+	log       *slog.Logger
+}
+
+// WithAuth sets where repositories are known. The default is auth on whatever node
+// of the network runs it.
+func WithAuth(r Repositories) Option { return func(o *options) { o.auth = r } }
+
+// WithLease sets how long a worker has a job without renewing. The default is 15 s:
+// what a lost worker costs, and three renewals of a worker that is not.
+func WithLease(d time.Duration) Option { return func(o *options) { o.lease = d } }
+
+// WithReconcile sets how often branch heads are compared with jobs. The default is
+// a minute.
+func WithReconcile(every time.Duration) Option { return func(o *options) { o.reconcile = every } }
+
+// WithAttempts sets how many workers may be lost over a job before it fails, and
+// how long the second waits; each further one waits twice as long. The default is 3
+// and 2 s. A build that fails by itself is not tried again.
+func WithAttempts(n int, backOff time.Duration) Option {
+	return func(o *options) { o.attempts, o.backOff = n, backOff }
+}
+
+// WithLogLimit bounds the log of an attempt. The default is 4 MiB.
+func WithLogLimit(bytes int) Option { return func(o *options) { o.logLimit = bytes } }
+
+// WithPriority ranks the jobs of a project. By default all are alike, and the oldest
+// is first.
+func WithPriority(f func(auth.Repository, auth.Push) int) Option {
+	return func(o *options) { o.priority = f }
+}
+
+// WithLogger sets where the service logs. The default is slog.Default().
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// Service is patrick on one node. It is safe for concurrent use.
+type Service struct {
+	opts  options
+	log   *slog.Logger
+	host  taubyte.Host
+	own   ds.Batching // what only this node needs to know
+	store *crdt.Store
+	clock *clock
+	peers *rpc.Client // other nodes of patrick
+
+	mu     sync.Mutex // guards what follows
+	index  *index
+	more   chan struct{} // closed when there may be something to claim
+	events *broadcast
+	logs   map[attemptID]*logBuffer
+
+	submit     sync.Mutex // one submission at a time
+	life       context.Context
+	stop       context.CancelFunc
+	closeAuth  func() error
+	server     *rpc.Server
+	withdraw   func()
+	background sync.WaitGroup
+	once       sync.Once
+	ended      error
+}
+
+// New starts patrick on a node. ctx bounds the start only.
+func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
+	o := options{
+		lease: 15 * time.Second, poll: 20 * time.Second, reconcile: time.Minute,
+		attempts: 3, backOff: 2 * time.Second, logLimit: 4 << 20,
+		priority: func(auth.Repository, auth.Push) int { return 0 }, log: slog.Default(),
+	}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.lease <= 0 || o.reconcile <= 0 || o.attempts < 1 || o.backOff < 0 || o.logLimit < 1 {
+		return nil, fmt.Errorf("%w option of patrick: a time, number or limit that is not positive", taubyte.ErrInvalid)
+	}
+	s := &Service{
+		opts: o, log: o.log, host: host, own: namespace.Wrap(store, ds.NewKey("/patrick")),
+		clock: newClock(host.ID()), peers: rpc.NewClient(host, Protocol, nil),
+		index: newIndex(), more: make(chan struct{}), events: newBroadcast(), logs: map[attemptID]*logBuffer{},
+		closeAuth: func() error { return nil },
+	}
+	if s.opts.auth == nil {
+		c := auth.NewClient(host)
+		s.opts.auth, s.closeAuth = c, c.Close
+	}
+	s.life, s.stop = context.WithCancel(context.Background())
+	if err := s.start(ctx, store); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting patrick: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+func (s *Service) start(ctx context.Context, store taubyte.Datastore) (err error) {
+	s.store, err = crdt.Open(ctx, s.host, store, "patrick", crdt.WithWriters(taubyte.RolePatrick), crdt.WithLogger(s.log))
+	if err != nil {
+		return err
+	}
+	events, err := s.store.Watch(s.life, ds.NewKey(jobsPrefix), 0)
+	if err != nil {
+		return err
+	}
+	if err := s.load(ctx); err != nil {
+		return err
+	}
+	if err := s.loadLogs(ctx); err != nil {
+		return err
+	}
+	if err := s.takeBack(ctx); err != nil {
+		return err
+	}
+	if s.server, err = rpc.Serve(s.host, Protocol, s.Handler()); err != nil {
+		return err
+	}
+	if s.withdraw, err = s.host.Provide(Protocol, s); err != nil {
+		return err
+	}
+	s.background.Go(func() { s.follow(events) })
+	s.background.Go(s.watchLeases)
+	s.background.Go(s.reconcileAgain)
+	return nil
+}
+
+// Close ends the service. It may be called twice.
+func (s *Service) Close() error {
+	s.once.Do(func() {
+		if s.withdraw != nil {
+			s.withdraw()
+		}
+		s.stop()
+		var errs []error
+		if s.server != nil {
+			errs = append(errs, s.server.Close())
+		}
+		s.background.Wait()
+		s.events.close()
+		if s.store != nil {
+			errs = append(errs, s.store.Close())
+		}
+		s.peers.Close()
+		s.ended = errors.Join(append(errs, s.closeAuth())...)
+	})
+	return s.ended
+}
+
+// load reads all records into the index.
+func (s *Service) load(ctx context.Context) error {
+	res, err := s.store.Query(ctx, query.Query{Prefix: jobsPrefix})
+	if err != nil {
+		return fmt.Errorf("reading the jobs: %w", err)
+	}
+	defer res.Close()
+	for r := range res.Next() {
+		if r.Error != nil {
+			return fmt.Errorf("reading the jobs: %w", r.Error)
+		}
+		s.apply(r.Key, r.Value)
+	}
+	return ctx.Err()
+}
+
+// follow takes in what is written here and elsewhere.
+func (s *Service) follow(events <-chan crdt.Event) {
+	for e := range events {
+		switch {
+		case e.Lost:
+			if err := s.load(s.life); err != nil && s.life.Err() == nil {
+				s.log.Error("jobs not read", "err", err)
+			}
+		case !e.Deleted:
+			s.apply(e.Key.String(), e.Value)
+		}
+	}
+}
+
+// apply takes one record in and tells who waits for news.
+func (s *Service) apply(key string, value []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changed := s.index.add(key, value, time.Now(), s.opts.lease)
+	if len(changed) == 0 {
+		return
+	}
+	s.wake()
+	s.events.send(changed)
+}
+
+// wake calls those that wait for a job, under mu.
+func (s *Service) wake() {
+	close(s.more)
+	s.more = make(chan struct{})
+}
+
+// write makes records durable, all or none, and takes them in.
+func (s *Service) write(ctx context.Context, records map[ds.Key]any) error {
+	batch, err := s.store.Batch(ctx)
+	if err != nil {
+		return err
+	}
+	raw := map[ds.Key][]byte{}
+	for k, v := range records {
+		if raw[k], err = json.Marshal(v); err != nil {
+			return err
+		}
+		if err := batch.Put(ctx, k, raw[k]); err != nil {
+			return err
+		}
+	}
+	if err := batch.Commit(ctx); err != nil {
+		return err
+	}
+	for k, b := range raw {
+		s.apply(k.String(), b)
+	}
+	return nil
+}
+
+// A Filter chooses jobs. What is empty matches all.
+type Filter struct {
+	Project    taubyte.ProjectID
+	Repository taubyte.RepositoryID
+	Branch     taubyte.Branch
+	State      State
+	// After goes on after that job: Page.Next of the page before.
+	After taubyte.JobID
+	// Limit is how many jobs a page has at most; the default is 50, the most 500.
+	Limit int
+}
+
+func (f Filter) matches(j Job) bool {
+	return (f.Project == "" || f.Project == j.Project) && (f.Repository == "" || f.Repository == j.Repository) &&
+		(f.Branch == "" || f.Branch == j.Branch) && (f.State == "" || f.State == j.State)
+}
+
+// A Page is a part of a list.
+type Page struct {
+	Jobs []Job         `json:"jobs"`
+	Next taubyte.JobID `json:"next,omitempty"` // empty on the last page
+}
+
+const (
+	defaultPage = 50
+	largestPage = 500
+)
+
+// Jobs lists jobs, newest first.
+func (s *Service) Jobs(ctx context.Context, f Filter) (Page, error) {
+	limit := f.Limit
+	if limit <= 0 {
+		limit = defaultPage
+	}
+	limit = min(limit, largestPage)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	page := Page{Jobs: []Job{}}
+	ids := s.index.ids
+	if f.After != "" {
+		i, _ := slices.BinarySearch(ids, f.After)
+		ids = ids[:i]
+	}
+	for i := len(ids) - 1; i >= 0; i-- {
+		j := s.index.all[ids[i]].job
+		if !f.matches(j) {
+			continue
+		}
+		if len(page.Jobs) == limit {
+			page.Next = page.Jobs[limit-1].ID
+			break
+		}
+		page.Jobs = append(page.Jobs, j)
+	}
+	return page, ctx.Err()
+}
+
+// Job returns a job.
+func (s *Service) Job(_ context.Context, id taubyte.JobID) (Job, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, err := s.entry(id)
+	if err != nil {
+		return Job{}, err
+	}
+	return e.job, nil
+}
+
+// entry finds a job, under mu.
+func (s *Service) entry(id taubyte.JobID) (*entry, error) {
+	e := s.index.all[id]
+	if e == nil || e.spec == nil {
+		return nil, fmt.Errorf("%w: job %q", taubyte.ErrNotFound, id)
+	}
+	return e, nil
+}
+
+// Watch sends every job that changes, in its newest state, until ctx ends or the
+// service closes. A slow reader misses states that are past, never the newest.
+func (s *Service) Watch(ctx context.Context) (<-chan Job, error) {
+	return s.events.watch(ctx)
+}
+
+// Cancel ends a job. Its worker, if it has one, hears of it with its next call. A
+// job that has ended otherwise is ErrConflict.
+func (s *Service) Cancel(ctx context.Context, id taubyte.JobID) error {
+	return s.wish(ctx, id, "cancel", func(e *entry) error {
+		if e.job.State.Done() && e.job.State != Cancelled {
+			return fmt.Errorf("%w: job %s has ended: %s", taubyte.ErrConflict, id, e.job.State)
+		}
+		return nil
+	})
+}
+
+// Retry queues a job again that failed, was cancelled or timed out. One that is not
+// the latest of its branch, or was built, is ErrConflict.
+func (s *Service) Retry(ctx context.Context, id taubyte.JobID) error {
+	return s.wish(ctx, id, "retry", func(e *entry) error {
+		if s.index.branches[branchID{e.job.Repository, e.job.Branch}].newest() != e {
+			return fmt.Errorf("%w: job %s: there is a later push of the branch", taubyte.ErrConflict, id)
+		}
+		switch e.job.State {
+		case Failed, Cancelled, TimedOut:
+			return nil
+		}
+		return fmt.Errorf("%w: job %s is %s", taubyte.ErrConflict, id, e.job.State)
+	})
+}
+
+func (s *Service) wish(ctx context.Context, id taubyte.JobID, kind string, check func(*entry) error) error {
+	s.mu.Lock()
+	e, err := s.entry(id)
+	if err == nil {
+		err = check(e)
+	}
+	if err != nil || kind == "cancel" && e.job.State == Cancelled {
+		s.mu.Unlock()
+		return err
+	}
+	stamp := s.clock.next(e.top())
+	s.mu.Unlock()
+	s.log.Info("job "+kind, "job", id)
+	return s.write(ctx, map[ds.Key]any{jobKey(id, kind, stamp, s.host.ID()): wish{At: time.Now().UTC()}})
+}
+
+// Handler is patrick's API.
+func (s *Service) Handler() http.Handler { return handler(s) }
