@@ -47,7 +47,9 @@ func Extract(dir string) error {
 // its symbols for the public go-sdk are those of the SDK.
 //
 // dir is where the SDK and the workspace files are kept. It may be used for many
-// functions, by several builds and processes at once, and be deleted between.
+// functions, by several builds and processes at once, and be deleted between. A
+// workspace file is small; it may be removed after the build. GOFLAGS must not
+// have -mod=mod, which Go refuses in a workspace.
 // goVersion ("1.26") is the language version of the workspace; it is raised to
 // that of the function's go.mod, and may be empty.
 func Workspace(dir, functionDir, goVersion string) (gowork string, err error) {
