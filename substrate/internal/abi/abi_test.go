@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/miekg/dns"
 	"github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
 
@@ -40,13 +42,17 @@ type host struct {
 // local reaches servers of the test.
 var local = egress.Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
 
-func newHost(t *testing.T) *host {
+func newHost(t *testing.T, change ...func(*abi.Services)) *host {
 	testnet.CheckLeaks(t)
 	h := &host{T: t, log: &bytes.Buffer{}, limits: abi.Limits{Output: 1 << 20, Body: 1 << 10, LogLines: 10}}
 	c := local.Client()
 	t.Cleanup(c.CloseIdleConnections)
+	services := abi.Services{HTTP: c}
+	for _, f := range change {
+		f(&services)
+	}
 	e, err := vm.New(context.Background(), vm.Config{
-		Services: abi.Services{HTTP: c}, ModuleBytes: 1 << 20, Memory: 1 << 28, Idle: time.Minute,
+		Services: services, ModuleBytes: 1 << 20, Memory: 1 << 28, Idle: time.Minute,
 		Log: slog.New(slog.NewTextHandler(h.log, nil)),
 	})
 	require.NoError(t, err)
@@ -545,6 +551,61 @@ func TestHTTPClient(t *testing.T) {
 	require.EqualValues(t, 9, cell(308))
 	require.EqualValues(t, 8, cell(312))
 	require.EqualValues(t, 4, cell(316))
+}
+
+func TestDNS(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	up := make(chan struct{})
+	server := &dns.Server{PacketConn: conn, NotifyStartedFunc: func() { close(up) }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		records := map[uint16][]string{
+			dns.TypeTXT: {`a.test. 60 IN TXT "one"`, `a.test. 60 IN TXT "two"`},
+			dns.TypeMX:  {"a.test. 60 IN MX 10 mx.a.test."},
+			dns.TypePTR: {"1.2.0.192.in-addr.arpa. 60 IN PTR host.a.test."},
+			dns.TypeA:   {"a.test. 60 IN CNAME b.test.", "b.test. 60 IN A 192.0.2.1"},
+		}
+		for _, text := range records[q.Question[0].Qtype] {
+			if rr, err := dns.NewRR(text); err == nil {
+				m.Answer = append(m.Answer, rr)
+			}
+		}
+		_ = w.WriteMsg(m)
+	})}
+	go func() { _ = server.ActivateAndServe() }()
+	<-up
+	defer server.Shutdown()
+
+	h := newHost(t, func(s *abi.Services) { s.Dialer = local.Dialer() })
+	s := newScript()
+	address := conn.LocalAddr().String()
+	s.m.Data(0, "udpa.test192.0.2.110.0.0.1:53")
+	s.m.Data(64, address)
+	ask := func(name string, at, n, size, to int) []call {
+		return []call{do(name+"Size", "iiii:i", 0, at, n, size), do(name, "iiii:i", 0, at, n, to)}
+	}
+	calls := []call{
+		do("dnsNewResolver", "i:i", 200),
+		do("dnsRerouteResolver", "iiiii:i", 0, 64, len(address), 0, 3),
+		do("dnsRerouteResolver", "iiiii:i", 1, 64, len(address), 0, 3),
+		do("dnsRerouteResolver", "iiiii:i", 0, 64, len(address), 0, 2),
+	}
+	calls = append(calls, ask("dnsLookupTxT", 3, 6, 200, 204)...)
+	calls = append(calls, ask("dnsLookupMX", 3, 6, 216, 220)...)
+	calls = append(calls, ask("dnsLookupAddress", 9, 9, 240, 244)...)
+	calls = append(calls, ask("dnsLookupCNAME", 3, 6, 260, 264)...)
+	calls = append(calls,
+		do("dnsLookupTxT", "iiii:i", 0, 3, 6, 204), // was taken
+		do("dnsRerouteResolver", "iiiii:i", 0, 18, 11, 0, 3),
+		do("dnsLookupTxTSize", "iiii:i", 0, 3, 6, 280), // a server that may not be reached
+		do("dnsResetResolver", "i:i", 0),
+	)
+	text, e := s.run(h, httptest.NewRequest("GET", "/", nil), 200, 300, calls...)
+	require.Equal(t, []uint32{0, 0, 101, 101, 0, 0, 0, 0, 0, 0, 0, 0, 102, 0, 102, 0}, e)
+	require.Equal(t, "\x08\x00\x00\x00one\x00two\x00", text[:12])
+	require.Equal(t, "mx.a.test./10/\x00", text[20:35])
+	require.Equal(t, "host.a.test.\x00", text[44:57])
+	require.Equal(t, "b.test.", text[64:71])
 }
 
 func TestLog(t *testing.T) {

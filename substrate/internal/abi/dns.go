@@ -1,16 +1,139 @@
 package abi
 
-// dns is name resolution. A guest gets no resolver.
-var dns = []decl{
-	{"dnsNewResolver", "i", fail(ErrResolverNotFound)},
-	{"dnsRerouteResolver", "iiiii", fail(ErrResolverNotFound)},
-	{"dnsResetResolver", "i", fail(ErrResolverNotFound)},
-	{"dnsLookupTxTSize", "iiii", fail(ErrFailedTxTLookup)},
-	{"dnsLookupTxT", "iiii", fail(ErrFailedTxTLookup)},
-	{"dnsLookupAddressSize", "iiii", fail(ErrFailedAddressLookup)},
-	{"dnsLookupAddress", "iiii", fail(ErrFailedAddressLookup)},
-	{"dnsLookupCNAMESize", "iiii", fail(ErrFailedCNAMELookup)},
-	{"dnsLookupCNAME", "iiii", fail(ErrFailedCNAMELookup)},
-	{"dnsLookupMXSize", "iiii", fail(ErrFailedMXLookup)},
-	{"dnsLookupMX", "iiii", fail(ErrFailedMXLookup)},
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+)
+
+// A resolver is a guest's way to ask the DNS: the node's, or a server of its
+// choice.
+type resolver struct {
+	net *net.Resolver
+}
+
+// An answer waits for the guest to fetch it.
+type answer struct {
+	resolver uint32
+	kind     string
+	name     string
+}
+
+// maxAnswers bounds the answers that wait; they end with the event.
+const maxAnswers = 64
+
+// lookupTimeout bounds one look-up.
+const lookupTimeout = 10 * time.Second
+
+var dns = concat([]decl{
+	{"dnsNewResolver", "i", errno(func(g *Guest, m module, a []uint64) Errno {
+		if g.services.Dialer == nil || len(g.resolvers) >= maxHandles {
+			return ErrResolverNotFound
+		}
+		g.resolvers = append(g.resolvers, &resolver{net: &net.Resolver{}})
+		return m.cell(a[0], uint32(len(g.resolvers)-1))
+	})},
+	{"dnsRerouteResolver", "iiiii", onResolver(func(g *Guest, r *resolver, m module, a []uint64) Errno {
+		address, ok1 := m.text(a[1], a[2])
+		network, ok2 := m.text(a[3], a[4])
+		if !ok1 || !ok2 {
+			return ErrAddressOutOfMemory
+		}
+		if network != "udp" && network != "tcp" {
+			return ErrResolverNotFound
+		}
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			address = net.JoinHostPort(address, "53")
+		}
+		dialer := g.services.Dialer
+		r.net = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, asked, _ string) (net.Conn, error) {
+			if asked == "tcp" { // for an answer that was cut
+				return dialer.DialContext(ctx, asked, address)
+			}
+			return dialer.DialContext(ctx, network, address)
+		}}
+		return ErrNone
+	})},
+	{"dnsResetResolver", "i", onResolver(func(_ *Guest, r *resolver, _ module, _ []uint64) Errno {
+		r.net = &net.Resolver{}
+		return ErrNone
+	})},
+},
+	lookup("dnsLookupTxT", ErrFailedTxTLookup, func(ctx context.Context, r *net.Resolver, name string) ([]string, error) {
+		return r.LookupTXT(ctx, name)
+	}),
+	lookup("dnsLookupAddress", ErrFailedAddressLookup, func(ctx context.Context, r *net.Resolver, name string) ([]string, error) {
+		return r.LookupAddr(ctx, name)
+	}),
+	lookup("dnsLookupMX", ErrFailedMXLookup, func(ctx context.Context, r *net.Resolver, name string) ([]string, error) {
+		records, err := r.LookupMX(ctx, name)
+		var list []string
+		for _, mx := range records {
+			list = append(list, fmt.Sprintf("%s/%d/", mx.Host, mx.Pref))
+		}
+		return list, err
+	}),
+	// The one answer that is a text and no list.
+	lookup("dnsLookupCNAME", ErrFailedCNAMELookup, func(ctx context.Context, r *net.Resolver, name string) ([]string, error) {
+		cname, err := r.LookupCNAME(ctx, name)
+		return []string{cname}, err
+	}),
+)
+
+func onResolver(do func(*Guest, *resolver, module, []uint64) Errno) errno {
+	return func(g *Guest, m module, a []uint64) Errno {
+		if uint64(uint32(a[0])) >= uint64(len(g.resolvers)) {
+			return ErrResolverNotFound
+		}
+		return do(g, g.resolvers[uint32(a[0])], m, a)
+	}
+}
+
+// lookup declares the pair of functions of one kind of look-up: the first does it
+// and keeps the answer, the second takes the answer away.
+func lookup(fn string, failed Errno, do func(context.Context, *net.Resolver, string) ([]string, error)) []decl {
+	plain := fn == "dnsLookupCNAME"
+	return []decl{
+		{fn + "Size", "iiii", onResolver(func(g *Guest, r *resolver, m module, a []uint64) Errno {
+			name, ok := m.text(a[1], a[2])
+			if !ok {
+				return ErrAddressOutOfMemory
+			}
+			key := answer{uint32(a[0]), fn, name}
+			if _, again := g.answers[key]; !again && len(g.answers) >= maxAnswers {
+				return failed
+			}
+			ctx, cancel := context.WithTimeout(g.waiting(), lookupTimeout)
+			defer cancel()
+			list, err := do(ctx, r.net, name)
+			if err != nil {
+				return failed
+			}
+			if g.answers == nil {
+				g.answers = map[answer][]string{}
+			}
+			g.answers[key] = list
+			if plain {
+				return m.size(a[3], len(list[0]))
+			}
+			return m.size(a[3], sliceSize(list))
+		})},
+		{fn, "iiii", onResolver(func(g *Guest, _ *resolver, m module, a []uint64) Errno {
+			name, ok := m.text(a[1], a[2])
+			if !ok {
+				return ErrAddressOutOfMemory
+			}
+			key := answer{uint32(a[0]), fn, name}
+			list, ok := g.answers[key]
+			if !ok {
+				return failed
+			}
+			delete(g.answers, key)
+			if plain {
+				return m.put(a[3], list[0])
+			}
+			return m.putSlice(a[3], list)
+		})},
+	}
 }

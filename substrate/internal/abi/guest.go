@@ -3,6 +3,7 @@ package abi
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -19,7 +20,10 @@ type Limits struct {
 
 // Services are what a host has to offer its guests. What is nil fails politely.
 type Services struct {
-	HTTP *http.Client
+	// HTTP sends requests, and Dialer reaches DNS servers of a guest's choice:
+	// to what guests may reach.
+	HTTP   *http.Client
+	Dialer *net.Dialer
 }
 
 // A Guest is what the host knows of one instance, and the context that its code
@@ -40,6 +44,7 @@ type Guest struct {
 	lastFifo  uint32
 	fifoBytes int
 	clients   []*client
+	resolvers []*resolver
 
 	// The time that the guest has, for its start or an event.
 	parent   context.Context
@@ -54,6 +59,7 @@ type Guest struct {
 
 	outgoing int64 // bytes that are held for its requests to others
 	requests int   // their number
+	answers  map[answer][]string
 }
 
 var _ context.Context = (*Guest)(nil)
@@ -148,13 +154,14 @@ func (g *Guest) begin() uint32 {
 // does that it is better made anew.
 func (g *Guest) Spent() bool {
 	const many = maxHandles / 2
-	return len(g.clients) > many || len(g.fifos) > many || len(g.views) > many || g.fifoBytes > maxFifoBytes/2
+	return len(g.clients) > many || len(g.resolvers) > many || len(g.fifos) > many || len(g.views) > many || g.fifoBytes > maxFifoBytes/2
 }
 
 // end forgets the event: no later call of the guest can ask about it.
 func (g *Guest) end() {
 	g.busy = false
 	g.hangUp()
+	clear(g.answers)
 	g.stdout.end()
 	g.stderr.end()
 }
