@@ -19,6 +19,7 @@ import (
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/hoarder"
 	"github.com/taubyte/taubyte/internal/rpc"
+	"github.com/taubyte/taubyte/patrick"
 	"github.com/taubyte/taubyte/tns"
 )
 
@@ -48,7 +49,7 @@ type options struct {
 	logLimit    int64
 }
 
-// WithPatrick sets where jobs come from.
+// WithPatrick sets where jobs come from. The default is a patrick.Client.
 func WithPatrick(j Jobs) Option { return func(o *options) { o.jobs = j } }
 
 // WithTNS sets where deployments are published. The default is a tns.Client.
@@ -163,6 +164,10 @@ func (s *Service) start(ctx context.Context) (err error) {
 	}
 	if err := s.cache.prune(ctx); err != nil {
 		return err
+	}
+	if s.o.jobs == nil {
+		c := patrick.NewClient(s.host)
+		s.o.jobs, s.close = c, append(s.close, c.Close)
 	}
 	if s.o.tns == nil {
 		c := tns.NewClient(s.host)

@@ -5,7 +5,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -104,7 +103,7 @@ func (b *bench) start(t *testing.T, opts ...monkey.Option) *monkey.Service {
 	return s
 }
 
-func (b *bench) wait(t *testing.T, j *queued) monkey.Outcome {
+func (b *bench) wait(t *testing.T, j *queued) patrick.Outcome {
 	t.Helper()
 	for deadline := time.Now().Add(3 * time.Minute); b.outcome(j) == nil; time.Sleep(5 * time.Millisecond) {
 		require.True(t, time.Now().Before(deadline), "the job does not end:\n%s", b.text(j))
@@ -112,7 +111,7 @@ func (b *bench) wait(t *testing.T, j *queued) monkey.Outcome {
 	return *b.outcome(j)
 }
 
-func (b *bench) succeed(t *testing.T, j *queued) monkey.Outcome {
+func (b *bench) succeed(t *testing.T, j *queued) patrick.Outcome {
 	t.Helper()
 	out := b.wait(t, j)
 	require.Equal(t, patrick.Succeeded, out.State, "%s\n%s", out.Error, b.text(j))
@@ -144,7 +143,7 @@ func (b *bench) clean(t *testing.T) {
 	}, "a build's folder is left")
 }
 
-func cached(out monkey.Outcome) map[string]bool {
+func cached(out patrick.Outcome) map[string]bool {
 	m := map[string]bool{}
 	for _, s := range out.Steps {
 		m[s.Name] = s.Cached
@@ -457,42 +456,6 @@ func TestDeletedBranch(t *testing.T) {
 	_, err := b.tns.Current(t.Context(), projectID, "main")
 	require.ErrorIs(t, err, taubyte.ErrNotFound, "the branch of the configuration is gone")
 	b.succeed(t, gone("github/1"))
-}
-
-func TestCommitFromAGitRemote(t *testing.T) {
-	dir := t.TempDir()
-	git := func(args ...string) string {
-		cmd := exec.Command("git", args...)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@a", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@a")
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s", out)
-		return strings.TrimSpace(string(out))
-	}
-	git("init", "-q", "-b", "main")
-	git("config", "uploadpack.allowAnySHA1InWant", "true")
-	write := func(text string) string {
-		for name, text := range project(shFunction, map[string]string{"websites/site/index.html": text}) {
-			require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
-			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
-		}
-		git("add", ".")
-		git("commit", "-q", "-m", "x")
-		return git("rev-parse", "HEAD")
-	}
-	older := write("older")
-	write("newer")
-
-	b := newBench(t)
-	j := b.push(repo, auth.KindProject, nil)
-	j.remote, j.job.Commit = dir, taubyte.Commit(older)
-	b.start(t)
-	b.succeed(t, j)
-	pages, _ := b.current(t).Asset(websiteID)
-	require.Equal(t, "older", b.read(t, pages, "index.html"), "the exact commit, not the branch's head")
-	_, err := unixfs.Open(t.Context(), b.node.Blocks(), pages, ".git")
-	require.ErrorIs(t, err, taubyte.ErrNotFound)
-	b.clean(t)
 }
 
 func TestLogIsBounded(t *testing.T) {

@@ -2,45 +2,25 @@ package monkey
 
 import (
 	"context"
-	"io"
 
 	"github.com/ipfs/go-cid"
 
 	"github.com/taubyte/taubyte"
-	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/hoarder"
 	"github.com/taubyte/taubyte/patrick"
 	"github.com/taubyte/taubyte/tns"
 )
 
-// A Source is where a job's commit is to be had: an archive, or a remote.
-type Source struct {
-	Kind auth.Kind
-	// Archive is a tar stream of the exact commit; nil where Remote is set.
-	Archive io.ReadCloser
-	// Remote is a git URL, with the private key that it takes, in OpenSSH's
-	// format, and the host keys to expect, as in known_hosts.
-	Remote     string
-	Key        []byte
-	KnownHosts []byte
-}
-
-// An Outcome is how a job ended.
-type Outcome struct {
-	State patrick.State
-	Error string
-	Steps []patrick.Step
-}
-
-// Jobs is what a worker needs of patrick. Renew, Log, Finish and Source give
+// Jobs is what a worker needs of patrick. Claim waits for a job, and gives
+// taubyte.ErrNotFound when it has waited for long. The others give
 // taubyte.ErrConflict once the lease with that fence is lost or the job is
 // cancelled.
 type Jobs interface {
 	Claim(ctx context.Context) (patrick.Lease, error)
 	Renew(ctx context.Context, id taubyte.JobID, fence uint64) (patrick.Lease, error)
 	Log(ctx context.Context, id taubyte.JobID, fence uint64, lines []byte) error
-	Finish(ctx context.Context, id taubyte.JobID, fence uint64, o Outcome) error
-	Source(ctx context.Context, id taubyte.JobID, fence uint64) (Source, error)
+	Finish(ctx context.Context, id taubyte.JobID, fence uint64, o patrick.Outcome) error
+	Source(ctx context.Context, id taubyte.JobID, fence uint64) (patrick.Source, error)
 }
 
 // Registry is what a worker needs of tns.

@@ -136,8 +136,6 @@ func missing(name string) error {
 	switch name {
 	case "go":
 		return &MissingError{What: "the Go toolchain", Hint: "install Go 1.24 or later (https://go.dev/dl) and see that the command go is in the node's PATH"}
-	case "git":
-		return &MissingError{What: "git", Hint: "install git and see that it is in the node's PATH"}
 	case shell:
 		return &MissingError{What: "a POSIX shell (" + shell + ")", Hint: "build on a system that has one, or in a container"}
 	}

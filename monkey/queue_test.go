@@ -14,7 +14,6 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
-	"github.com/taubyte/taubyte/monkey"
 	"github.com/taubyte/taubyte/patrick"
 )
 
@@ -28,15 +27,14 @@ type queue struct {
 }
 
 type queued struct {
-	job    patrick.Job
-	kind   auth.Kind
-	files  map[string]string
-	remote string
+	job   patrick.Job
+	kind  auth.Kind
+	files map[string]string
 
 	fence   uint64
 	expires time.Time
 	log     strings.Builder
-	out     *monkey.Outcome
+	out     *patrick.Outcome
 }
 
 func newQueue() *queue { return &queue{ttl: 2 * time.Second} }
@@ -107,16 +105,13 @@ func (q *queue) Log(_ context.Context, id taubyte.JobID, fence uint64, lines []b
 	return q.with(id, fence, func(j *queued) { j.log.Write(lines) })
 }
 
-func (q *queue) Finish(_ context.Context, id taubyte.JobID, fence uint64, o monkey.Outcome) error {
+func (q *queue) Finish(_ context.Context, id taubyte.JobID, fence uint64, o patrick.Outcome) error {
 	return q.with(id, fence, func(j *queued) { j.out = &o })
 }
 
-func (q *queue) Source(_ context.Context, id taubyte.JobID, fence uint64) (s monkey.Source, err error) {
+func (q *queue) Source(_ context.Context, id taubyte.JobID, fence uint64) (s patrick.Source, err error) {
 	err = q.with(id, fence, func(j *queued) {
-		s = monkey.Source{Kind: j.kind, Remote: j.remote}
-		if j.remote != "" {
-			return
-		}
+		s = patrick.Source{Kind: j.kind}
 		var b bytes.Buffer
 		w := tar.NewWriter(&b)
 		for _, name := range slices.Sorted(maps.Keys(j.files)) {
@@ -142,7 +137,7 @@ func (q *queue) take(j *queued) {
 	j.fence, j.expires = 0, time.Now().Add(time.Hour)
 }
 
-func (q *queue) outcome(j *queued) *monkey.Outcome {
+func (q *queue) outcome(j *queued) *patrick.Outcome {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return j.out

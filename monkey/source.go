@@ -2,7 +2,6 @@ package monkey
 
 import (
 	"archive/tar"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 
 	"github.com/taubyte/taubyte"
 )
@@ -23,6 +21,10 @@ func unpack(root *os.Root, r io.Reader, limit int64) error {
 	for files := 0; ; files++ {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
+			// The end of the stream says whether it was whole.
+			if _, err := io.Copy(io.Discard, io.LimitReader(r, limit)); err != nil {
+				return fmt.Errorf("unpacking the source: %w", err)
+			}
 			return nil
 		}
 		if err != nil {
@@ -69,61 +71,6 @@ func unpackOne(root *os.Root, r io.Reader, h *tar.Header, name string) (err erro
 	}
 	return fmt.Errorf("%w source: an entry of type %q", taubyte.ErrInvalid, h.Typeflag)
 }
-
-// clone brings the exact commit from a git remote, and leaves no trace of git or
-// of the key behind.
-func (s *Service) clone(ctx context.Context, dir, scratch string, src Source, commit taubyte.Commit, log io.Writer) error {
-	if err := os.MkdirAll(scratch, 0o700); err != nil {
-		return fmt.Errorf("fetching the source: %w", err)
-	}
-	defer os.RemoveAll(scratch)
-	env := []string{"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL=ssh:https:http:git:file"}
-	if len(src.Key) > 0 {
-		ssh, err := sshCommand(scratch, src)
-		if err != nil {
-			return fmt.Errorf("fetching the source: %w", err)
-		}
-		env = append(env, "GIT_SSH_COMMAND="+ssh)
-	}
-	run := Process{}
-	for _, args := range [][]string{
-		{"git", "init", "-q", "."},
-		{"git", "fetch", "-q", "--depth=1", "--no-tags", src.Remote, string(commit)},
-		{"git", "checkout", "-q", "--detach", string(commit)},
-	} {
-		if strings.HasPrefix(src.Remote, "-") {
-			return fmt.Errorf("%w remote %q", taubyte.ErrInvalid, src.Remote)
-		}
-		if err := run.Run(ctx, Task{Command: args, Env: env, Dir: dir, Out: dir, Scratch: scratch, Log: log}); err != nil {
-			return fmt.Errorf("fetching commit %s: %w", commit, err)
-		}
-	}
-	got, err := os.ReadFile(filepath.Join(dir, ".git", "HEAD"))
-	if err != nil || strings.TrimSpace(string(got)) != string(commit) {
-		return fmt.Errorf("%w source: the remote gave %q for commit %s", taubyte.ErrInvalid, strings.TrimSpace(string(got)), commit)
-	}
-	return removeAll(filepath.Join(dir, ".git"))
-}
-
-// sshCommand: the deploy key alone, and hosts by the keys that are known; an unknown
-// host is refused.
-func sshCommand(scratch string, src Source) (string, error) {
-	key := filepath.Join(scratch, "key")
-	if err := os.WriteFile(key, src.Key, 0o600); err != nil {
-		return "", err
-	}
-	cmd := "ssh -F none -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=yes -i " + quote(key)
-	if len(src.KnownHosts) > 0 {
-		known := filepath.Join(scratch, "known_hosts")
-		if err := os.WriteFile(known, src.KnownHosts, 0o600); err != nil {
-			return "", err
-		}
-		cmd += " -o UserKnownHostsFile=" + quote(known)
-	}
-	return cmd, nil
-}
-
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // removeAll removes a folder in which a build may have taken its own permissions
 // away.

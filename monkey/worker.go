@@ -44,7 +44,7 @@ func (s *Service) work() {
 		case err == nil && lease.Job.ID != "":
 			wait = firstWait
 			s.do(lease)
-		case err == nil: // nothing to do so far
+		case err == nil, errors.Is(err, taubyte.ErrNotFound): // nothing to do so far
 			wait = firstWait
 			pause(s.life, wait)
 		case s.life.Err() == nil:
@@ -134,16 +134,16 @@ func (s *Service) do(lease patrick.Lease) {
 // errSuperseded: a later build of the branch is published.
 var errSuperseded = errors.New("a later push of the branch is published already")
 
-func outcome(err error) Outcome {
+func outcome(err error) patrick.Outcome {
 	switch {
 	case err == nil:
-		return Outcome{State: patrick.Succeeded}
+		return patrick.Outcome{State: patrick.Succeeded}
 	case errors.Is(err, errSuperseded):
-		return Outcome{State: patrick.Superseded, Error: err.Error()}
+		return patrick.Outcome{State: patrick.Superseded, Error: err.Error()}
 	case errors.Is(err, errTimeout):
-		return Outcome{State: patrick.TimedOut, Error: err.Error()}
+		return patrick.Outcome{State: patrick.TimedOut, Error: err.Error()}
 	}
-	return Outcome{State: patrick.Failed, Error: err.Error()}
+	return patrick.Outcome{State: patrick.Failed, Error: err.Error()}
 }
 
 // renew keeps the lease, and cancels the job when it can't.
@@ -188,7 +188,7 @@ func (b *build) do(ctx context.Context, fence uint64) error {
 	if b.job.Commit == "" {
 		return b.step("remove", func() (bool, error) { return false, cause(ctx, b.remove(ctx)) })
 	}
-	var from Source
+	var from patrick.Source
 	err = b.step("source", func() (bool, error) {
 		err := persist(ctx, func(ctx context.Context) (err error) {
 			from, err = b.s.o.jobs.Source(ctx, b.job.ID, fence)
@@ -197,11 +197,8 @@ func (b *build) do(ctx context.Context, fence uint64) error {
 		if err != nil {
 			return false, err
 		}
-		if from.Archive != nil {
-			defer from.Archive.Close()
-			return false, unpack(root, from.Archive, b.s.o.sourceLimit)
-		}
-		return false, b.s.clone(ctx, src, filepath.Join(b.dir, "git"), from, b.job.Commit, b.log)
+		defer from.Archive.Close()
+		return false, unpack(root, from.Archive, b.s.o.sourceLimit)
 	})
 	if err != nil {
 		return cause(ctx, err)

@@ -1,0 +1,120 @@
+package monkey_test
+
+import (
+	"archive/tar"
+	"context"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/hoarder"
+	"github.com/taubyte/taubyte/internal/testnet"
+	"github.com/taubyte/taubyte/monkey"
+	"github.com/taubyte/taubyte/patrick"
+	"github.com/taubyte/taubyte/tns"
+)
+
+// origin is one repository.
+type origin struct {
+	mu    sync.Mutex
+	trees map[taubyte.Commit]map[string]string
+}
+
+func (o *origin) Repository(_ context.Context, id taubyte.RepositoryID) (auth.Repository, error) {
+	return auth.Repository{ID: id, Project: projectID, Kind: auth.KindProject, Provider: "local", Name: "hello"}, nil
+}
+
+func (o *origin) Repositories(context.Context, taubyte.ProjectID) ([]auth.Repository, error) {
+	return nil, nil
+}
+
+func (o *origin) Heads(context.Context, taubyte.RepositoryID) (map[taubyte.Branch]taubyte.Commit, error) {
+	return nil, nil
+}
+
+func (o *origin) Source(_ context.Context, _ taubyte.RepositoryID, c taubyte.Commit, to io.Writer) error {
+	o.mu.Lock()
+	files := o.trees[c]
+	o.mu.Unlock()
+	w := tar.NewWriter(to)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(files[name]))}); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w, files[name]); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+// From patrick on one node, over a worker on a second, to tns on the first and
+// hoarder on a third.
+func TestThreeNodes(t *testing.T) {
+	net := testnet.New(t)
+	control := net.Node(taubyte.RolePatrick, taubyte.RoleTNS)
+	keeper := net.Node(taubyte.RoleHoarder)
+	builder := net.Node(taubyte.RoleMonkey)
+
+	older, newer := taubyte.Commit(strings.Repeat("a", 40)), taubyte.Commit(strings.Repeat("b", 40))
+	o := &origin{trees: map[taubyte.Commit]map[string]string{older: project(shFunction), newer: project(map[string]string{"README": "nothing to build"})}}
+	registry, err := tns.New(t.Context(), control, control.Store)
+	require.NoError(t, err)
+	defer registry.Close()
+	jobs, err := patrick.New(t.Context(), control, control.Store, patrick.WithAuth(o), patrick.WithLease(time.Second))
+	require.NoError(t, err)
+	defer jobs.Close()
+	kept, err := hoarder.New(t.Context(), keeper, keeper.Store)
+	require.NoError(t, err)
+	defer kept.Close()
+	worker, err := monkey.New(t.Context(), builder, builder.Store, monkey.WithWorkDir(t.TempDir()), monkey.WithLogger(testnet.Logger(t)))
+	require.NoError(t, err)
+	defer worker.Close()
+
+	end := func(c taubyte.Commit) patrick.Job {
+		j, err := jobs.Submit(t.Context(), auth.Push{Repository: repo, Branch: "main", Commit: c})
+		require.NoError(t, err)
+		testnet.Eventually(t, func() bool {
+			j, err = jobs.Job(t.Context(), j.ID)
+			return err == nil && j.State.Done()
+		}, "the job ends")
+		return j
+	}
+	log := func(j patrick.Job) string {
+		r, err := jobs.Logs(t.Context(), j.ID, j.Attempt, false)
+		require.NoError(t, err)
+		defer r.Close()
+		text, err := io.ReadAll(r)
+		require.NoError(t, err)
+		return string(text)
+	}
+	j := end(older)
+	require.Equal(t, patrick.Succeeded, j.State, j.Error)
+	require.Contains(t, log(j), "published as deployment 1 of branch main")
+	d, err := registry.Current(t.Context(), projectID, "main")
+	require.NoError(t, err)
+	require.Equal(t, older, d.Commit())
+	pages, ok := d.Asset(websiteID)
+	require.True(t, ok)
+	item, err := kept.Item(t.Context(), pages)
+	require.NoError(t, err)
+	require.Len(t, item.Replicas, 1)
+
+	j = end(newer)
+	require.Equal(t, patrick.Failed, j.State)
+	require.Contains(t, j.Error, "nothing to build")
+	require.Contains(t, log(j), "nothing to build")
+
+	j = end("") // the branch is deleted
+	require.Equal(t, patrick.Succeeded, j.State, j.Error)
+	_, err = registry.Current(t.Context(), projectID, "main")
+	require.ErrorIs(t, err, taubyte.ErrNotFound)
+}
