@@ -125,6 +125,7 @@ func (s *Service) follow() {
 	for {
 		changed := s.table.Changed()
 		s.giveUp()
+		s.agent.Announce() // gateways prefer a node that has the module
 		select {
 		case <-changed:
 		case <-s.life.Done():

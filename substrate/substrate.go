@@ -16,6 +16,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/rpc"
+	"github.com/taubyte/taubyte/seer"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
 	"github.com/taubyte/taubyte/substrate/internal/egress"
 	"github.com/taubyte/taubyte/substrate/internal/site"
@@ -126,6 +127,7 @@ type Service struct {
 
 	engine *vm.Engine
 	files  *site.Cache
+	agent  *seer.Agent
 	table  *tns.Table
 	mounts []func(context.Context) error // close what leads requests here, in time
 	closes []func() error                // close what the node itself uses; the last first
@@ -174,9 +176,12 @@ func (s *Service) start(ctx context.Context, c *options) error {
 	s.closes = append(s.closes, func() error { client.CloseIdleConnections(); return nil })
 	s.engine, err = vm.New(ctx, vm.Config{
 		CacheDir: c.cacheDir, ModuleBytes: s.limits.ModuleBytes, Memory: s.limits.NodeMemory, Idle: s.limits.Idle,
-		Services: abi.Services{HTTP: client}, Log: s.log,
+		Services: abi.Services{HTTP: client, Dialer: c.egress.Dialer()}, Log: s.log,
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.join(ctx); err != nil {
 		return err
 	}
 	if c.registry == nil {
@@ -198,6 +203,7 @@ func (s *Service) start(ctx context.Context, c *options) error {
 			return err
 		}
 	}
+	s.agent.Announce()
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	"github.com/taubyte/taubyte/internal/rpc"
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/internal/unixfs"
+	"github.com/taubyte/taubyte/seer"
 	"github.com/taubyte/taubyte/substrate"
 	"github.com/taubyte/taubyte/substrate/internal/wasmtest"
 	"github.com/taubyte/taubyte/substrate/wire"
@@ -478,4 +480,19 @@ func TestClient(t *testing.T) {
 	local := substrate.NewClient(c.node)
 	defer local.Close()
 	require.NoError(t, local.Serving(ctx, project, "main", sequence))
+}
+
+// Other nodes hear what this one runs, and which modules it has compiled.
+func TestReports(t *testing.T) {
+	c := newCloud(t)
+	other, err := seer.Join(t.Context(), c.net.Node(taubyte.RoleGateway), seer.WithLogger(testnet.Logger(t)))
+	require.NoError(t, err)
+	defer other.Close()
+	c.deploy(fn("ping", "/ping", wasmtest.Pong()))
+	module, err := unixfs.AddFile(t.Context(), c.node.Blocks(), bytes.NewReader(wasmtest.Pong()))
+	require.NoError(t, err)
+	testnet.Eventually(t, func() bool {
+		n, ok := other.Node(c.node.ID())
+		return ok && slices.Contains(n.Services, wire.Protocol) && wire.Warm(n.Load.Warm, module)
+	}, "not heard")
 }
