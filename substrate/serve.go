@@ -20,8 +20,9 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, wire.RefusedDraining, http.StatusServiceUnavailable)
 		return
 	}
-	// A deployment may be replaced between the look-up and the call: then it is
-	// looked up again.
+	// A deployment may be replaced between the look-up and the call. The table led
+	// to the new one before the old one was given up: it is looked up again.
+	var last *tns.Deployment
 	for range 8 {
 		m := s.table.Lookup(r.Host, r.URL.Path, r.Method)
 		switch m.Status {
@@ -42,6 +43,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case err == nil:
 			return
 		case errors.Is(err, vm.ErrGone):
+			last = m.Route.Deployment
 			continue
 		case errors.Is(err, vm.ErrBusy):
 			refuse(w, wire.RefusedBusy, http.StatusServiceUnavailable)
@@ -50,6 +52,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	s.lookAgain(last)
 	refuse(w, wire.RefusedNotReady, http.StatusServiceUnavailable)
 }
 
@@ -60,8 +63,7 @@ var errNotReady = errors.New("nothing to run yet")
 func (s *Service) serveRoute(w http.ResponseWriter, r *http.Request, route *tns.Route) error {
 	d, ok := (*s.live.Load())[keyOf(route.Deployment)]
 	if !ok {
-		s.lookAgain(route.Deployment)
-		return errNotReady
+		return vm.ErrGone
 	}
 	key := resourceKey{route.Application, route.Resource}
 	if route.Website != nil {
