@@ -229,11 +229,25 @@ type write struct {
 	remove bool
 }
 
+// write does the writes of go-ds-crdt that belong together: first what versions
+// there are, then which of them counts, which it may have changed its mind about
+// on the way.
 func (e *engine) write(writes []write) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, w := range writes {
-		if err := e.write1(w); err != nil {
+	last := map[string]int{}
+	for i, w := range writes {
+		if strings.HasPrefix(w.key, "/s/k") {
+			last[w.key] = i
+		} else if err := e.write1(w); err != nil {
+			return e.fail(err)
+		}
+	}
+	for i, w := range writes {
+		if n, ok := last[w.key]; !ok || n != i {
+			continue
+		}
+		if err := e.choose(w); err != nil {
 			return e.fail(err)
 		}
 	}
@@ -252,8 +266,6 @@ func (e *engine) write1(w write) error {
 		return nil // before a block was given there is nothing to write
 	}
 	switch {
-	case strings.HasPrefix(w.key, "/s/k"):
-		return e.choose(w)
 	case strings.HasPrefix(w.key, "/s/s"), strings.HasPrefix(w.key, "/s/t"):
 		return e.version(w)
 	case strings.HasPrefix(w.key, "/h/"):
@@ -269,7 +281,7 @@ func (e *engine) write1(w write) error {
 // the value, then the priority.
 func (e *engine) choose(w write) error {
 	name, what, _ := valueOrPriority(w.key)
-	if w.remove {
+	if w.remove || e.cur == nil {
 		return nil // a record without a version goes by itself
 	}
 	r, err := e.st.record(e.ctx, name)

@@ -140,10 +140,13 @@ func (r *Replica) Has(d Dot) bool {
 // Log returns how many blocks the replica has in its log.
 func (r *Replica) Log() uint64 { return r.w.st.disk.logBlocks }
 
-// Meta returns the counts of keys and heads that the replica keeps.
-func (r *Replica) Meta() (keys uint64, heads int, height uint64) {
+// Meta returns what the replica keeps of itself.
+func (r *Replica) Meta() (keys uint64, heads []Dot, height uint64) {
 	m := r.w.st.disk
-	return m.keys, len(m.heads), m.height
+	for _, h := range m.heads {
+		heads = append(heads, Dot{h.dot.writer.String(), h.dot.seq})
+	}
+	return m.keys, heads, m.height
 }
 
 // RecordsPrefix is where the replica keeps records in its datastore.
