@@ -4,12 +4,14 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte/internal/meter"
 	"github.com/taubyte/taubyte/substrate/internal/vm"
+	"github.com/taubyte/taubyte/substrate/internal/wasmtest"
 )
 
 // What a node does with a module of stock Go when it starts again: compiled
@@ -67,6 +69,31 @@ func BenchmarkColdStockGo(b *testing.B) {
 		f, err := e.NewFunction(s)
 		require.NoError(b, err)
 		require.NoError(b, f.ServeHTTP(&nothing{h: http.Header{}}, httptest.NewRequest(http.MethodGet, "/", nil)))
+		f.Close()
+	}
+}
+
+// What a deployed function costs that nobody calls.
+func BenchmarkIdleFunction(b *testing.B) {
+	e := engine(b)
+	m, err := load(b, e, wasmtest.Pong())
+	require.NoError(b, err)
+	defer m.Release()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var fs []*vm.Function
+	for b.Loop() {
+		m, err := load(b, e, wasmtest.Pong())
+		require.NoError(b, err)
+		f, err := e.NewFunction(spec(m, "ping"))
+		require.NoError(b, err)
+		fs = append(fs, f)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(len(fs)), "heap-B/function")
+	for _, f := range fs {
 		f.Close()
 	}
 }
