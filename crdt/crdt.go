@@ -1,4 +1,3 @@
-// Package crdt is a replicated taubyte.Datastore.
 package crdt
 
 import (

@@ -191,7 +191,13 @@ func (s *Store) receiveAll(ctx context.Context, from peer.ID, stream network.Str
 	}
 }
 
-func readBytes(r *bufio.Reader, most uint64) ([]byte, error) {
+// byteReader is what readBytes reads from.
+type byteReader interface {
+	io.Reader
+	io.ByteReader
+}
+
+func readBytes(r byteReader, most uint64) ([]byte, error) {
 	n, err := binary.ReadUvarint(r)
 	if err != nil {
 		return nil, err
