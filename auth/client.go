@@ -36,12 +36,74 @@ func (c *Client) local() *Service {
 	return s
 }
 
+// CreateProject is Service.CreateProject.
+func (c *Client) CreateProject(ctx context.Context, p Project) (Project, error) {
+	if s := c.local(); s != nil {
+		return s.CreateProject(ctx, p)
+	}
+	err := c.rpc.Call(ctx, http.MethodPost, "/projects", p, &p)
+	return p, err
+}
+
+// Project is Service.Project.
+func (c *Client) Project(ctx context.Context, id taubyte.ProjectID) (p Project, err error) {
+	if s := c.local(); s != nil {
+		return s.Project(ctx, id)
+	}
+	err = c.rpc.Call(ctx, http.MethodGet, projectPath(id), nil, &p)
+	return p, err
+}
+
+// Projects is Service.Projects.
+func (c *Client) Projects(ctx context.Context) (all []Project, err error) {
+	if s := c.local(); s != nil {
+		return s.Projects(ctx)
+	}
+	err = c.rpc.Call(ctx, http.MethodGet, "/projects", nil, &all)
+	return all, err
+}
+
+// RemoveProject is Service.RemoveProject.
+func (c *Client) RemoveProject(ctx context.Context, id taubyte.ProjectID) error {
+	if s := c.local(); s != nil {
+		return s.RemoveProject(ctx, id)
+	}
+	return c.rpc.Call(ctx, http.MethodDelete, projectPath(id), nil, nil)
+}
+
+// Register is Service.Register.
+func (c *Client) Register(ctx context.Context, r Repository) (Repository, error) {
+	if s := c.local(); s != nil {
+		return s.Register(ctx, r)
+	}
+	err := c.rpc.Call(ctx, http.MethodPost, "/repositories", r, &r)
+	return r, err
+}
+
+// Unregister is Service.Unregister.
+func (c *Client) Unregister(ctx context.Context, id taubyte.RepositoryID) error {
+	if s := c.local(); s != nil {
+		return s.Unregister(ctx, id)
+	}
+	return c.rpc.Call(ctx, http.MethodDelete, repositoryPath(id, ""), nil, nil)
+}
+
+// ImportCertificate is Service.ImportCertificate.
+func (c *Client) ImportCertificate(ctx context.Context, cert, key string) (hosts []string, err error) {
+	if s := c.local(); s != nil {
+		return s.ImportCertificate(ctx, cert, key)
+	}
+	err = c.rpc.Call(ctx, http.MethodPost, "/certificates", Certificate{Cert: cert, Key: key}, &hosts)
+	return hosts, err
+}
+
 // Repository is Service.Repository.
 func (c *Client) Repository(ctx context.Context, id taubyte.RepositoryID) (r Repository, err error) {
 	if s := c.local(); s != nil {
 		return s.Repository(ctx, id)
 	}
-	return r, c.rpc.Call(ctx, http.MethodGet, repositoryPath(id, ""), nil, &r)
+	err = c.rpc.Call(ctx, http.MethodGet, repositoryPath(id, ""), nil, &r)
+	return r, err
 }
 
 // Repositories is Service.Repositories.
@@ -49,7 +111,8 @@ func (c *Client) Repositories(ctx context.Context, project taubyte.ProjectID) (a
 	if s := c.local(); s != nil {
 		return s.Repositories(ctx, project)
 	}
-	return all, c.rpc.Call(ctx, http.MethodGet, "/repositories?project="+url.QueryEscape(string(project)), nil, &all)
+	err = c.rpc.Call(ctx, http.MethodGet, "/repositories?project="+url.QueryEscape(string(project)), nil, &all)
+	return all, err
 }
 
 // Heads is Service.Heads.
@@ -57,7 +120,8 @@ func (c *Client) Heads(ctx context.Context, id taubyte.RepositoryID) (heads map[
 	if s := c.local(); s != nil {
 		return s.Heads(ctx, id)
 	}
-	return heads, c.rpc.Call(ctx, http.MethodGet, repositoryPath(id, "/heads"), nil, &heads)
+	err = c.rpc.Call(ctx, http.MethodGet, repositoryPath(id, "/heads"), nil, &heads)
+	return heads, err
 }
 
 // Source is Service.Source.
@@ -114,5 +178,6 @@ func (c *Client) RenewMembership(ctx context.Context) (signed []byte, err error)
 		}
 		return s.Renew(ctx, m)
 	}
-	return signed, c.rpc.Call(ctx, http.MethodPost, "/membership", nil, &signed)
+	err = c.rpc.Call(ctx, http.MethodPost, "/membership", nil, &signed)
+	return signed, err
 }

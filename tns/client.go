@@ -40,7 +40,8 @@ func (c *Client) Publish(ctx context.Context, project taubyte.ProjectID, branch 
 		return s.Publish(ctx, project, branch, part)
 	}
 	d := new(Deployment)
-	return d, c.rpc.Call(ctx, http.MethodPost, branchPath(project, branch, "/parts"), part, d)
+	err := c.rpc.Call(ctx, http.MethodPost, branchPath(project, branch, "/parts"), part, d)
+	return d, err
 }
 
 // Remove is Service.Remove.
@@ -57,7 +58,8 @@ func (c *Client) Rollback(ctx context.Context, project taubyte.ProjectID, branch
 		return s.Rollback(ctx, project, branch, sequence)
 	}
 	d := new(Deployment)
-	return d, c.rpc.Call(ctx, http.MethodPost, branchPath(project, branch, "/rollback?sequence="+strconv.FormatUint(sequence, 10)), nil, d)
+	err := c.rpc.Call(ctx, http.MethodPost, branchPath(project, branch, "/rollback?sequence="+strconv.FormatUint(sequence, 10)), nil, d)
+	return d, err
 }
 
 // Current is Service.Current.
@@ -77,7 +79,8 @@ func (c *Client) History(ctx context.Context, project taubyte.ProjectID, branch 
 	if s := c.local(); s != nil {
 		return s.History(ctx, project, branch)
 	}
-	return all, c.rpc.Call(ctx, http.MethodGet, branchPath(project, branch, "/history"), nil, &all)
+	err = c.rpc.Call(ctx, http.MethodGet, branchPath(project, branch, "/history"), nil, &all)
+	return all, err
 }
 
 // Projects is Service.Projects.
@@ -85,7 +88,8 @@ func (c *Client) Projects(ctx context.Context) (all []Summary, err error) {
 	if s := c.local(); s != nil {
 		return s.Projects(ctx)
 	}
-	return all, c.rpc.Call(ctx, http.MethodGet, "/projects", nil, &all)
+	err = c.rpc.Call(ctx, http.MethodGet, "/projects", nil, &all)
+	return all, err
 }
 
 // Watch is Service.Watch on one node: the channel also closes when that node goes

@@ -1,0 +1,155 @@
+package cloud
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/taubyte/taubyte"
+)
+
+// Config is a node's configuration file (YAML). Relative paths are relative to
+// the file's folder.
+type Config struct {
+	Name     string   `yaml:"name,omitempty"`
+	Data     string   `yaml:"data"`             // the node's folder
+	Services []string `yaml:"services"`         // what it runs
+	Listen   []string `yaml:"listen,omitempty"` // multiaddrs for other nodes
+	Peers    []string `yaml:"peers,omitempty"`  // multiaddrs of other nodes, with /p2p/<id>
+	HTTP     string   `yaml:"http,omitempty"`   // address for users, with gateway
+	API      string   `yaml:"api,omitempty"`    // address of the API
+	DNS      string   `yaml:"dns,omitempty"`    // address for DNS queries, with seer
+	Zone     string   `yaml:"zone,omitempty"`   // of generated host names
+	// Development: see WithDevelopment.
+	Development bool `yaml:"development,omitempty"`
+	// Network, Membership and Authority are files that "taubyte init" makes: the
+	// network's keys, this node's membership of it, and, on nodes that sign
+	// memberships, the root key. Without them the node is a network of its own.
+	Network    string `yaml:"network,omitempty"`
+	Membership string `yaml:"membership,omitempty"`
+	Authority  string `yaml:"authority,omitempty"`
+
+	dir string // of the file
+}
+
+// ReadConfig reads a configuration file. Unknown keys are faults.
+func ReadConfig(path string) (*Config, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	c := &Config{dir: filepath.Dir(path)}
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	dec.KnownFields(true)
+	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%w configuration %s: %w", taubyte.ErrInvalid, path, err)
+	}
+	if c.Data == "" {
+		return nil, fmt.Errorf("%w configuration %s: data names no folder", taubyte.ErrInvalid, path)
+	}
+	if len(c.Services) == 0 {
+		return nil, fmt.Errorf("%w configuration %s: services is empty (there are %v)", taubyte.ErrInvalid, path, taubyte.Roles())
+	}
+	if c.Membership != "" && c.Network == "" {
+		return nil, fmt.Errorf("%w configuration %s: membership without network", taubyte.ErrInvalid, path)
+	}
+	return c, nil
+}
+
+// DataDir is the node's folder.
+func (c *Config) DataDir() string { return c.path(c.Data) }
+
+func (c *Config) path(p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(c.dir, p)
+}
+
+// Options translates the configuration for Open, reading the files that it names.
+func (c *Config) Options() ([]Option, error) {
+	opts := []Option{WithName(c.Name)}
+	var roles []taubyte.Role
+	for _, s := range c.Services {
+		r, err := taubyte.ParseRole(s)
+		if err != nil {
+			return nil, fmt.Errorf("services: %w", err)
+		}
+		roles = append(roles, r)
+	}
+	opts = append(opts, WithServices(roles...))
+
+	var listen []ma.Multiaddr
+	for _, s := range c.Listen {
+		a, err := ma.NewMultiaddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("%w listen address %q: %w", taubyte.ErrInvalid, s, err)
+		}
+		listen = append(listen, a)
+	}
+	if len(listen) > 0 {
+		opts = append(opts, WithHost(taubyte.WithListenAddrs(listen...)))
+	}
+	var peers []peer.AddrInfo
+	for _, s := range c.Peers {
+		p, err := peer.AddrInfoFromString(s)
+		if err != nil {
+			return nil, fmt.Errorf("%w peer %q: %w", taubyte.ErrInvalid, s, err)
+		}
+		peers = append(peers, *p)
+	}
+	opts = append(opts, WithHost(taubyte.WithPeers(peers...)))
+
+	for _, a := range []struct {
+		value string
+		with  func(string) Option
+	}{{c.HTTP, WithHTTP}, {c.API, WithAPI}, {c.DNS, WithDNS}, {c.Zone, WithZone}} {
+		if a.value != "" {
+			opts = append(opts, a.with(a.value))
+		}
+	}
+	if c.Development {
+		opts = append(opts, WithDevelopment())
+	}
+	membership, err := c.membership(roles)
+	return append(opts, membership...), err
+}
+
+// membership says which network the node belongs to, and by what right.
+func (c *Config) membership(roles []taubyte.Role) ([]Option, error) {
+	if c.Authority != "" {
+		text, err := os.ReadFile(c.path(c.Authority))
+		if err != nil {
+			return nil, fmt.Errorf("authority: %w", err)
+		}
+		a := new(taubyte.Authority)
+		if err := a.UnmarshalText(bytes.TrimSpace(text)); err != nil {
+			return nil, fmt.Errorf("authority %s: %w", c.Authority, err)
+		}
+		return []Option{WithAuthority(a)}, nil
+	}
+	if c.Network == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(c.path(c.Network))
+	if err != nil {
+		return nil, fmt.Errorf("network: %w", err)
+	}
+	var n taubyte.Network
+	if err := json.Unmarshal(raw, &n); err != nil {
+		return nil, fmt.Errorf("network %s: %w", c.Network, err)
+	}
+	if c.Membership == "" {
+		return nil, fmt.Errorf("%w configuration: network without membership", taubyte.ErrInvalid)
+	}
+	path := c.path(c.Membership)
+	return []Option{withMembershipFile(n, path)}, nil
+}

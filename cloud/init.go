@@ -1,0 +1,164 @@
+package cloud
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/taubyte/taubyte"
+)
+
+// joinLifetime is how long the membership that InitNetwork writes for a node is
+// good: long enough to carry the folder to its machine and start it. From then
+// on the node has it renewed by the nodes of role auth.
+const joinLifetime = 30 * 24 * time.Hour
+
+// A NodeSpec describes one node of a network to be made.
+type NodeSpec struct {
+	Name     string
+	Services []taubyte.Role
+	Listen   string // the multiaddr that it listens on and the others dial
+	HTTP     string // with gateway: where users come in
+	API      string
+}
+
+// InitNetwork makes a new network: under dir, a folder for each node with its
+// configuration (taubyte.yaml), keys and membership, to be carried to where the
+// node runs. Nodes that run auth get the network's root key. A dir that exists
+// and is not empty is ErrConflict; on any error nothing is left behind.
+func InitNetwork(ctx context.Context, dir string, nodes []NodeSpec, zone string, development bool) (err error) {
+	if err := checkSpecs(nodes); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err == nil && len(entries) > 0 {
+		return fmt.Errorf("%w: the folder %s is not empty", taubyte.ErrConflict, dir)
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(filepath.Clean(dir))
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return err
+	}
+	made, err := os.MkdirTemp(parent, ".taubyte-init-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(made)
+
+	authority, err := taubyte.NewAuthority()
+	if err != nil {
+		return err
+	}
+	ids := make([]peer.ID, len(nodes))
+	for i, n := range nodes {
+		if ids[i], err = makeIdentity(ctx, filepath.Join(made, n.Name, "data")); err != nil {
+			return fmt.Errorf("node %s: %w", n.Name, err)
+		}
+	}
+	for i, n := range nodes {
+		c := Config{
+			Name: n.Name, Data: "data", HTTP: n.HTTP, API: n.API,
+			Listen: []string{n.Listen}, Zone: zone, Development: development,
+		}
+		for _, r := range n.Services {
+			c.Services = append(c.Services, string(r))
+		}
+		for j, other := range nodes {
+			if j != i {
+				c.Peers = append(c.Peers, other.Listen+"/p2p/"+ids[j].String())
+			}
+		}
+		if err := writeNode(filepath.Join(made, n.Name), c, ids[i], n.Services, authority); err != nil {
+			return fmt.Errorf("node %s: %w", n.Name, err)
+		}
+	}
+	if len(entries) == 0 {
+		_ = os.Remove(dir) // an empty folder would be in the way of the rename
+	}
+	return os.Rename(made, dir)
+}
+
+func checkSpecs(nodes []NodeSpec) error {
+	if len(nodes) == 0 {
+		return fmt.Errorf("%w network: no nodes", taubyte.ErrInvalid)
+	}
+	names := map[string]bool{}
+	auth := false
+	for _, n := range nodes {
+		if n.Name == "" || n.Name != filepath.Base(n.Name) || strings.HasPrefix(n.Name, ".") {
+			return fmt.Errorf("%w node name %q", taubyte.ErrInvalid, n.Name)
+		}
+		if names[n.Name] {
+			return fmt.Errorf("%w network: two nodes are named %s", taubyte.ErrInvalid, n.Name)
+		}
+		if len(n.Services) == 0 {
+			return fmt.Errorf("%w node %s: it runs no service", taubyte.ErrInvalid, n.Name)
+		}
+		names[n.Name] = true
+		auth = auth || slices.Contains(n.Services, taubyte.RoleAuth)
+	}
+	if !auth {
+		return fmt.Errorf("%w network: no node runs auth, which renews the memberships of the others", taubyte.ErrInvalid)
+	}
+	return nil
+}
+
+func makeIdentity(ctx context.Context, dir string) (peer.ID, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	store, err := taubyte.OpenDatastore(filepath.Join(dir, dirStore))
+	if err != nil {
+		return "", err
+	}
+	key, err := taubyte.Identity(ctx, store)
+	if err := errors.Join(err, store.Close()); err != nil {
+		return "", err
+	}
+	return peer.IDFromPrivateKey(key)
+}
+
+func writeNode(dir string, c Config, id peer.ID, roles []taubyte.Role, a *taubyte.Authority) error {
+	if slices.Contains(roles, taubyte.RoleAuth) {
+		text, err := a.MarshalText()
+		if err != nil {
+			return err
+		}
+		c.Authority = "authority.key"
+		if err := replaceFile(filepath.Join(dir, c.Authority), append(text, '\n')); err != nil {
+			return err
+		}
+	} else {
+		network, err := json.Marshal(a.Network())
+		if err != nil {
+			return err
+		}
+		signed, err := a.Sign(id, roles, joinLifetime)
+		if err != nil {
+			return err
+		}
+		c.Network, c.Membership = "network.json", "membership"
+		if err := errors.Join(
+			replaceFile(filepath.Join(dir, c.Network), append(network, '\n')),
+			replaceFile(filepath.Join(dir, c.Membership), signed),
+		); err != nil {
+			return err
+		}
+	}
+	text, err := yaml.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(dir, "taubyte.yaml"), text)
+}

@@ -1,0 +1,89 @@
+package cloud
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/taubyte/taubyte"
+)
+
+// An Option changes the node that Open makes.
+type Option func(*options)
+
+type options struct {
+	name        string
+	services    []taubyte.Role
+	host        []taubyte.HostOption
+	http, api   string
+	dns         string
+	zone        string
+	development bool
+	authority   *taubyte.Authority
+	membership  *membershipFile
+	log         *slog.Logger
+}
+
+func (o *options) runs(r taubyte.Role) bool { return slices.Contains(o.services, r) }
+
+// WithServices chooses the services that the node runs. The default is all, so
+// that a node alone is a whole cloud.
+func WithServices(roles ...taubyte.Role) Option {
+	return func(o *options) { o.services = roles }
+}
+
+// WithHost passes options to the node's host: where it listens for other nodes,
+// which peers it connects to, which network it is a member of. The default is a
+// network of its own, on loopback.
+func WithHost(opts ...taubyte.HostOption) Option {
+	return func(o *options) { o.host = append(o.host, opts...) }
+}
+
+// WithAuthority gives the node the network's root key: its own membership is
+// signed with it, and, where auth runs, those of others are renewed.
+func WithAuthority(a *taubyte.Authority) Option {
+	return func(o *options) { o.authority = a }
+}
+
+// WithHTTP sets where the gateway listens for users. The default is 127.0.0.1:0,
+// a free port of loopback, which Node.URL tells.
+func WithHTTP(addr string) Option { return func(o *options) { o.http = addr } }
+
+// WithAPI sets where the node's API listens. The default is loopback, on the port
+// that the node had the last time if that is free: git remotes hold it.
+func WithAPI(addr string) Option { return func(o *options) { o.api = addr } }
+
+// WithDNS makes seer answer DNS queries for the zone on that address (UDP and
+// TCP). The default is no DNS server.
+func WithDNS(addr string) Option { return func(o *options) { o.dns = addr } }
+
+// WithZone sets the zone that host names are generated in. There is no default:
+// without one no names are generated, but in development, where it is
+// "localhost".
+func WithZone(zone string) Option { return func(o *options) { o.zone = zone } }
+
+// WithName sets the node's name in the directory. The default is its peer ID.
+func WithName(name string) Option { return func(o *options) { o.name = name } }
+
+// WithDevelopment takes every host name that a project configures as owned by it,
+// and generates names under "localhost". It is for one developer's machine: where
+// strangers can push, it lets one take the other's names.
+func WithDevelopment() Option {
+	return func(o *options) { o.development = true }
+}
+
+// WithLogger sets where the node and its services log. The default is
+// slog.Default().
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+func (o *options) check() error {
+	if len(o.services) == 0 {
+		return fmt.Errorf("%w node: it runs no service", taubyte.ErrInvalid)
+	}
+	for _, r := range o.services {
+		if !slices.Contains(taubyte.Roles(), r) {
+			return fmt.Errorf("%w node: no service %q (the services are %v)", taubyte.ErrInvalid, r, taubyte.Roles())
+		}
+	}
+	return nil
+}

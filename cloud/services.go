@@ -1,0 +1,151 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/auth/localgit"
+	"github.com/taubyte/taubyte/gateway"
+	"github.com/taubyte/taubyte/hoarder"
+	"github.com/taubyte/taubyte/monkey"
+	"github.com/taubyte/taubyte/patrick"
+	"github.com/taubyte/taubyte/seer"
+	"github.com/taubyte/taubyte/substrate"
+	"github.com/taubyte/taubyte/tns"
+)
+
+// startService starts one service by the node's options. A service finds those on
+// the same host by itself.
+func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
+	h, st, log := n.Host, n.Store, n.log.With("service", role)
+	switch role {
+	case taubyte.RoleTNS:
+		opts := []tns.Option{tns.WithLogger(log), tns.WithZone(n.opts.zone)}
+		if n.opts.development {
+			opts = append(opts, tns.WithOpenDomains())
+		}
+		s, err := tns.New(ctx, h, st, opts...)
+		return run(n, role, &n.TNS, s, err)
+	case taubyte.RoleAuth:
+		opts := []auth.Option{auth.WithLogger(log)}
+		if n.opts.authority != nil {
+			opts = append(opts, auth.WithAuthority(n.opts.authority))
+		}
+		if n.opts.runs(taubyte.RolePatrick) {
+			if err := n.startGit(); err != nil {
+				return err
+			}
+			opts = append(opts, auth.WithProvider(n.git))
+		}
+		s, err := auth.New(ctx, h, st, opts...)
+		return run(n, role, &n.Auth, s, err)
+	case taubyte.RoleSeer:
+		opts := n.directory()
+		if n.opts.dns != "" {
+			opts = append(opts, seer.WithDNS(n.opts.dns, n.opts.zone))
+		}
+		s, err := seer.New(ctx, h, st, opts...)
+		return run(n, role, &n.Seer, s, err)
+	case taubyte.RoleHoarder:
+		s, err := hoarder.New(ctx, h, st, hoarder.WithLogger(log))
+		return run(n, role, &n.Hoarder, s, err)
+	case taubyte.RolePatrick:
+		s, err := patrick.New(ctx, h, st, patrick.WithLogger(log))
+		return run(n, role, &n.Patrick, s, err)
+	case taubyte.RoleMonkey:
+		s, err := monkey.New(ctx, h, st, monkey.WithLogger(log), monkey.WithWorkDir(filepath.Join(n.dir, dirWork)))
+		return run(n, role, &n.Monkey, s, err)
+	case taubyte.RoleSubstrate:
+		s, err := substrate.New(ctx, h, st, substrate.WithLogger(log), substrate.WithCacheDir(filepath.Join(n.dir, dirCache)))
+		return run(n, role, &n.Substrate, s, err)
+	case taubyte.RoleGateway:
+		s, err := gateway.New(ctx, h, st, gateway.WithLogger(log), gateway.WithListener(n.http))
+		return run(n, role, &n.Gateway, s, err)
+	}
+	return fmt.Errorf("%w service %q", taubyte.ErrInvalid, role)
+}
+
+// directory is how the node presents itself to the others.
+func (n *Node) directory() []seer.Option {
+	opts := []seer.Option{seer.WithLogger(n.log.With("service", taubyte.RoleSeer)), seer.WithName(n.opts.name)}
+	if n.http != nil {
+		if ip := publicIP(n.http.Addr().String()); ip != "" {
+			opts = append(opts, seer.WithPublic(ip))
+		}
+	}
+	return opts
+}
+
+// startGit makes the node's own git provider. Whoever has the node's token may read
+// and push.
+func (n *Node) startGit() (err error) {
+	n.git, err = localgit.New(filepath.Join(n.dir, dirGit),
+		localgit.WithLogger(n.log.With("service", "git")),
+		localgit.WithAuthorize(func(_ context.Context, _, password, _ string, _ bool) bool { return n.isToken(password) }),
+		localgit.WithOnPush(n.pushed))
+	return err
+}
+
+// configLimit bounds what is read of a pushed config/config.yaml.
+const configLimit = 1 << 20
+
+// pushed makes a job of a push. A repository that nobody has registered belongs to
+// the project whose configuration it holds: the first push to a new name is enough.
+func (n *Node) pushed(ctx context.Context, name string, p auth.Push) (string, error) {
+	_, err := n.Auth.Repository(ctx, p.Repository)
+	if errors.Is(err, taubyte.ErrNotFound) && p.Commit != "" {
+		err = n.adopt(ctx, name, p)
+	}
+	if err != nil {
+		return "", err
+	}
+	job, err := n.Patrick.Submit(ctx, p)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("job %s builds branch %s", job.ID, p.Branch), nil
+}
+
+func (n *Node) adopt(ctx context.Context, name string, p auth.Push) error {
+	text, err := n.git.File(ctx, name, p.Commit, "config/config.yaml", configLimit)
+	if err != nil {
+		return fmt.Errorf("this repository is of no project: it holds no config/config.yaml: %w", err)
+	}
+	var project struct {
+		ID   taubyte.ProjectID `yaml:"id"`
+		Name string            `yaml:"name"`
+	}
+	if err := yaml.Unmarshal(text, &project); err != nil {
+		return fmt.Errorf("%w config/config.yaml: %w", taubyte.ErrInvalid, err)
+	}
+	_, err = n.registerAs(ctx, name, project.ID, project.Name)
+	return err
+}
+
+// register makes a repository of the node's git provider the one of a project.
+func (n *Node) register(ctx context.Context, name string, id taubyte.ProjectID) (taubyte.RepositoryID, error) {
+	if err := n.git.Create(ctx, name); err != nil {
+		return "", err
+	}
+	return n.registerAs(ctx, name, id, name)
+}
+
+func (n *Node) registerAs(ctx context.Context, repository string, id taubyte.ProjectID, name string) (taubyte.RepositoryID, error) {
+	if _, err := n.Auth.Project(ctx, id); errors.Is(err, taubyte.ErrNotFound) {
+		if _, err := n.Auth.CreateProject(ctx, auth.Project{ID: id, Name: name}); err != nil {
+			return "", err
+		}
+	} else if err != nil {
+		return "", err
+	}
+	r, err := n.Auth.Register(ctx, auth.Repository{
+		ID: auth.NewRepositoryID(n.git.Name(), repository), Project: id, Kind: auth.KindProject, Name: repository,
+	})
+	return r.ID, err
+}

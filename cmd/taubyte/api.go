@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/cloud"
+)
+
+// apiFlags say which node a command is for.
+type apiFlags struct {
+	data, url, token string
+}
+
+func (a *apiFlags) declare(fs *flag.FlagSet) {
+	fs.StringVar(&a.data, "data", "", "the data folder of the node to ask (default: that of the one development cloud that runs)")
+	fs.StringVar(&a.url, "api", "", "the URL of the node's API, instead of --data")
+	fs.StringVar(&a.token, "token", "", "the token that the API wants, with --api (default: $TAUBYTE_TOKEN)")
+}
+
+// api is a node's HTTP API.
+type api struct {
+	inv        *invocation
+	url, token string
+	http       *http.Client
+}
+
+// open finds the node.
+func (a *apiFlags) open(inv *invocation) (*api, error) {
+	c := &api{inv: inv, url: strings.TrimRight(a.url, "/"), token: a.token, http: &http.Client{Transport: &http.Transport{
+		ResponseHeaderTimeout: time.Minute, DisableKeepAlives: true,
+	}}}
+	if c.url != "" {
+		if c.token == "" {
+			c.token = os.Getenv("TAUBYTE_TOKEN")
+		}
+		return c, nil
+	}
+	dirs := []string{a.data}
+	if a.data == "" {
+		root, err := devRoot()
+		if err != nil {
+			return nil, err
+		}
+		if dirs, err = filepath.Glob(filepath.Join(root, "*")); err != nil {
+			return nil, err
+		}
+	}
+	var running []string
+	for _, dir := range dirs {
+		info, token, err := cloud.ReadInfo(dir)
+		if errors.Is(err, taubyte.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		probe := &api{inv: inv, url: info.API, http: c.http}
+		if probe.call(http.MethodGet, "/healthz", nil, nil) != nil {
+			continue // what a crash left behind
+		}
+		running = append(running, dir)
+		c.url, c.token = info.API, token
+	}
+	switch {
+	case len(running) == 1:
+		return c, nil
+	case len(running) > 1:
+		return nil, fmt.Errorf("%w: several nodes run here: choose one with --data\n  %s", taubyte.ErrConflict, strings.Join(running, "\n  "))
+	case a.data != "":
+		return nil, fmt.Errorf("%w: no node runs on %s", taubyte.ErrUnavailable, a.data)
+	}
+	return nil, fmt.Errorf("%w: no development cloud runs here: start one with \"taubyte dev\", or name a node with --data or --api", taubyte.ErrUnavailable)
+}
+
+// call sends in as JSON and decodes the answer into out.
+func (c *api) call(method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		raw, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(raw)
+	}
+	resp, err := c.stream(method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil || resp.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(out)
+}
+
+// stream sends a request and returns its answer, whose body the caller closes.
+func (c *api) stream(method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(c.inv.ctx, method, c.url+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("%w API %s: %w", taubyte.ErrInvalid, c.url, err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	resp, err := c.http.Do(req)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, fmt.Errorf("%w: no node answers at %s", taubyte.ErrUnavailable, c.url)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode < 400 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var said struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	}
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
+	if json.Unmarshal(text, &said) != nil {
+		said.Message = strings.TrimSpace(string(text))
+	}
+	if resp.StatusCode == http.StatusNotFound && said.Code == "" {
+		return nil, fmt.Errorf("%w: this node does not run what answers %s", taubyte.ErrUnavailable, path)
+	}
+	for status, is := range map[int]error{
+		http.StatusBadRequest: taubyte.ErrInvalid, http.StatusNotFound: taubyte.ErrNotFound, http.StatusConflict: taubyte.ErrConflict,
+		http.StatusServiceUnavailable: taubyte.ErrUnavailable, http.StatusForbidden: taubyte.ErrForbidden, http.StatusUnauthorized: taubyte.ErrForbidden,
+	} {
+		if resp.StatusCode == status {
+			return nil, answered{said.Message, is}
+		}
+	}
+	return nil, errors.New(said.Message)
+}
+
+// answered is an error in the node's words.
+type answered struct {
+	text string
+	is   error
+}
+
+func (a answered) Error() string { return a.text }
+func (a answered) Unwrap() error { return a.is }

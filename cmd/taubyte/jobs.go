@@ -1,0 +1,102 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/patrick"
+)
+
+func jobsCommand() command {
+	return command{
+		name: "jobs", args: "[cancel|retry ID]", summary: "list the builds, the newest first, or cancel or repeat one",
+		maxArgs: 2,
+		prepare: func(fs *flag.FlagSet) func(*invocation) error {
+			var a apiFlags
+			a.declare(fs)
+			project := fs.String("project", "", "only those of the project with this id")
+			limit := fs.Int("limit", 20, "how many")
+			return func(inv *invocation) error {
+				c, err := a.open(inv)
+				if err != nil {
+					return err
+				}
+				if len(inv.args) > 0 {
+					return changeJob(c, inv.args)
+				}
+				var page patrick.Page
+				q := url.Values{"project": {*project}, "limit": {fmt.Sprint(*limit)}}
+				if err := c.call(http.MethodGet, "/v1/patrick/jobs?"+q.Encode(), nil, &page); err != nil {
+					return err
+				}
+				if inv.asJSON {
+					return inv.json(page)
+				}
+				var rows [][]string
+				for _, j := range page.Jobs {
+					took := ""
+					if !j.Ended.IsZero() && !j.Started.IsZero() {
+						took = round(j.Ended.Sub(j.Started)).String()
+					}
+					rows = append(rows, []string{string(j.ID), string(j.State), string(j.Repository), string(j.Branch), short(j.Commit), j.Created.Local().Format(time.DateTime), took, j.Error})
+				}
+				return inv.table([]string{"JOB", "STATE", "REPOSITORY", "BRANCH", "COMMIT", "CREATED", "TOOK", "ERROR"}, rows)
+			}
+		},
+	}
+}
+
+func changeJob(c *api, args []string) error {
+	if len(args) != 2 || args[0] != "cancel" && args[0] != "retry" {
+		return fmt.Errorf("%w: \"jobs cancel ID\" or \"jobs retry ID\"", taubyte.ErrInvalid)
+	}
+	return c.call(http.MethodPost, "/v1/patrick/jobs/"+url.PathEscape(args[1])+"/"+args[0], nil, nil)
+}
+
+func logsCommand() command {
+	return command{
+		name: "logs", args: "[JOB]", summary: "print the log of a build, by default of the newest",
+		maxArgs: 1, noJSON: true,
+		prepare: func(fs *flag.FlagSet) func(*invocation) error {
+			var a apiFlags
+			a.declare(fs)
+			follow := fs.Bool("f", false, "go on as the build does")
+			attempt := fs.Int("attempt", 0, "which attempt, from 1 (default: the last)")
+			return func(inv *invocation) error {
+				c, err := a.open(inv)
+				if err != nil {
+					return err
+				}
+				var id string
+				if len(inv.args) == 1 {
+					id = inv.args[0]
+				} else {
+					var page patrick.Page
+					if err := c.call(http.MethodGet, "/v1/patrick/jobs?limit=1", nil, &page); err != nil {
+						return err
+					}
+					if len(page.Jobs) == 0 {
+						return fmt.Errorf("%w: nothing was built yet", taubyte.ErrNotFound)
+					}
+					id = string(page.Jobs[0].ID)
+				}
+				path := fmt.Sprintf("/v1/patrick/jobs/%s/logs?follow=%t", url.PathEscape(id), *follow)
+				if *attempt > 0 {
+					path += fmt.Sprintf("&attempt=%d", *attempt)
+				}
+				resp, err := c.stream(http.MethodGet, path, nil)
+				if err != nil {
+					return err
+				}
+				defer resp.Body.Close()
+				_, err = io.Copy(inv.out, resp.Body)
+				return err
+			}
+		},
+	}
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/gateway"
+	"github.com/taubyte/taubyte/seer"
+	"github.com/taubyte/taubyte/tns"
+)
+
+func projectsCommand() command {
+	return command{
+		name: "projects", summary: "list what is deployed: projects, their branches, and the commit that each runs",
+		prepare: func(fs *flag.FlagSet) func(*invocation) error {
+			var a apiFlags
+			a.declare(fs)
+			return func(inv *invocation) error {
+				c, err := a.open(inv)
+				if err != nil {
+					return err
+				}
+				all := []tns.Summary{}
+				if err := c.call(http.MethodGet, "/v1/tns/projects", nil, &all); err != nil {
+					return err
+				}
+				if inv.asJSON {
+					return inv.json(all)
+				}
+				var rows [][]string
+				for _, p := range all {
+					for _, b := range p.Branches {
+						rows = append(rows, []string{string(p.Project), p.Name, string(b.Branch), short(b.Commit), strconv.FormatUint(b.Sequence, 10), b.Time.Local().Format(time.DateTime)})
+					}
+				}
+				return inv.table([]string{"PROJECT", "NAME", "BRANCH", "COMMIT", "DEPLOYMENT", "SINCE"}, rows)
+			}
+		},
+	}
+}
+
+func rollbackCommand() command {
+	return command{
+		name: "rollback", args: "PROJECT [DEPLOYMENT]", summary: "make an earlier deployment of a branch current again; without a number, list them",
+		minArgs: 1, maxArgs: 2,
+		prepare: func(fs *flag.FlagSet) func(*invocation) error {
+			var a apiFlags
+			a.declare(fs)
+			branch := fs.String("branch", "main", "the branch")
+			return func(inv *invocation) error {
+				c, err := a.open(inv)
+				if err != nil {
+					return err
+				}
+				at := "/v1/tns/projects/" + url.PathEscape(inv.args[0]) + "/branches/" + url.PathEscape(*branch)
+				if len(inv.args) == 1 {
+					return history(inv, c, at)
+				}
+				if _, err := strconv.ParseUint(inv.args[1], 10, 64); err != nil {
+					return fmt.Errorf("%w deployment %q: it is a number", taubyte.ErrInvalid, inv.args[1])
+				}
+				var d tns.Deployment
+				if err := c.call(http.MethodPost, at+"/rollback?sequence="+inv.args[1], nil, &d); err != nil {
+					return err
+				}
+				if inv.asJSON {
+					return inv.json(d)
+				}
+				_, err = fmt.Fprintf(inv.out, "branch %s runs commit %s again, as deployment %d\n", d.Branch, short(d.Commit()), d.Sequence)
+				return err
+			}
+		},
+	}
+}
+
+func history(inv *invocation, c *api, at string) error {
+	all := []*tns.Deployment{}
+	if err := c.call(http.MethodGet, at+"/history", nil, &all); err != nil {
+		return err
+	}
+	if inv.asJSON {
+		return inv.json(all)
+	}
+	var rows [][]string
+	for _, d := range all {
+		rows = append(rows, []string{strconv.FormatUint(d.Sequence, 10), short(d.Commit()), d.Time.Local().Format(time.DateTime)})
+	}
+	return inv.table([]string{"DEPLOYMENT", "COMMIT", "SINCE"}, rows)
+}
+
+func routesCommand() command {
+	return command{
+		name: "routes", summary: "list what a gateway serves, by host and path",
+		prepare: func(fs *flag.FlagSet) func(*invocation) error {
+			var a apiFlags
+			a.declare(fs)
+			return func(inv *invocation) error {
+				c, err := a.open(inv)
+				if err != nil {
+					return err
+				}
+				all := []gateway.Route{}
+				if err := c.call(http.MethodGet, "/v1/gateway/routes", nil, &all); err != nil {
+					return err
+				}
+				if inv.asJSON {
+					return inv.json(all)
+				}
+				var rows [][]string
+				for _, r := range all {
+					rows = append(rows, []string{r.Host, r.Path, r.Method, r.Kind, r.Name, string(r.Branch), short(r.Commit)})
+				}
+				return inv.table([]string{"HOST", "PATH", "METHOD", "KIND", "NAME", "BRANCH", "COMMIT"}, rows)
+			}
+		},
+	}
+}
+
+func explainCommand() command {
+	return command{
+		name: "explain", args: "URL", summary: "say which node a request would go to, and how each is judged",
+		minArgs: 1, maxArgs: 1,
+		prepare: func(fs *flag.FlagSet) func(*invocation) error {
+			var a apiFlags
+			a.declare(fs)
+			method := fs.String("method", http.MethodGet, "the request's method")
+			return func(inv *invocation) error {
+				target, err := url.Parse(inv.args[0])
+				if err != nil || target.Host == "" {
+					return fmt.Errorf("%w URL %q", taubyte.ErrInvalid, inv.args[0])
+				}
+				c, err := a.open(inv)
+				if err != nil {
+					return err
+				}
+				path := target.Path
+				if path == "" {
+					path = "/"
+				}
+				q := url.Values{"host": {target.Host}, "path": {path}, "method": {*method}}
+				var e gateway.Explanation
+				if err := c.call(http.MethodGet, "/v1/gateway/explain?"+q.Encode(), nil, &e); err != nil {
+					return err
+				}
+				if inv.asJSON {
+					return inv.json(e)
+				}
+				return explain(inv, e)
+			}
+		},
+	}
+}
+
+func explain(inv *invocation, e gateway.Explanation) error {
+	fmt.Fprintln(inv.out, e.Status)
+	if e.Allow != "" {
+		fmt.Fprintln(inv.out, "allowed:", e.Allow)
+	}
+	if e.Route != nil {
+		fmt.Fprintf(inv.out, "%s %s of project %s, branch %s, commit %s\n", e.Route.Kind, e.Route.Name, e.Route.Project, e.Route.Branch, short(e.Route.Commit))
+	}
+	if len(e.Candidates) == 0 {
+		return nil
+	}
+	var rows [][]string
+	for _, c := range e.Candidates {
+		name := c.Name
+		if name == "" {
+			name = c.Node.String()
+		}
+		rows = append(rows, []string{name, fmt.Sprintf("%.3f", c.Latency/1e6), fmt.Sprint(c.InFlight), fmt.Sprintf("%.3f", c.Score/1e6), fmt.Sprint(c.Ejected), c.Reason})
+	}
+	return inv.table([]string{"NODE", "LATENCY/MS", "IN FLIGHT", "SCORE", "EJECTED", "REASON"}, rows)
+}
+
+func nodesCommand() command {
+	return command{
+		name: "nodes", summary: "list the nodes of the network: what they run, how they are, and how busy",
+		prepare: func(fs *flag.FlagSet) func(*invocation) error {
+			var a apiFlags
+			a.declare(fs)
+			return func(inv *invocation) error {
+				c, err := a.open(inv)
+				if err != nil {
+					return err
+				}
+				all := []seer.Node{}
+				if err := c.call(http.MethodGet, "/v1/seer/nodes", nil, &all); err != nil {
+					return err
+				}
+				if inv.asJSON {
+					return inv.json(all)
+				}
+				var rows [][]string
+				for _, n := range all {
+					rows = append(rows, []string{
+						n.ID.String(), n.Name, string(n.Health), fmt.Sprintf("%.0f%%", 100*n.Load.CPU), fmt.Sprintf("%.0f%%", 100*n.Load.Memory),
+						fmt.Sprint(n.Load.InFlight), fmt.Sprint(len(n.Services)), n.StartedAt.Local().Format(time.DateTime),
+					})
+				}
+				return inv.table([]string{"NODE", "NAME", "HEALTH", "CPU", "MEMORY", "IN FLIGHT", "SERVICES", "STARTED"}, rows)
+			}
+		},
+	}
+}
