@@ -95,7 +95,9 @@ func (s *Service) prepare(ctx context.Context, d *tns.Deployment) error {
 		s.live.Store(&live)
 		delete(s.faults, key.branchKey)
 	} else if ctx.Err() == nil {
-		s.faults[key.branchKey] = err
+		s.faults[key.branchKey] = fault{key.sequence, err}
+		close(s.faulted)
+		s.faulted = make(chan struct{})
 	}
 	p.err = err
 	delete(s.preparing, key)

@@ -144,7 +144,14 @@ type Service struct {
 	live      atomic.Pointer[map[deploymentKey]*deployment]
 	mu        sync.Mutex // guards what follows, and writing live
 	preparing map[deploymentKey]*preparation
-	faults    map[branchKey]error // why the newest deployment of a branch is not served
+	faults    map[branchKey]fault // why the newest deployment of a branch is not served
+	faulted   chan struct{}       // closed at the next fault
+}
+
+// A fault is why a deployment could not be made ready.
+type fault struct {
+	sequence uint64
+	err      error
 }
 
 // New starts a substrate node, which serves what the registry says as soon as it
@@ -160,7 +167,8 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		host: host, limits: limits, grace: c.grace, log: c.log,
 		files:     site.NewCache(limits.WebsiteCache),
 		preparing: map[deploymentKey]*preparation{},
-		faults:    map[branchKey]error{},
+		faults:    map[branchKey]fault{},
+		faulted:   make(chan struct{}),
 	}
 	s.live.Store(&map[deploymentKey]*deployment{})
 	s.life, s.stop = context.WithCancel(context.Background())
@@ -253,22 +261,30 @@ func (s *Service) Stats() Stats {
 }
 
 // Serving waits until this node serves a deployment of a branch, or a later one.
-// Where it can't be taken over, the error says why.
+// Where it can't be taken over, the error says why: at once where it never will
+// be, as with a module that is invalid (ErrInvalid), or else when ctx ends.
 func (s *Service) Serving(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, sequence uint64) error {
 	for {
 		changed := s.table.Changed()
+		s.mu.Lock()
+		faulted, f := s.faulted, s.faults[branchKey{project, branch}]
+		s.mu.Unlock()
 		if s.table.Serving(project, branch) >= sequence {
 			return nil
 		}
+		if f.sequence < sequence {
+			f.err = nil // of an older one
+		}
+		if f.sequence == sequence && errors.Is(f.err, taubyte.ErrInvalid) {
+			return fmt.Errorf("deployment %d of branch %s of %s: %w", sequence, branch, project, f.err)
+		}
 		select {
 		case <-changed:
+		case <-faulted:
 		case <-s.life.Done():
 			return fmt.Errorf("waiting for %s of %s: substrate %w", branch, project, taubyte.ErrClosed)
 		case <-ctx.Done():
-			s.mu.Lock()
-			fault := s.faults[branchKey{project, branch}]
-			s.mu.Unlock()
-			return fmt.Errorf("waiting for deployment %d of branch %s of %s: %w", sequence, branch, project, errors.Join(fault, ctx.Err()))
+			return fmt.Errorf("waiting for deployment %d of branch %s of %s: %w", sequence, branch, project, errors.Join(f.err, ctx.Err()))
 		}
 	}
 }
