@@ -149,3 +149,12 @@ func (n *Node) registerAs(ctx context.Context, repository string, id taubyte.Pro
 	})
 	return r.ID, err
 }
+
+// CreateRepository makes an empty repository at the node's own git provider, unless
+// it is there. The first push to a name does so as well.
+func (n *Node) CreateRepository(ctx context.Context, name string) error {
+	if n.git == nil {
+		return fmt.Errorf("%w: this node serves no git repositories (it needs auth and patrick)", taubyte.ErrUnavailable)
+	}
+	return n.git.Create(ctx, name)
+}
