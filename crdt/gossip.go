@@ -150,7 +150,10 @@ func (g *gossip) hear(from peer.ID, data []byte) error {
 		if err := d.end(); err != nil {
 			return err
 		}
-		return g.s.do(g.s.life, &op{blocks: blocks})
+		// Not waited for, so that what comes fast shares a write to disk.
+		return g.s.hand(g.s.life, &op{blocks: blocks, failed: func(err error) {
+			g.s.log.Warn("change refused", "author", from, "err", err)
+		}})
 	}
 	return nil // of a later version
 }

@@ -63,9 +63,10 @@ var _ taubyte.Datastore = (*Store)(nil)
 
 // Open opens the replica of the store of that name that is kept in store, and
 // makes it if need be. Members that open the same name are its other replicas. A
-// replica has one opener at a time.
+// replica has one opener at a time. The datastore's batches must be atomic, as
+// OpenDatastore's are: a crash in the middle of one leaves all of it or nothing.
 func Open(ctx context.Context, h taubyte.Host, store taubyte.Datastore, name string, opts ...Option) (*Store, error) {
-	s := &Store{name: name, host: h, opts: options{log: slog.Default()}, ops: make(chan *op), ended: make(chan struct{})}
+	s := &Store{name: name, host: h, opts: options{log: slog.Default()}, ops: make(chan *op, maxHanded), ended: make(chan struct{})}
 	for _, opt := range opts {
 		opt(&s.opts)
 	}

@@ -22,6 +22,7 @@ type op struct {
 	run    func(context.Context, *writer) error // or something of its own
 	err    error
 	done   chan struct{} // closed when it is durable, or err is set
+	failed func(error)   // instead of done, for an operation that nobody waits for
 }
 
 // arrived is a block that a member told.
@@ -57,24 +58,43 @@ func (s *Store) submit(ctx context.Context, writes []write) error {
 	return s.do(ctx, &op{writes: marked})
 }
 
-// do waits for an operation. When ctx ends after the writing goroutine took it,
-// it may be done nevertheless.
+// do waits for an operation. When ctx or the store ends after it was handed
+// over, it may be done nevertheless.
 func (s *Store) do(ctx context.Context, o *op) error {
 	o.done = make(chan struct{})
-	select {
-	case s.ops <- o:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.life.Done():
-		return s.closed()
+	if err := s.hand(ctx, o); err != nil {
+		return err
 	}
 	select {
 	case <-o.done:
 		return o.err
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-s.ended:
+		select {
+		case <-o.done:
+			return o.err
+		default:
+			return s.closed()
+		}
 	}
 }
+
+// hand gives an operation to the writing goroutine.
+func (s *Store) hand(ctx context.Context, o *op) error {
+	select {
+	case s.ops <- o:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.life.Done():
+		return s.closed()
+	}
+}
+
+// maxHanded is how many operations may wait for the writing goroutine; more
+// wait to be handed over.
+const maxHanded = 64
 
 // writer is the one goroutine that changes a replica. It takes all operations
 // that wait, makes one block of the writes of this member, merges it and the
@@ -173,7 +193,11 @@ func (w *writer) finish(group []*op, err error) {
 		if o.err == nil {
 			o.err = err
 		}
-		close(o.done)
+		if o.failed == nil {
+			close(o.done)
+		} else if o.err != nil {
+			o.failed(o.err)
+		}
 	}
 }
 
