@@ -56,8 +56,8 @@ type devRun struct {
 	log                  *slog.Logger
 
 	project *cloud.Project
-	out     sync.Mutex // one line at a time
-	said    taubyte.Commit
+	out     sync.Mutex     // one line at a time
+	said    taubyte.Commit // the commit whose job deploy tells of
 }
 
 func (d *devRun) run() error {
@@ -126,9 +126,6 @@ func isBuildError(err error) bool {
 func (d *devRun) deploy() (cloud.Result, error) {
 	began := time.Now()
 	result, err := d.project.Deploy(d.ctx, d.progress())
-	d.out.Lock()
-	d.said = result.Commit
-	d.out.Unlock()
 	switch {
 	case isBuildError(err):
 		d.complain(err)
@@ -165,6 +162,9 @@ func (d *devRun) progress() *cloud.Progress {
 	return &cloud.Progress{
 		Log: func(line string) { d.printf("  %s", line) },
 		Job: func(j patrick.Job) {
+			d.out.Lock()
+			d.said = j.Commit // followPushes leaves it to deploy
+			d.out.Unlock()
 			if !j.State.Done() {
 				return
 			}
