@@ -62,7 +62,9 @@ type Service struct {
 
 	server   *rpc.Server
 	withdraw func()
+	life     context.Context // ends with Close
 	stop     context.CancelFunc
+	mu       sync.Mutex // wg does not grow after life's end
 	wg       sync.WaitGroup
 	once     sync.Once
 	ended    error
@@ -81,15 +83,14 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		}
 		s.providers[p.Name()] = p
 	}
-	life, stop := context.WithCancel(context.Background())
-	s.stop = stop
-	if err := s.start(ctx, life, store); err != nil {
+	s.life, s.stop = context.WithCancel(context.Background())
+	if err := s.start(ctx, store); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-func (s *Service) start(ctx, life context.Context, store taubyte.Datastore) (err error) {
+func (s *Service) start(ctx context.Context, store taubyte.Datastore) (err error) {
 	if s.key, err = ownKey(ctx, store); err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func (s *Service) start(ctx, life context.Context, store taubyte.Datastore) (err
 	if err := s.announceKey(ctx); err != nil {
 		return err
 	}
-	if s.certs, err = startCertificates(ctx, life, s); err != nil {
+	if s.certs, err = startCertificates(ctx, s.life, s); err != nil {
 		return err
 	}
 	if s.server, err = rpc.Serve(s.host, Protocol, s.Handler()); err != nil {
@@ -116,7 +117,9 @@ func (s *Service) Close() error {
 		if s.withdraw != nil {
 			s.withdraw()
 		}
+		s.mu.Lock()
 		s.stop()
+		s.mu.Unlock()
 		var errs []error
 		if s.server != nil {
 			errs = append(errs, s.server.Close())

@@ -187,10 +187,18 @@ func parsePair(cert, key string) (*x509.Certificate, error) {
 }
 
 // WatchCertificates returns all certificates now and after each change of them,
-// until ctx ends. It is for gateways.
+// until ctx ends or the service closes. It is for gateways.
 func (s *Service) WatchCertificates(ctx context.Context) (<-chan []Certificate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life.Err() != nil {
+		return nil, fmt.Errorf("auth: %w", taubyte.ErrClosed)
+	}
 	out := make(chan []Certificate)
-	go func() {
+	s.wg.Go(func() {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(s.life, cancel)()
 		defer close(out)
 		for {
 			s.certs.mu.Lock()
@@ -212,6 +220,6 @@ func (s *Service) WatchCertificates(ctx context.Context) (<-chan []Certificate, 
 				return
 			}
 		}
-	}()
+	})
 	return out, nil
 }

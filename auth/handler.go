@@ -94,6 +94,8 @@ func repositoryOf(r *http.Request) taubyte.RepositoryID {
 	return taubyte.RepositoryID(r.PathValue("id"))
 }
 
+func projectPath(id taubyte.ProjectID) string { return "/projects/" + url.PathEscape(string(id)) }
+
 func repositoryPath(id taubyte.RepositoryID, rest string) string {
 	return "/repositories/" + url.PathEscape(string(id)) + rest
 }

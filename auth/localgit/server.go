@@ -52,7 +52,14 @@ type Server struct {
 	log       *slog.Logger
 
 	mu     sync.Mutex
-	pushes map[string]*sync.Mutex // by repository: what a push changed is told in order
+	pushes map[string]*told
+}
+
+// told is what was last told of a repository's branches, so that each change is told
+// once and in order, while pushes themselves run side by side.
+type told struct {
+	mu    sync.Mutex
+	heads map[taubyte.Branch]taubyte.Commit // nil before the first push
 }
 
 var _ auth.Provider = (*Server)(nil)
@@ -76,7 +83,7 @@ func New(dir string, opts ...Option) (*Server, error) {
 		onPush:    func(context.Context, string, auth.Push) (string, error) { return "", nil },
 		maxPush:   1 << 30,
 		log:       slog.Default(),
-		pushes:    map[string]*sync.Mutex{},
+		pushes:    map[string]*told{},
 	}
 	for _, o := range opts {
 		o(s)
@@ -131,6 +138,7 @@ func (s *Server) Create(ctx context.Context, name string) error {
 		{"receive.autogc", "false"}, // it would outlive the request
 		{"uploadpack.allowAnySHA1InWant", "true"},
 		{"core.hooksPath", os.DevNull},
+		{"core.fsync", "all"}, // git leaves loose objects out
 		{"http.receivepack", "true"},
 	} {
 		if _, err := run(ctx, made, "config", c[0], c[1]); err != nil {
@@ -212,8 +220,7 @@ func protocol(cmd *exec.Cmd, r *http.Request) {
 	}
 }
 
-// body is the request's, unpacked and bounded. It is read to its end before the
-// answer begins where git wants so.
+// body is the request's, unpacked and bounded.
 func (s *Server) body(w http.ResponseWriter, r *http.Request) (io.Reader, error) {
 	var body io.Reader = http.MaxBytesReader(w, r.Body, s.maxPush)
 	if r.Header.Get("Content-Encoding") == "gzip" {
@@ -232,6 +239,8 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request, dir, service s
 		http.Error(w, "the request's body is not readable", http.StatusBadRequest)
 		return false
 	}
+	// git speaks of its progress while it reads.
+	_ = http.NewResponseController(w).EnableFullDuplex()
 	w.Header().Set("Content-Type", "application/x-git-"+service+"-result")
 	var errOut strings.Builder
 	cmd := command(r.Context(), dir, service, "--stateless-rpc", dir)
@@ -246,14 +255,11 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request, dir, service s
 	return true
 }
 
-// receive takes a push and tells of the branches that it changed: those whose
-// heads differ from before, which is what counts, whatever the client said.
+// receive takes a push and tells of the branches that changed: those whose heads are
+// not what was last told, which is what counts, whatever the client said.
 func (s *Server) receive(w http.ResponseWriter, r *http.Request, name, dir string) {
-	one := s.pushing(name)
-	one.Lock()
-	defer one.Unlock()
-	before, err := s.Heads(r.Context(), name)
-	if err != nil {
+	t := s.pushing(name)
+	if err := t.begin(r.Context(), s, name); err != nil {
 		s.log.Error("git push", "name", name, "err", err)
 		http.Error(w, "the git repository could not be read", http.StatusInternalServerError)
 		return
@@ -263,12 +269,31 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, name, dir strin
 	// From here on the push is what it is, whether or not the client waits.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 30*time.Second)
 	defer cancel()
-	after, err := s.Heads(ctx, name)
+	said := t.tell(ctx, s, name)
+	if done {
+		answer.finish(said)
+	}
+}
+
+func (t *told) begin(ctx context.Context, s *Server, name string) (err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.heads == nil {
+		t.heads, err = s.Heads(ctx, name)
+	}
+	return err
+}
+
+// tell calls onPush for what changed, and returns what is to be said to the pusher.
+func (t *told) tell(ctx context.Context, s *Server, name string) (said []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	heads, err := s.Heads(ctx, name)
 	if err != nil {
 		s.log.Error("git push", "name", name, "err", err)
+		return nil
 	}
-	var said []string
-	for _, p := range changes(before, after) {
+	for _, p := range changes(t.heads, heads) {
 		p.Repository = auth.NewRepositoryID(s.Name(), name)
 		line, err := s.onPush(ctx, name, p)
 		if err != nil {
@@ -279,20 +304,19 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, name, dir strin
 			said = append(said, "taubyte: "+line)
 		}
 	}
-	if done {
-		answer.finish(said)
-	}
+	t.heads = heads
+	return said
 }
 
-func (s *Server) pushing(name string) *sync.Mutex {
+func (s *Server) pushing(name string) *told {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m, ok := s.pushes[name]
+	t, ok := s.pushes[name]
 	if !ok {
-		m = &sync.Mutex{}
-		s.pushes[name] = m
+		t = &told{}
+		s.pushes[name] = t
 	}
-	return m
+	return t
 }
 
 func changes(before, after map[taubyte.Branch]taubyte.Commit) []auth.Push {
