@@ -161,6 +161,9 @@ func (c *Client) Log(ctx context.Context, id taubyte.JobID, fence uint64, lines 
 	if s := c.local(); s != nil {
 		return s.Log(ctx, id, fence, lines)
 	}
+	if err := checkLog(lines); err != nil {
+		return err
+	}
 	peers, err := c.rpc.Peers(ctx)
 	if err != nil {
 		return err

@@ -50,6 +50,13 @@ func (b *logBuffer) changed() {
 
 const maxLogCall = 256 << 10
 
+func checkLog(lines []byte) error {
+	if len(lines) > maxLogCall {
+		return fmt.Errorf("%w: %d bytes of log at once", taubyte.ErrTooLarge, len(lines))
+	}
+	return nil
+}
+
 func (a attemptID) prefix() string { return fmt.Sprintf("/log/%s/%020d", a.job, a.fence) }
 
 func (a attemptID) piece(n int) ds.Key {
@@ -73,8 +80,8 @@ func (s *Service) Log(ctx context.Context, id taubyte.JobID, fence uint64, lines
 }
 
 func (s *Service) addLog(ctx context.Context, id taubyte.JobID, fence uint64, lines []byte, worker peer.ID, forward bool) error {
-	if len(lines) > maxLogCall {
-		return fmt.Errorf("%w: %d bytes of log at once", taubyte.ErrTooLarge, len(lines))
+	if err := checkLog(lines); err != nil {
+		return err
 	}
 	if p, elsewhere := s.at(id); elsewhere && forward {
 		resp, err := s.peers.Open(ctx, p, http.MethodPost, leasePath(id, "log", fence, worker), bytes.NewReader(lines))
