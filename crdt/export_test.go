@@ -43,6 +43,7 @@ func OpenReplica(base taubyte.Datastore, history uint64) (*Replica, error) {
 
 func (r *Replica) mayWrite(context.Context) error { return nil }
 func (r *Replica) want(peer.ID)                   {}
+func (r *Replica) repair()                        {}
 func (r *Replica) tell(blocks []*block) {
 	for _, b := range blocks {
 		r.told = append(r.told, b.raw)
@@ -109,7 +110,7 @@ func (r *Replica) Pull(from *Replica) (bySnapshot bool, err error) {
 	if err := snap.check(); err != nil {
 		return true, err
 	}
-	return true, r.do(&op{run: func(ctx context.Context, w *writer) error { return w.mergeSnapshot(ctx, snap) }})
+	return true, r.do(&op{run: func(ctx context.Context, w *writer) error { return w.mergeSnapshot(ctx, snap, false) }})
 }
 
 // Dot is a block's name, as a value that can be compared.

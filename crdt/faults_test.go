@@ -90,15 +90,43 @@ func TestDamagedHistory(t *testing.T) {
 	require.Len(t, all(t, b), 20)
 }
 
-// A record that can't be read is an error that says so, never a wrong value.
+// A flipped bit in a record is an error that says so, never a wrong value, and
+// mended with what another member has.
 func TestDamagedRecord(t *testing.T) {
 	nw := testnet.New(t)
 	n := nw.Node()
-	s := open(t, n)
-	put(t, s, "/k", "v")
-	require.NoError(t, n.Store.Put(t.Context(), ds.RawKey("/crdt/test/s/v/k"), []byte("damage")))
-	_, err := s.Get(t.Context(), ds.NewKey("/k"))
-	require.ErrorContains(t, err, "/k")
-	require.Error(t, s.Put(t.Context(), ds.NewKey("/k"), []byte("w")))
-	put(t, s, "/other", "v")
+	a := open(t, n)
+	put(t, a, "/k", "v")
+	put(t, a, "/l", "v")
+	flip := func(k string) {
+		at := ds.RawKey("/crdt/test/s/v" + k)
+		raw, err := n.Store.Get(t.Context(), at)
+		require.NoError(t, err)
+		raw = append([]byte(nil), raw...)
+		raw[len(raw)-1] ^= 4
+		require.NoError(t, n.Store.Put(t.Context(), at, raw))
+	}
+	flip("/k")
+	_, err := a.Get(t.Context(), ds.NewKey("/k"))
+	require.ErrorContains(t, err, "record of /k: damaged")
+	require.Error(t, a.Put(t.Context(), ds.NewKey("/k"), []byte("w")), "nobody is there to mend it")
+	put(t, a, "/other", "v")
+
+	b := open(t, nw.Node())
+	mended := func(k string) func() bool {
+		return func() bool {
+			v, err := a.Get(t.Context(), ds.NewKey(k))
+			return err == nil && string(v) == "v"
+		}
+	}
+	testnet.Eventually(t, mended("/k"), "the record from the other member")
+	require.Len(t, all(t, b), 3)
+	flip("/l")
+	_, err = a.Get(t.Context(), ds.NewKey("/l"))
+	require.Error(t, err)
+	testnet.Eventually(t, mended("/l"), "the record from the other member")
+	put(t, a, "/k", "w")
+	st, err := a.Stats(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 3, int(st.Keys))
 }

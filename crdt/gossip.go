@@ -174,6 +174,9 @@ func (g *gossip) mayWrite(ctx context.Context) error { return g.s.isWriter(ctx, 
 // want implements others.
 func (g *gossip) want(p peer.ID) { g.s.puller.want(p) }
 
+// repair implements others.
+func (g *gossip) repair() { g.s.puller.repair() }
+
 // everywhere implements others.
 func (g *gossip) everywhere() (vector, bool) {
 	all := g.s.st.vector()

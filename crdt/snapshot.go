@@ -10,6 +10,8 @@ import (
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
+
+	"github.com/taubyte/taubyte"
 )
 
 // snapshot is the state of a replica, one consistent view.
@@ -103,6 +105,9 @@ func (st *state) view(ctx context.Context, f func(kind byte, payload []byte) err
 				err = f(frameWriter, appendDot(nil, p))
 			}
 		default:
+			if _, err := openRecord(r.Value); err != nil {
+				return fmt.Errorf("record of %s: %w", strings.TrimPrefix(key, recordsKey), err)
+			}
 			err = f(frameRecord, append(appendBytes(nil, []byte(strings.TrimPrefix(key, recordsKey))), r.Value...))
 		}
 		if err != nil {
@@ -115,17 +120,23 @@ func (st *state) view(ctx context.Context, f func(kind byte, payload []byte) err
 // mergeSnapshot joins the state of another replica with this one's. What this
 // one wrote and the other has not seen stays, blocks and all. Blocks that only
 // the other has seen will not be in this one's log.
-func (w *writer) mergeSnapshot(ctx context.Context, snap *snapshot) error {
-	if err := w.joinSnapshot(ctx, snap); err != nil {
+//
+// To repair, it also replaces records that can't be read. Nothing is lost by that
+// if the other has seen all that this one has.
+func (w *writer) mergeSnapshot(ctx context.Context, snap *snapshot, repair bool) error {
+	if repair && !snap.seen.covers(w.st.vector()) {
+		return fmt.Errorf("store %s: %w: it misses changes that are here", w.name, taubyte.ErrUnavailable)
+	}
+	if err := w.joinSnapshot(ctx, snap, repair); err != nil {
 		return w.undo(ctx, err)
 	}
 	return nil
 }
 
-func (w *writer) joinSnapshot(ctx context.Context, snap *snapshot) error {
+func (w *writer) joinSnapshot(ctx context.Context, snap *snapshot, repair bool) error {
 	st := w.st
 	own := st.vector()
-	if err := w.joinRecords(ctx, own, snap); err != nil {
+	if err := w.joinRecords(ctx, own, snap, repair); err != nil {
 		return err
 	}
 	var heads []head
@@ -153,15 +164,11 @@ func (w *writer) joinSnapshot(ctx context.Context, snap *snapshot) error {
 		}
 		st.changed[id], floor[id] = seq, seq
 	}
-	events, err := w.events(ctx)
-	if err != nil {
-		return err
-	}
 	if err := st.flush(ctx, floor); err != nil {
 		return err
 	}
-	w.touched = nil
-	w.hub.publish(events)
+	w.hub.publish(w.changed)
+	w.changed = nil
 	w.net.tell(nil)
 	w.forget() // blocks that wait may be known now; the others are pulled
 	return w.engine.restart()
@@ -176,14 +183,14 @@ func isHead(heads []head, h head) bool {
 	return false
 }
 
-func (w *writer) joinRecords(ctx context.Context, own vector, snap *snapshot) error {
-	join := func(key string, mine record) {
+func (w *writer) joinRecords(ctx context.Context, own vector, snap *snapshot, repair bool) error {
+	join := func(key string, mine record) error {
 		joined := mergeRecords(mine, own, snap.records[key], snap.seen)
 		if same(mine, joined) {
-			return
+			return nil
 		}
 		w.st.setRecord(key, mine, joined)
-		w.touched = append(w.touched, key)
+		return w.note(ctx, key, mine)
 	}
 	root := w.st.root + recordsKey
 	res, err := w.st.base.Query(ctx, query.Query{Prefix: root})
@@ -197,16 +204,31 @@ func (w *writer) joinRecords(ctx context.Context, own vector, snap *snapshot) er
 			return r.Error
 		}
 		key := strings.TrimPrefix(r.Key, root)
+		mine[key] = true
 		rec, err := decodeRecord(r.Value)
+		if err != nil && repair {
+			w.log.Warn("damaged record replaced", "key", key)
+			w.st.meta.keys--
+			w.st.meta.bytes -= min(w.st.meta.bytes, uint64(len(r.Value)))
+			w.st.setRecord(key, nil, snap.records[key])
+			if err := w.note(ctx, key, nil); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("record of %s: %w", key, err)
 		}
-		mine[key] = true
-		join(key, rec)
+		if err := join(key, rec); err != nil {
+			return err
+		}
 	}
 	for key := range snap.records {
-		if !mine[key] {
-			join(key, nil)
+		if mine[key] {
+			continue
+		}
+		if err := join(key, nil); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -155,9 +155,17 @@ func (s *Store) Get(ctx context.Context, key ds.Key) ([]byte, error) {
 	}
 	value, err := recordValue(raw)
 	if err != nil {
-		return nil, fmt.Errorf("store %s: record of %s: %w", s.name, key, err)
+		return nil, s.damaged(key.String(), err)
 	}
 	return value, nil
+}
+
+// damaged has a record that can't be read replaced by another member's.
+func (s *Store) damaged(key string, err error) error {
+	if s.puller.repair() {
+		s.log.Error("damaged record", "key", key, "err", err)
+	}
+	return fmt.Errorf("store %s: record of %s: %w", s.name, key, err)
 }
 
 // Has implements Datastore.
@@ -204,7 +212,7 @@ func (s *Store) Query(ctx context.Context, q query.Query) (query.Results, error)
 			if !below.KeysOnly {
 				value, err := recordValue(r.Value)
 				if err != nil {
-					return query.Result{Error: fmt.Errorf("store %s: record of %s: %w", s.name, e.Key, err)}, true
+					return query.Result{Error: s.damaged(e.Key, err)}, true
 				}
 				e.Size = len(value)
 				if !q.KeysOnly || len(q.Filters) > 0 {
@@ -343,7 +351,8 @@ func (s *Store) Synced(ctx context.Context) error {
 // A watcher holds nobody up. One that is too slow, or comes with a token that is
 // too old, gets an event that says Lost, and lists the prefix again. Tokens
 // sort by time, those of an earlier life of the replica before those of a later.
-// Changes of one key that became visible together are one event.
+// Changes of one key in one batch are one event, and so are those that the
+// replica slept through.
 func (s *Store) Watch(ctx context.Context, prefix ds.Key, after Token) (<-chan Event, error) {
 	if s.life.Err() != nil {
 		return nil, s.closed()

@@ -18,11 +18,14 @@ import (
 	"github.com/taubyte/taubyte"
 )
 
-// A pull is one stream. Who asks sends the vector of what it has. The answer is
-// a row of frames, each a kind, a length and that many bytes: either the blocks
+// A pull is one stream. Who asks sends what it wants and the vector of what it
+// has. The answer is a row of frames, each a kind, a length and that many bytes: either the blocks
 // that it misses, in causal order, or, when some of them are no longer in the
 // answerer's log, the answerer's state. Then the end, without which it was none.
 const (
+	askMissing = 1 // what it misses
+	askState   = 2 // the state in any case
+
 	frameBlock  = 'b' // a block
 	frameMeta   = 'm' // of a snapshot: its meta
 	frameWriter = 'w' // of a snapshot: a dot, the writer's last
@@ -52,6 +55,7 @@ type puller struct {
 	s      *Store
 	mu     sync.Mutex
 	wanted map[peer.ID]bool
+	broken bool // there are records that can't be read
 	more   chan struct{}
 }
 
@@ -67,6 +71,36 @@ func (p *puller) want(from peer.ID) {
 	case p.more <- struct{}{}:
 	default:
 	}
+}
+
+// repair pulls the state of some member that has all that is here. It reports
+// whether that was not under way already.
+func (p *puller) repair() bool {
+	p.mu.Lock()
+	before := p.broken
+	p.broken = true
+	p.mu.Unlock()
+	if before {
+		return false
+	}
+	p.s.spawn(func() {
+		for _, from := range p.s.Peers() {
+			p.want(from)
+		}
+	})
+	return true
+}
+
+func (p *puller) isBroken() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.broken
+}
+
+func (p *puller) repaired() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.broken = false
 }
 
 func (p *puller) run() {
@@ -131,7 +165,12 @@ func (s *Store) pull(ctx context.Context, from peer.ID) error {
 
 func (s *Store) receiveAll(ctx context.Context, from peer.ID, stream network.Stream) error {
 	_ = stream.SetDeadline(time.Now().Add(frameWait))
-	if _, err := stream.Write(appendBytes(nil, appendVector(nil, s.st.vector()))); err != nil {
+	repair := s.puller.isBroken()
+	ask := []byte{askMissing}
+	if repair {
+		ask[0] = askState
+	}
+	if _, err := stream.Write(appendBytes(nil, appendVector(ask, s.st.vector()))); err != nil {
 		return err
 	}
 	if err := stream.CloseWrite(); err != nil {
@@ -181,13 +220,20 @@ func (s *Store) receiveAll(ctx context.Context, from peer.ID, stream network.Str
 		if kind != frameEnd {
 			continue
 		}
+		if snap == nil && repair {
+			return fmt.Errorf("%w: its state is empty", taubyte.ErrUnavailable)
+		}
 		if snap == nil {
 			return nil
 		}
 		if err := snap.check(); err != nil {
 			return fmt.Errorf("%w snapshot: %w", taubyte.ErrInvalid, err)
 		}
-		return s.do(ctx, &op{run: func(ctx context.Context, w *writer) error { return w.mergeSnapshot(ctx, snap) }})
+		err = s.do(ctx, &op{run: func(ctx context.Context, w *writer) error { return w.mergeSnapshot(ctx, snap, repair) }})
+		if err == nil && repair {
+			s.puller.repaired()
+		}
+		return err
 	}
 }
 
@@ -259,6 +305,7 @@ func (s *Store) answer(ctx context.Context, stream network.Stream) error {
 		return err
 	}
 	d := decoder{b: raw}
+	ask := d.take(1)[0]
 	theirs := d.vector()
 	if err := d.end(); err != nil {
 		return err
@@ -266,7 +313,7 @@ func (s *Store) answer(ctx context.Context, stream network.Stream) error {
 	s.talk.has(p, theirs)
 	out := &framer{stream: stream, w: bufio.NewWriterSize(stream, 64<<10)}
 	seen, floor := s.st.vectors()
-	served := theirs.covers(floor)
+	served := ask != askState && theirs.covers(floor)
 	if served {
 		// Lower ones first: a block stands above all that it builds upon.
 		err = s.st.walk(ctx, theirs, seen, func(b *block) (bool, error) {
@@ -279,6 +326,9 @@ func (s *Store) answer(ctx context.Context, stream network.Stream) error {
 	}
 	if !served && err == nil {
 		err = s.st.view(ctx, out.frame)
+		if errors.Is(err, errDamaged) {
+			s.puller.repair()
+		}
 	}
 	if err != nil {
 		return err

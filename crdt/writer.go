@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
@@ -114,7 +115,7 @@ type writer struct {
 	waiting      map[dot][]arrived // blocks, by what they wait for
 	waitingBytes int
 
-	touched []string // keys, in the order of their changes, since the last flush
+	changed []Event  // since the last flush, in their order
 	fresh   []*block // made since the last flush
 
 	pruneAt uint64 // bytes of the log
@@ -128,6 +129,8 @@ type others interface {
 	tell([]*block)
 	// want says that a block is missing that peer p builds upon.
 	want(p peer.ID)
+	// repair has records that can't be read replaced by another's.
+	repair()
 	// everywhere returns what every connected one is known to have, and false
 	// if there is one of which that is not known.
 	everywhere() (vector, bool)
@@ -229,11 +232,14 @@ func (w *writer) commit(ctx context.Context, group []*op) error {
 // undo goes back to what is on disk, which after a write that went wrong may be
 // the state before it or the one after it.
 func (w *writer) undo(ctx context.Context, err error) error {
-	w.touched, w.fresh = nil, nil
+	w.changed, w.fresh = nil, nil
 	w.id = writerID{} // its last numbers may be on disk or not
 	w.forget()
 	w.broken = true
 	w.log.Error("write undone", "err", err)
+	if errors.Is(err, errDamaged) {
+		w.net.repair()
+	}
 	return errors.Join(fmt.Errorf("store %s: %w", w.name, err), w.mend(ctx))
 }
 
@@ -256,41 +262,33 @@ func (w *writer) mend(ctx context.Context) error {
 // flush makes what was done durable, tells watchers and other members, and
 // drops history that nobody needs.
 func (w *writer) flush(ctx context.Context) error {
-	events, err := w.events(ctx)
-	if err != nil {
-		return w.undo(ctx, err)
-	}
 	if err := w.st.flush(ctx, nil); err != nil {
 		return w.undo(ctx, err)
 	}
-	w.hub.publish(events)
+	w.hub.publish(w.changed)
 	w.net.tell(w.fresh)
-	w.touched, w.fresh = nil, nil
+	w.changed, w.fresh = nil, nil
 	if err := w.prune(ctx); err != nil {
 		w.log.Warn("history not dropped", "err", err)
 	}
 	return nil
 }
 
-func (w *writer) events(ctx context.Context) ([]Event, error) {
-	var events []Event
-	told := make(map[string]bool, len(w.touched))
-	for _, key := range w.touched {
-		if told[key] {
-			continue
-		}
-		told[key] = true
-		r, err := w.st.record(ctx, key)
-		if err != nil {
-			return nil, err
-		}
-		e := Event{Key: ds.RawKey(key), Deleted: len(r) == 0}
-		if len(r) > 0 {
-			e.Value = r[0].value[1:]
-		}
-		events = append(events, e)
+// note keeps the event of a key that may just have been changed.
+func (w *writer) note(ctx context.Context, key string, before record) error {
+	r, err := w.st.record(ctx, key)
+	if err != nil {
+		return err
 	}
-	return events, nil
+	if len(r) == len(before) && len(r) == 0 || len(r) > 0 && len(before) > 0 && r[0].hash == before[0].hash {
+		return nil // the value that counts is the same
+	}
+	e := Event{Key: ds.RawKey(key), Deleted: len(r) == 0}
+	if len(r) > 0 {
+		e.Value = r[0].value[1:]
+	}
+	w.changed = append(w.changed, e)
+	return nil
 }
 
 // local makes blocks of this member's writes and merges them.
@@ -357,15 +355,27 @@ func (w *writer) add(ctx context.Context, delta *pb.Delta) error {
 
 // merge applies a block whose dependencies were applied.
 func (w *writer) merge(ctx context.Context, b *block) error {
+	keys := make([]string, 0, len(b.delta.Tombstones)+len(b.delta.Elements))
+	before := make(map[string]record, cap(keys))
+	for _, e := range slices.Concat(b.delta.Tombstones, b.delta.Elements) {
+		if _, ok := before[e.Key]; ok {
+			continue
+		}
+		r, err := w.st.record(ctx, e.Key)
+		if err != nil {
+			return err
+		}
+		before[e.Key] = r
+		keys = append(keys, e.Key)
+	}
 	if err := w.engine.apply(ctx, b); err != nil {
 		return err
 	}
 	w.st.logged(b)
-	for _, e := range b.delta.Tombstones {
-		w.touched = append(w.touched, e.Key)
-	}
-	for _, e := range b.delta.Elements {
-		w.touched = append(w.touched, e.Key)
+	for _, key := range keys {
+		if err := w.note(ctx, key, before[key]); err != nil {
+			return err
+		}
 	}
 	return nil
 }
