@@ -222,7 +222,7 @@ func protocol(cmd *exec.Cmd, r *http.Request) {
 
 // body is the request's, unpacked and bounded.
 func (s *Server) body(w http.ResponseWriter, r *http.Request) (io.Reader, error) {
-	var body io.Reader = http.MaxBytesReader(w, r.Body, s.maxPush)
+	var body io.Reader = http.MaxBytesReader(nil, r.Body, s.maxPush)
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(body)
 		if err != nil {
