@@ -186,7 +186,7 @@ func (s *Service) serveLogs(w http.ResponseWriter, r *http.Request) {
 		_, err = s.entry(jobOf(r))
 		s.mu.Unlock()
 		if err == nil {
-			log, err = s.read(r.Context(), attemptID{jobOf(r), fence}, follow)
+			log, err = s.read(r.Context(), attemptID{jobOf(r), fence}, follow, false)
 		}
 	} else {
 		attempt, bad := strconv.Atoi(q.Get("attempt"))

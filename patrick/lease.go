@@ -24,6 +24,9 @@ type Outcome struct {
 	Steps []Step `json:"steps,omitempty"`
 }
 
+// forwardTimeout is how long one node of patrick waits for another.
+const forwardTimeout = 5 * time.Second
+
 const (
 	maxErrorText = 16 << 10
 	maxSteps     = 1000
@@ -157,6 +160,8 @@ func (s *Service) grantBy(ctx context.Context, arbiter peer.ID, id taubyte.JobID
 	if arbiter == s.host.ID() {
 		return s.grant(ctx, id, worker)
 	}
+	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+	defer cancel()
 	err = s.peers.CallPeer(ctx, arbiter, http.MethodPost, "/jobs/"+string(id)+"/grant?worker="+worker.String(), nil, &lease)
 	return lease, err
 }
@@ -219,11 +224,13 @@ func (s *Service) holds(id taubyte.JobID, fence uint64, worker peer.ID) (*entry,
 func (s *Service) at(id taubyte.JobID) (p peer.ID, elsewhere bool) {
 	s.mu.Lock()
 	e, err := s.entry(id)
-	s.mu.Unlock()
 	if err != nil {
+		s.mu.Unlock()
 		return "", false
 	}
-	p = s.arbiters().arbiter(e.job)
+	job := e.job
+	s.mu.Unlock()
+	p = s.arbiters().arbiter(job)
 	return p, p != s.host.ID()
 }
 
@@ -235,6 +242,8 @@ func (s *Service) Renew(ctx context.Context, id taubyte.JobID, fence uint64) (Le
 
 func (s *Service) renew(ctx context.Context, id taubyte.JobID, fence uint64, worker peer.ID, forward bool) (lease Lease, err error) {
 	if p, elsewhere := s.at(id); elsewhere && forward {
+		ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+		defer cancel()
 		err := s.peers.CallPeer(ctx, p, http.MethodPost, leasePath(id, "renew", fence, worker), nil, &lease)
 		return lease, err
 	}
@@ -258,6 +267,8 @@ func (s *Service) finish(ctx context.Context, id taubyte.JobID, fence uint64, o 
 		return err
 	}
 	if p, elsewhere := s.at(id); elsewhere && forward {
+		ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+		defer cancel()
 		return s.peers.CallPeer(ctx, p, http.MethodPost, leasePath(id, "finish", fence, worker), o, nil)
 	}
 	s.mu.Lock()

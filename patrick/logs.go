@@ -84,6 +84,8 @@ func (s *Service) addLog(ctx context.Context, id taubyte.JobID, fence uint64, li
 		return err
 	}
 	if p, elsewhere := s.at(id); elsewhere && forward {
+		ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+		defer cancel()
 		resp, err := s.peers.Open(ctx, p, http.MethodPost, leasePath(id, "log", fence, worker), bytes.NewReader(lines))
 		if err != nil {
 			return err
@@ -247,7 +249,7 @@ func (s *Service) Logs(ctx context.Context, id taubyte.JobID, attempt int, follo
 				a = e.attempts[attempt-1]
 			}
 			s.mu.Unlock()
-			return s.read(ctx, attemptID{id, a.fence}, follow)
+			return s.read(ctx, attemptID{id, a.fence}, follow, true)
 		}
 		done := e.job.State.Done()
 		s.mu.Unlock()
@@ -266,7 +268,9 @@ func (s *Service) Logs(ctx context.Context, id taubyte.JobID, attempt int, follo
 
 // read opens an attempt's log: as it was kept, as this node has it, or as the node
 // has it that looks after the lease.
-func (s *Service) read(ctx context.Context, a attemptID, follow bool) (io.ReadCloser, error) {
+func (s *Service) read(ctx context.Context, a attemptID, follow, forward bool) (io.ReadCloser, error) {
+	p, elsewhere := s.at(a.job)
+	elsewhere = elsewhere && forward // or two nodes could ask each other for ever
 	s.mu.Lock()
 	e := s.index.all[a.job]
 	var parts []logPart
@@ -276,22 +280,19 @@ func (s *Service) read(ctx context.Context, a attemptID, follow bool) (io.ReadCl
 	b := s.logs[a]
 	last, _ := e.newest()
 	running := e.job.State == Running && last.fence == a.fence
-	if b == nil && running && s.arbiters().arbiter(e.job) == s.host.ID() {
+	if b == nil && running && !elsewhere {
 		b = s.buffer(a) // the worker has not said anything yet
 	}
 	s.mu.Unlock()
 	slices.SortFunc(parts, func(x, y logPart) int {
 		return cmp.Or(x.Began.Compare(y.Began), cmp.Compare(x.CID, y.CID))
 	})
-	if b == nil && running {
-		p, elsewhere := s.at(a.job)
-		if elsewhere {
-			resp, err := s.peers.Open(ctx, p, http.MethodGet, fmt.Sprintf("/jobs/%s/logs?fence=%d&follow=%t", a.job, a.fence, follow), nil)
-			if err != nil {
-				return nil, err
-			}
-			return resp.Body, nil
+	if b == nil && running && elsewhere && len(parts) == 0 {
+		resp, err := s.peers.Open(ctx, p, http.MethodGet, fmt.Sprintf("/jobs/%s/logs?fence=%d&follow=%t", a.job, a.fence, follow), nil)
+		if err != nil {
+			return nil, err
 		}
+		return resp.Body, nil
 	}
 	var readers []io.Reader
 	var files []io.Closer
