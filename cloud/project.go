@@ -267,8 +267,12 @@ func (n *Node) routes(d *tns.Deployment) []Route {
 				if dom.ID != id {
 					continue
 				}
+				host := dom.FQDN
+				if zone := n.opts.zone; n.opts.development && host != zone && !strings.HasSuffix(host, "."+zone) {
+					host += "." + zone // as which this machine knows it (tns.WithOpenDomains)
+				}
 				for _, path := range paths {
-					r.URL = "http://" + dom.FQDN + port + path
+					r.URL = "http://" + host + port + path
 					all = append(all, r)
 				}
 				break

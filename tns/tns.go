@@ -38,8 +38,8 @@ func WithZone(zone string) Option {
 }
 
 // WithOpenDomains takes every host name as verified for whoever configures it
-// first. It is for development: the default wants proof, because names are worth
-// something.
+// first, and with a zone also serves it as <name>.<zone>. It is for development: the
+// default wants proof, because names are worth something.
 func WithOpenDomains() Option { return func(o *options) { o.open = true } }
 
 // WithProductionBranches sets the branches that are served under a project's own
@@ -312,8 +312,24 @@ func (s *Service) claims(ctx context.Context, d *Deployment) ([]HostClaim, error
 			return nil, err
 		}
 		all = append(all, HostClaim{Host: host, Domain: dom.ID, Verified: verified, Since: since})
+		if alias := s.alias(dom.FQDN); production && alias != "" {
+			if since, err = s.claimedSince(ctx, alias, d); err != nil {
+				return nil, err
+			}
+			all = append(all, HostClaim{Host: alias, Domain: dom.ID, Verified: true, Since: since})
+		}
 	}
 	return all, nil
+}
+
+// alias is the name under the zone by which a host of another zone is reached as
+// well, where every host name is taken as verified: a developer's machine need not
+// be told who www.example.com is.
+func (s *Service) alias(fqdn string) string {
+	if !s.opts.open || s.opts.zone == "" || fqdn == s.opts.zone || strings.HasSuffix(fqdn, "."+s.opts.zone) || strings.HasPrefix(fqdn, "*.") {
+		return ""
+	}
+	return fqdn + "." + s.opts.zone
 }
 
 // claimedSince reads, or writes, when a project first claimed a name: the key

@@ -214,6 +214,7 @@ func TestPreviews(t *testing.T) {
 	}
 	testnet.Eventually(t, func() bool { return tab.Serving(shop, "Feature/X") == 1 && tab.Serving(shop, "main") == 1 }, "both are served")
 	require.EqualValues(t, "main", tab.Lookup("www.shop.example", "/api", "GET").Route.Branch)
+	require.EqualValues(t, "main", tab.Lookup("www.shop.example.cloud.example", "/api", "GET").Route.Branch, "by its alias in the zone")
 	require.EqualValues(t, "Feature/X", tab.Lookup("feature-x--www-shop-example.cloud.example", "/api", "GET").Route.Branch)
 }
 
