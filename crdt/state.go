@@ -92,6 +92,7 @@ type state struct {
 
 	// Owned by the writing goroutine.
 	dirty   map[string][]byte // nil: deleted
+	read    map[string][]byte // what was read since the last flush; nil: not found
 	meta    meta
 	changed vector // writers' new numbers
 
@@ -156,7 +157,7 @@ func decodeWriter(key string, value []byte) (w writerID, seq, floor uint64, err 
 }
 
 func (st *state) drop() {
-	st.dirty, st.changed = map[string][]byte{}, vector{}
+	st.dirty, st.read, st.changed = map[string][]byte{}, map[string][]byte{}, vector{}
 	st.meta = st.disk
 	st.meta.heads = slices.Clone(st.disk.heads)
 }
@@ -200,7 +201,17 @@ func (st *state) get(ctx context.Context, key string) ([]byte, error) {
 		}
 		return v, nil
 	}
-	return st.base.Get(ctx, ds.RawKey(st.root+key))
+	if v, ok := st.read[key]; ok {
+		if v == nil {
+			return nil, ds.ErrNotFound
+		}
+		return v, nil
+	}
+	v, err := st.base.Get(ctx, ds.RawKey(st.root+key))
+	if err == nil || errors.Is(err, ds.ErrNotFound) {
+		st.read[key] = v // go-ds-crdt looks at each record several times
+	}
+	return v, err
 }
 
 // record returns what is held of a key: nil for nothing.
