@@ -53,16 +53,16 @@ func TestDiskFull(t *testing.T) {
 	events, err := a.Watch(t.Context(), ds.NewKey("/"), 0)
 	require.NoError(t, err)
 	put(t, a, "/k", "1")
-	require.Equal(t, "1", string((<-events).Value))
+	require.Equal(t, "1", string(next(t, events).Value))
 
 	disk.fail.Store(failBefore)
 	require.ErrorIs(t, a.Put(t.Context(), ds.NewKey("/k"), []byte("2")), errDisk)
 	require.Equal(t, "1", get(t, a, "/k"))
-	require.True(t, (<-events).Lost)
+	require.True(t, next(t, events).Lost)
 
 	disk.fail.Store(failAfter)
 	require.ErrorIs(t, a.Put(t.Context(), ds.NewKey("/k"), []byte("3")), errDisk)
-	require.True(t, (<-events).Lost)
+	require.True(t, next(t, events).Lost)
 
 	put(t, a, "/k2", "4")
 	testnet.Eventually(t, func() bool { return get(t, b, "/k2") == "4" && get(t, b, "/k") == get(t, a, "/k") }, "the other member")

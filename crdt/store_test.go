@@ -44,6 +44,19 @@ func get(t testing.TB, s *crdt.Store, k string) string {
 	return string(v)
 }
 
+// next returns a watcher's next event.
+func next(t testing.TB, ch <-chan crdt.Event) crdt.Event {
+	t.Helper()
+	select {
+	case e, ok := <-ch:
+		require.True(t, ok, "the watch ended")
+		return e
+	case <-time.After(30 * time.Second):
+		require.FailNow(t, "no event")
+		return crdt.Event{}
+	}
+}
+
 // all returns what a store holds.
 func all(t testing.TB, s taubyte.Datastore) map[string]string {
 	t.Helper()
@@ -266,7 +279,7 @@ func TestWatch(t *testing.T) {
 	var got []string
 	var tokens []crdt.Token
 	for len(got) < 3 {
-		e := <-ch
+		e := next(t, ch)
 		got = append(got, fmt.Sprint(e.Key, " ", string(e.Value), " ", e.Deleted))
 		tokens = append(tokens, e.Token)
 	}
@@ -276,8 +289,8 @@ func TestWatch(t *testing.T) {
 
 	again, err := b.Watch(t.Context(), ds.NewKey("/k"), tokens[0])
 	require.NoError(t, err)
-	require.Equal(t, tokens[1], (<-again).Token)
-	require.Equal(t, tokens[2], (<-again).Token)
+	require.Equal(t, tokens[1], next(t, again).Token)
+	require.Equal(t, tokens[2], next(t, again).Token)
 }
 
 func TestSlowWatcherIsToldAndHoldsNobodyUp(t *testing.T) {
@@ -294,11 +307,11 @@ func TestSlowWatcherIsToldAndHoldsNobodyUp(t *testing.T) {
 		}
 		require.NoError(t, batch.Commit(t.Context()))
 	}
-	<-slow // was waiting when the ring went round
-	e := <-slow
+	next(t, slow) // was waiting when the ring went round
+	e := next(t, slow)
 	require.True(t, e.Lost)
 	put(t, s, "/k/new", "x")
-	require.Equal(t, ds.NewKey("/k/new"), (<-slow).Key)
+	require.Equal(t, ds.NewKey("/k/new"), next(t, slow).Key)
 }
 
 func TestTokenOfAnEarlierLife(t *testing.T) {
@@ -309,7 +322,7 @@ func TestTokenOfAnEarlierLife(t *testing.T) {
 	ch, err := s.Watch(t.Context(), ds.NewKey("/"), 0)
 	require.NoError(t, err)
 	put(t, s, "/a", "1")
-	token := (<-ch).Token
+	token := next(t, ch).Token
 	require.NoError(t, s.Close())
 	_, more := <-ch
 	require.False(t, more)
@@ -318,7 +331,7 @@ func TestTokenOfAnEarlierLife(t *testing.T) {
 	put(t, s, "/b", "1")
 	ch, err = s.Watch(t.Context(), ds.NewKey("/"), token)
 	require.NoError(t, err)
-	e := <-ch
+	e := next(t, ch)
 	require.True(t, e.Lost)
 	require.Greater(t, e.Token, token)
 }
