@@ -31,7 +31,12 @@
 // or by a pull, which is answered to replicas and asked of replicas only. What a
 // replica may say is bounded: the size of a block, its keys and links, what waits
 // for something that is missing, and its priority, which is at most one above
-// everything before it.
+// everything before it. Who may read is not bounded: any member can listen to the
+// gossip, so secrets are sealed before they are put here.
+//
+// A bit that flipped in a record is an error and is mended from another member, as
+// long as the datastore below still reads the rest. A datastore that is itself
+// broken is not repaired: open a new one, and the replica fills from the others.
 //
 // # How it works
 //

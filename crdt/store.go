@@ -25,8 +25,11 @@ type options struct {
 }
 
 // WithWriters names the roles whose nodes are the store's replicas: what others
-// tell is refused before it is processed, and they are told nothing. On a node of
-// no such role every write is ErrForbidden. The default is every member.
+// tell is refused before it is processed, and their pulls are not answered. On a
+// node of no such role every write is ErrForbidden. The default is every member.
+//
+// It does not keep the content secret: new blocks go out by gossip, which any
+// member of the network can listen to. Seal what others must not read.
 func WithWriters(roles ...taubyte.Role) Option { return func(o *options) { o.writers = roles } }
 
 // WithLogger sets where the store logs. The default is slog.Default().
