@@ -326,6 +326,9 @@ func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cach
 			return root, false, fmt.Errorf("making a folder for the build: %w", err)
 		}
 	}
+	if err := muteTelemetry(task.Scratch); err != nil {
+		return root, false, err
+	}
 	lines := b.log.prefixed(t.String() + ": ")
 	defer lines.Close()
 	task.Log = lines

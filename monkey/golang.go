@@ -131,6 +131,23 @@ func (s *Service) buildGo(ctx context.Context, task Task, tools *toolchain) erro
 	return err
 }
 
+// muteTelemetry turns Go's telemetry off in a build's home. With it on, the go
+// command starts a process of its own that outlives it, in no group of ours, and
+// writes into that home after it was removed. There is no variable to say so: the
+// mode is a file in the user's configuration folder, as os.UserConfigDir finds it.
+func muteTelemetry(home string) error {
+	for _, config := range []string{".config", filepath.Join("Library", "Application Support")} {
+		dir := filepath.Join(home, config, "go", "telemetry")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("making a home for the build: %w", err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "mode"), []byte("off"), 0o600); err != nil {
+			return fmt.Errorf("making a home for the build: %w", err)
+		}
+	}
+	return nil
+}
+
 // localModules reports whether a module needs folders beside its own.
 func localModules(fsys fs.FS, dir string) bool {
 	text, err := fs.ReadFile(fsys, path.Join(dir, "go.mod"))
