@@ -273,7 +273,10 @@ func (a *Agent) end() error {
 		a.withdraw[i]()
 	}
 	if a.topic != nil {
-		errs = append(errs, a.topic.Close())
+		// Gossip that has ended before, with its host, has closed the topic.
+		if err := a.topic.Close(); !errors.Is(err, context.Canceled) {
+			errs = append(errs, err)
+		}
 	}
 	a.withdraw[0]() // last: now another agent may be made
 	return errors.Join(errs...)

@@ -1,0 +1,249 @@
+package seer_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/miekg/dns"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/testnet"
+	"github.com/taubyte/taubyte/seer"
+)
+
+const beat = 50 * time.Millisecond
+
+func join(t *testing.T, n *testnet.Node, opts ...seer.Option) *seer.Agent {
+	t.Helper()
+	a, err := seer.Join(t.Context(), n, append([]seer.Option{seer.WithInterval(beat), seer.WithLogger(testnet.Logger(t))}, opts...)...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, a.Close()) })
+	return a
+}
+
+func health(a *seer.Agent, id peer.ID) seer.Health {
+	n, _ := a.Node(id)
+	return n.Health
+}
+
+func TestNodesKnowEachOther(t *testing.T) {
+	nw := testnet.New(t)
+	hub := nw.Node()
+	left := nw.Node()
+	a, b := join(t, hub, seer.WithName("hub")), join(t, left, seer.WithPlace("eu/1"))
+	withdraw, err := left.Provide("/x/1", "x")
+	require.NoError(t, err)
+	remove := b.Report(func(l *seer.Load) { l.InFlight = 7 })
+	testnet.Eventually(t, func() bool {
+		n, ok := a.Node(left.ID())
+		return ok && n.Health == seer.Alive && n.Load.InFlight == 7 && n.Place == "eu/1" && len(n.Services) == 1
+	}, "the hub knows what the other runs and how busy it is")
+	require.Equal(t, []peer.ID{left.ID()}, a.Find("/x/1"))
+	require.Empty(t, a.Find("/y/1"))
+	testnet.Eventually(t, func() bool { n, ok := b.Node(hub.ID()); return ok && n.Name == "hub" }, "the other knows the hub")
+
+	withdraw()
+	remove()
+	testnet.Eventually(t, func() bool { return len(a.Find("/x/1")) == 0 }, "a service that ended is not found")
+	b.Drain()
+	testnet.Eventually(t, func() bool { return health(a, left.ID()) == seer.Draining }, "it drains")
+}
+
+func TestOneAgentForAHost(t *testing.T) {
+	nw := testnet.New(t)
+	n, other := nw.Node(), nw.Node()
+	watch := join(t, other)
+	a, b := join(t, n), join(t, n)
+	require.Same(t, a, b)
+	testnet.Eventually(t, func() bool { return health(watch, n.ID()) == seer.Alive }, "seen")
+	require.NoError(t, a.Close())
+	require.Equal(t, seer.Alive, health(watch, n.ID()), "somebody still holds it")
+	require.NoError(t, b.Close())
+	testnet.Eventually(t, func() bool { return health(watch, n.ID()) == seer.Gone }, "it says that it leaves")
+	require.NoError(t, b.Close(), "once more is no error")
+
+	again := join(t, n)
+	require.NotSame(t, a, again)
+	testnet.Eventually(t, func() bool { return health(watch, n.ID()) == seer.Alive }, "it is back")
+}
+
+func TestALostNodeIsNoticed(t *testing.T) {
+	nw := testnet.New(t)
+	n := nw.Node()
+	a := join(t, n)
+	lost := nw.Node()
+	join(t, lost)
+	testnet.Eventually(t, func() bool { return health(a, lost.ID()) == seer.Alive }, "seen")
+	_, err := lost.Provide("/x/1", "x")
+	require.NoError(t, err)
+	testnet.Eventually(t, func() bool { return len(a.Find("/x/1")) == 1 }, "found")
+	nw.Forget(lost)
+	require.NoError(t, lost.Close()) // as if its cable were cut: it can't say so
+	testnet.Eventually(t, func() bool { return health(a, lost.ID()) == seer.Gone }, "gone")
+	require.Empty(t, a.Find("/x/1"))
+}
+
+func TestAForgedHeartbeatIsNotBelieved(t *testing.T) {
+	nw := testnet.New(t)
+	honest, victim, liar := nw.Node(), nw.Node(), nw.Node()
+	a := join(t, honest)
+	join(t, victim)
+	testnet.Eventually(t, func() bool { return health(a, victim.ID()) == seer.Alive }, "seen")
+
+	topic, err := liar.PubSub().Join("/taubyte/seer/heartbeat/1")
+	require.NoError(t, err)
+	defer topic.Close()
+	testnet.Eventually(t, func() bool { return len(topic.ListPeers()) > 0 }, "peers of the topic")
+	forge := func(about peer.ID, name string) {
+		raw, err := json.Marshal(map[string]any{
+			"id": about, "name": name, "services": []protocol.ID{"/x/1"}, "addrs": []string{}, "leaving": about == victim.ID(),
+			"sequence": 1 << 40, "startedAt": time.Now().Add(time.Hour), "interval": beat,
+		})
+		require.NoError(t, err)
+		require.NoError(t, topic.Publish(t.Context(), raw))
+	}
+	forge(victim.ID(), "forged")
+	require.NoError(t, topic.Publish(t.Context(), []byte("no heartbeat")))
+	require.NoError(t, topic.Publish(t.Context(), make([]byte, 64<<10)))
+	forge(liar.ID(), "liar") // about itself: believed, and it comes after the others
+	testnet.Eventually(t, func() bool { n, ok := a.Node(liar.ID()); return ok && n.Name == "liar" }, "what it says of itself")
+	n, _ := a.Node(victim.ID())
+	require.Empty(t, n.Name)
+	require.Equal(t, seer.Alive, n.Health)
+	require.NotContains(t, a.Find("/x/1"), victim.ID())
+}
+
+func TestNodesLearnOfEachOtherFromAThird(t *testing.T) {
+	nw := testnet.New(t)
+	hub := nw.Node()
+	one := nw.Node()
+	// The other knows the hub alone.
+	h, err := taubyte.NewHost(t.Context(), taubyte.MemoryDatastore(), taubyte.WithAuthority(nw.Authority, taubyte.RoleSubstrate), taubyte.WithPeers(hub.Info()))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, h.Close()) })
+	join(t, hub)
+	join(t, one)
+	join(t, &testnet.Node{NodeHost: h})
+	testnet.Eventually(t, func() bool {
+		s, err := h.NewStream(t.Context(), one.ID(), "/ipfs/ping/1.0.0")
+		if err == nil {
+			_ = s.Reset()
+		}
+		return err == nil
+	}, "it can be dialled")
+}
+
+// startDNS runs a seer with a zone on one node, gateways at public addresses on it
+// and on another.
+func startDNS(t *testing.T) (*seer.Service, string) {
+	t.Helper()
+	nw := testnet.New(t)
+	n, edge := nw.Node(), nw.Node()
+	s, err := seer.New(t.Context(), n, n.Store, seer.WithInterval(beat), seer.WithLogger(testnet.Logger(t)),
+		seer.WithDNS("127.0.0.1:0", "Cloud.Example"), seer.WithName("control"), seer.WithPublic("192.0.2.1"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	_, err = edge.Provide("/taubyte/gateway/1", "gateway")
+	require.NoError(t, err)
+	join(t, edge, seer.WithName("edge"), seer.WithPublic("192.0.2.2", "2001:db8::2"))
+	ask := question(t, s.DNSAddr(), "udp")
+	testnet.Eventually(t, func() bool { return len(ask("gateway.cloud.example", dns.TypeA).Answer) == 1 }, "the gateway is known")
+	return s, s.DNSAddr()
+}
+
+func question(t *testing.T, addr, network string) func(string, uint16) *dns.Msg {
+	c := &dns.Client{Net: network, Timeout: 5 * time.Second}
+	return func(name string, typ uint16) *dns.Msg {
+		t.Helper()
+		m := new(dns.Msg)
+		m.SetQuestion(dns.Fqdn(name), typ)
+		r, _, err := c.Exchange(m, addr)
+		require.NoError(t, err)
+		return r
+	}
+}
+
+func TestDNS(t *testing.T) {
+	s, addr := startDNS(t)
+	for _, network := range []string{"udp", "tcp"} {
+		ask := question(t, addr, network)
+		a := func(name string) string { return ask(name, dns.TypeA).Answer[0].(*dns.A).A.String() }
+		require.Equal(t, "192.0.2.2", a("gateway.cloud.example"), "a service")
+		require.Equal(t, "192.0.2.1", a("seer.cloud.example"))
+		require.Equal(t, "192.0.2.2", a("edge.cloud.example"), "a node")
+		require.Equal(t, "192.0.2.2", a("my-app-12345678.cloud.example"), "a generated name: the gateways")
+		require.Equal(t, "192.0.2.2", a("cloud.example"))
+		r := ask("eDgE.cLoUd.ExAmPlE", dns.TypeAAAA)
+		require.Equal(t, "2001:db8::2", r.Answer[0].(*dns.AAAA).AAAA.String())
+		require.Equal(t, "eDgE.cLoUd.ExAmPlE.", r.Answer[0].Header().Name, "the question's case")
+		require.True(t, r.Authoritative)
+
+		soa := ask("cloud.example", dns.TypeSOA)
+		require.NotZero(t, soa.Answer[0].(*dns.SOA).Serial)
+		require.Equal(t, "seer.cloud.example.", ask("cloud.example", dns.TypeNS).Answer[0].(*dns.NS).Ns)
+		none := ask("a.b.cloud.example", dns.TypeA)
+		require.Equal(t, dns.RcodeNameError, none.Rcode)
+		require.IsType(t, &dns.SOA{}, none.Ns[0])
+		empty := ask("edge.cloud.example", dns.TypeMX)
+		require.Equal(t, dns.RcodeSuccess, empty.Rcode, "the name is there, that type is not")
+		require.Empty(t, empty.Answer)
+		require.IsType(t, &dns.SOA{}, empty.Ns[0])
+		require.Equal(t, dns.RcodeRefused, ask("www.example.org", dns.TypeA).Rcode)
+		require.Equal(t, dns.RcodeRefused, ask("notcloud.example", dns.TypeA).Rcode)
+	}
+	m := new(dns.Msg)
+	m.SetQuestion("edge.cloud.example.", dns.TypeA)
+	m.SetEdns0(4096, false)
+	r, _, err := new(dns.Client).Exchange(m, addr)
+	require.NoError(t, err)
+	require.NotNil(t, r.IsEdns0())
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Close())
+}
+
+func TestDNSRateIsBounded(t *testing.T) {
+	_, addr := startDNS(t)
+	conn, err := dns.Dial("udp", addr)
+	require.NoError(t, err)
+	defer conn.Close()
+	m := new(dns.Msg)
+	m.SetQuestion("edge.cloud.example.", dns.TypeA)
+	answered := 0
+	for range 2000 {
+		if conn.WriteMsg(m) != nil {
+			continue
+		}
+	}
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(500*time.Millisecond)))
+	for {
+		if _, err := conn.ReadMsg(); err != nil {
+			break
+		}
+		answered++
+	}
+	require.Positive(t, answered)
+	require.Less(t, answered, 1500)
+}
+
+func TestAPI(t *testing.T) {
+	s, _ := startDNS(t)
+	get := func(path string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		return w
+	}
+	var nodes []seer.Node
+	require.NoError(t, json.Unmarshal(get("/nodes?service=/taubyte/gateway/1").Body.Bytes(), &nodes))
+	require.Len(t, nodes, 1)
+	require.Equal(t, "edge", nodes[0].Name)
+	require.Equal(t, http.StatusOK, get("/nodes/control").Code)
+	require.Equal(t, http.StatusNotFound, get("/nodes/none").Code)
+	testnet.Eventually(t, func() bool { return strings.Contains(get("/nodes/control/usage").Body.String(), "health") }, "its history")
+}
