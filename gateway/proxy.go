@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taubyte/taubyte"
@@ -26,6 +28,9 @@ const (
 	// just coming up: after a start, or a first deployment.
 	readiness = 10 * time.Second
 	poll      = 20 * time.Millisecond
+	// keptBody is the largest body that is read before it is passed on, so that it
+	// can be sent to another node as well.
+	keptBody = 32 << 10
 )
 
 // ServeHTTP takes a user's request.
@@ -92,7 +97,8 @@ type exchange struct {
 	w     http.ResponseWriter
 	r     *http.Request // the user's
 	route *tns.Route
-	body  countedBody
+	body  *countedBody
+	kept  []byte // the body, where it is short
 	nodes [8]Candidate
 	copy  [32 << 10]byte
 }
@@ -101,11 +107,41 @@ var exchangePool = sync.Pool{New: func() any { return new(exchange) }}
 
 func (e *exchange) begin(s *Service, w http.ResponseWriter, r *http.Request, route *tns.Route) {
 	e.s, e.w, e.r, e.route = s, w, r, route
-	e.body = countedBody{r: r.Body}
+}
+
+// hasBody reports whether the user sends one.
+func (e *exchange) hasBody() bool {
+	return e.r.Body != nil && e.r.Body != http.NoBody && e.r.ContentLength != 0
+}
+
+// keep reads a short body, which then may be sent more than once. A transport may
+// read what it was given for longer than the request lasts, so that neither kind
+// of body is part of what is reused.
+func (e *exchange) keep() error {
+	if e.hasBody() {
+		e.body = &countedBody{r: e.r.Body}
+	}
+	if !e.hasBody() || e.r.ContentLength < 0 || e.r.ContentLength > keptBody || e.r.Header.Get("Expect") != "" {
+		return nil
+	}
+	e.kept = make([]byte, e.r.ContentLength)
+	_, err := io.ReadFull(e.r.Body, e.kept)
+	return err
+}
+
+// send is the body for one attempt.
+func (e *exchange) send() io.ReadCloser {
+	switch {
+	case e.kept != nil:
+		return io.NopCloser(bytes.NewReader(e.kept))
+	case e.hasBody():
+		return e.body
+	}
+	return http.NoBody
 }
 
 func (e *exchange) release() {
-	e.s, e.w, e.r, e.route, e.body = nil, nil, nil, nil, countedBody{}
+	e.s, e.w, e.r, e.route, e.body, e.kept = nil, nil, nil, nil, nil, nil
 	clear(e.nodes[:])
 	exchangePool.Put(e)
 }
@@ -114,11 +150,11 @@ func (e *exchange) release() {
 // sent to another node.
 type countedBody struct {
 	r    io.ReadCloser
-	read bool
+	read atomic.Bool
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
-	b.read = true
+	b.read.Store(true)
 	return b.r.Read(p)
 }
 
@@ -136,6 +172,10 @@ const (
 
 // run offers the request to nodes until one takes it.
 func (e *exchange) run() {
+	if err := e.keep(); err != nil {
+		plain(e.w, http.StatusBadRequest, "The request's body is incomplete.")
+		return
+	}
 	began := time.Now()
 	last := error(nil)
 	for {
@@ -173,7 +213,7 @@ func (e *exchange) run() {
 
 // repeatable reports whether the request may go to another node.
 func (e *exchange) repeatable(err error) bool {
-	if e.body.read {
+	if e.body != nil && e.body.read.Load() {
 		return false
 	}
 	if err == nil || errors.Is(err, errRefused) || errors.Is(err, taubyte.ErrUnavailable) {
@@ -218,11 +258,7 @@ func (e *exchange) try(c Candidate) (outcome, error) {
 	timer := time.AfterFunc(e.s.opts.timeout, cancel)
 	out := e.outgoing(ctx)
 	out.URL.Scheme, out.URL.Host = "http", c.Node.String()
-	if e.r.Body == nil || e.r.Body == http.NoBody || e.r.ContentLength == 0 {
-		out.Body = http.NoBody
-	} else {
-		out.Body = &e.body
-	}
+	out.Body = e.send()
 	resp, err := e.s.tr.RoundTrip(out)
 	if !timer.Stop() && e.r.Context().Err() == nil {
 		err = errors.Join(err, context.DeadlineExceeded)
@@ -403,8 +439,8 @@ func (e *exchange) tunnel(resp *http.Response) {
 func (e *exchange) local(h http.Handler, c Candidate, began time.Time) (outcome, error) {
 	ctx := e.r.Context()
 	out := e.outgoing(ctx)
-	if upgrade := upgradeOf(e.r.Header); upgrade == "" && e.r.Body != nil && e.r.Body != http.NoBody {
-		out.Body = &e.body
+	if upgradeOf(e.r.Header) == "" {
+		out.Body = e.send()
 	}
 	out.URL.Scheme, out.URL.Host = "", ""
 	out.RequestURI = (&url.URL{Path: out.URL.Path, RawPath: out.URL.RawPath, RawQuery: out.URL.RawQuery}).RequestURI()
@@ -438,8 +474,12 @@ func (w *localAnswer) WriteHeader(status int) {
 	if w.out, w.refused = refusal(w.header.Get(wire.HeaderRefused)); w.refused {
 		return
 	}
-	answerHeaders(w.ResponseWriter.Header(), w.header)
-	w.wrote = status >= 200
+	h := w.ResponseWriter.Header()
+	answerHeaders(h, w.header)
+	if status == http.StatusSwitchingProtocols { // on this very connection
+		h["Connection"], h["Upgrade"] = w.header["Connection"], w.header["Upgrade"]
+	}
+	w.wrote = status >= 200 || status == http.StatusSwitchingProtocols
 	w.ResponseWriter.WriteHeader(status)
 }
 

@@ -63,9 +63,9 @@ func NewClient(h taubyte.Host, id protocol.ID, codes Codes) *Client {
 func (c *Client) Close() { c.rt.Close() }
 
 // Call sends in as JSON (nil: no body) and decodes the answer into out (nil:
-// dropped). A node that can't be reached, or says that it is unavailable, is
-// passed over for the next; once a request may have been acted on, only methods
-// that may be repeated go on to another node.
+// dropped). A node that can't be reached, breaks off, or says that it is
+// unavailable, is passed over for the next. So a call may reach a service twice,
+// whatever its method: services are made so that this does no harm.
 func (c *Client) Call(ctx context.Context, method, path string, in, out any) error {
 	var body []byte
 	if in != nil {
@@ -125,6 +125,8 @@ func (c *Client) Open(ctx context.Context, p peer.ID, method, path string, body 
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	// Has net/http repeat the request when a kept stream turns out to be closed.
+	req.Header["Idempotency-Key"] = []string{}
 	resp, err := c.rt.RoundTrip(req)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
@@ -163,12 +165,8 @@ func (c *Client) each(ctx context.Context, method, path string, do func(peer.ID)
 			return last
 		}
 		var answered *Error
-		switch {
-		case errors.Is(last, taubyte.ErrUnavailable) || errors.Is(last, taubyte.ErrClosed):
-		case errors.As(last, &answered):
+		if errors.As(last, &answered) && !errors.Is(last, taubyte.ErrUnavailable) && !errors.Is(last, taubyte.ErrClosed) {
 			return last // the node's own word
-		case method == http.MethodPost || method == http.MethodPatch:
-			return last // it may have been acted on
 		}
 		c.mark(p, true)
 	}
