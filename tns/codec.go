@@ -20,13 +20,10 @@ import (
 //
 //	/history/<project>/<branch>/<sequence, 16 digits>/<CID of the deployment>
 //
-// with the time of publication as value. The branch is escaped as in a URL's
-// path. A branch that was removed has an entry whose last part is "removed".
-// The current deployment is the entry with the largest sequence.
-const (
-	historyPrefix = "/history"
-	removedEntry  = "removed"
-)
+// with the time of publication as value. The branch is escaped as in a URL's path.
+// The current deployment is the entry with the largest sequence; one without parts
+// says that the branch was removed.
+const historyPrefix = "/history"
 
 type branchKey struct {
 	project taubyte.ProjectID
@@ -37,15 +34,11 @@ type branchKey struct {
 type entry struct {
 	branchKey
 	sequence uint64
-	object   cid.Cid // undefined: the branch was removed
+	object   cid.Cid
 }
 
 func (e entry) key() ds.Key {
-	last := removedEntry
-	if e.object.Defined() {
-		last = e.object.String()
-	}
-	return ds.RawKey(fmt.Sprintf("%s/%s/%s/%016d/%s", historyPrefix, e.project, url.PathEscape(string(e.branch)), e.sequence, last))
+	return ds.RawKey(fmt.Sprintf("%s/%s/%s/%016d/%s", historyPrefix, e.project, url.PathEscape(string(e.branch)), e.sequence, e.object))
 }
 
 func (k branchKey) prefix() ds.Key {
@@ -65,10 +58,8 @@ func parseEntry(k ds.Key) (e entry, err error) {
 	if e.sequence, err = strconv.ParseUint(parts[4], 10, 64); err != nil {
 		return e, fmt.Errorf("%w registry key %s: %w", taubyte.ErrInvalid, k, err)
 	}
-	if parts[5] != removedEntry {
-		if e.object, err = cid.Decode(parts[5]); err != nil {
-			return e, fmt.Errorf("%w registry key %s: %w", taubyte.ErrInvalid, k, err)
-		}
+	if e.object, err = cid.Decode(parts[5]); err != nil {
+		return e, fmt.Errorf("%w registry key %s: %w", taubyte.ErrInvalid, k, err)
 	}
 	return e, nil
 }
@@ -99,12 +90,18 @@ func decode(raw []byte) (*Deployment, error) {
 // a partition: for each repository the part with the larger order counts. The
 // result is the same whichever comes first.
 func merge(a, b *Deployment) *Deployment {
-	m := &Deployment{Project: a.Project, Branch: a.Branch, Sequence: a.Sequence, Time: later(a.Time, b.Time), Parts: map[taubyte.RepositoryID]Part{}}
+	m := &Deployment{
+		Project: a.Project, Branch: a.Branch, Sequence: a.Sequence, Time: later(a.Time, b.Time),
+		Parts: map[taubyte.RepositoryID]Part{}, Built: map[taubyte.RepositoryID]uint64{},
+	}
 	for _, d := range []*Deployment{a, b} {
 		for id, p := range d.Parts {
 			if have, ok := m.Parts[id]; !ok || p.Order > have.Order || p.Order == have.Order && p.Commit > have.Commit {
 				m.Parts[id] = p
 			}
+		}
+		for id, order := range d.Built {
+			m.Built[id] = max(m.Built[id], order)
 		}
 	}
 	return m

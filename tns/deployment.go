@@ -41,35 +41,52 @@ type Deployment struct {
 	Sequence uint64                        `json:"sequence"` // of the branch, from 1
 	Time     time.Time                     `json:"time"`     // when it was published
 	Parts    map[taubyte.RepositoryID]Part `json:"parts"`
+	// Built is the largest Order of each repository that was ever published to the
+	// branch. It outlives rollbacks and removals: a build that was there before does
+	// not come back by being delivered again.
+	Built map[taubyte.RepositoryID]uint64 `json:"built,omitempty"`
 }
+
+// part finds the part that has something; of several, which only a fault can bring
+// about, the one with the largest order, on every node alike.
+func (d *Deployment) part(has func(*Part) bool) *Part {
+	var found *Part
+	for _, p := range d.Parts {
+		if has(&p) && (found == nil || p.Order > found.Order || p.Order == found.Order && p.Repository > found.Repository) {
+			found = &p
+		}
+	}
+	return found
+}
+
+func hasConfig(p *Part) bool { return p.Config != nil }
 
 // Config returns the deployment's configuration, or nil while no repository has
 // given one.
 func (d *Deployment) Config() *config.Project {
-	for _, p := range d.Parts {
-		if p.Config != nil {
-			return p.Config
-		}
+	if p := d.part(hasConfig); p != nil {
+		return p.Config
 	}
 	return nil
 }
 
 // Commit returns the commit of the configuration, which names the deployment.
 func (d *Deployment) Commit() taubyte.Commit {
-	for _, p := range d.Parts {
-		if p.Config != nil {
-			return p.Commit
-		}
+	if p := d.part(hasConfig); p != nil {
+		return p.Commit
 	}
 	return ""
 }
 
 // Asset returns the root of what was built for a resource.
 func (d *Deployment) Asset(id taubyte.ResourceID) (cid.Cid, bool) {
-	for _, p := range d.Parts {
-		if c, ok := p.Assets[id]; ok {
-			return c, true
-		}
+	p := d.part(func(p *Part) bool { _, ok := p.Assets[id]; return ok })
+	if p == nil {
+		return cid.Undef, false
 	}
-	return cid.Undef, false
+	return p.Assets[id], true
 }
+
+// removed reports whether the branch was taken off the air: such a deployment only
+// says what was built before.
+func (d *Deployment) removed() bool { return len(d.Parts) == 0 }

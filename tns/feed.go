@@ -20,6 +20,8 @@ type Change struct {
 	Branch  taubyte.Branch    `json:"branch,omitempty"`
 	// Deployment is nil where the branch was removed.
 	Deployment *Deployment `json:"deployment,omitempty"`
+	// Sequence is that of the deployment or of the removal.
+	Sequence uint64 `json:"sequence,omitempty"`
 	// Hosts are the host names under which the deployment may be reached.
 	Hosts []HostClaim `json:"hosts,omitempty"`
 	// Ready marks the end of what was there when the watch began. Such a change is
@@ -43,7 +45,8 @@ type feed struct {
 
 type head struct {
 	sequence   uint64
-	deployment *Deployment // nil: removed
+	deployment *Deployment                     // nil: removed
+	built      map[taubyte.RepositoryID]uint64 // of the deployment or the removal
 	hosts      []HostClaim
 	version    uint64
 }
@@ -98,7 +101,7 @@ func (f *feed) since(version uint64) (changed []Change, now uint64, more <-chan 
 		for _, k := range keys {
 			h := f.heads[k]
 			changed = append(changed, Change{
-				Project: k.project, Branch: k.branch, Deployment: h.deployment, Hosts: h.hosts, Token: f.token(h.version),
+				Project: k.project, Branch: k.branch, Deployment: h.deployment, Sequence: h.sequence, Hosts: h.hosts, Token: f.token(h.version),
 			})
 		}
 	}

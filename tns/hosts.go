@@ -32,13 +32,20 @@ func stronger(a HostClaim, pa taubyte.ProjectID, b HostClaim, pb taubyte.Project
 }
 
 // generated reports whether a name is of the zone and made for the project: one
-// label with the last eight characters of its id.
+// label that is "<end><digits>" or "<name>-<end>", where end is the last eight
+// characters of the project's id. The place decides: a name that merely holds
+// those characters somewhere may be made for another.
 func generated(fqdn, zone string, project taubyte.ProjectID) bool {
 	label, ok := strings.CutSuffix(fqdn, "."+zone)
-	if !ok || zone == "" || label == "" || strings.Contains(label, ".") || len(project) < 8 {
+	if !ok || zone == "" || strings.Contains(label, ".") || len(project) < 8 {
 		return false
 	}
-	return strings.Contains(label, strings.ToLower(string(project[len(project)-8:])))
+	end := strings.ToLower(string(project[len(project)-8:]))
+	if rest, ok := strings.CutPrefix(label, end); ok && strings.Trim(rest, "0123456789") == "" {
+		return true
+	}
+	name, ok := strings.CutSuffix(label, "-"+end)
+	return ok && name != ""
 }
 
 // previewHost is the name of a domain on a branch that is not the production one:

@@ -186,6 +186,9 @@ func (t *Table) apply(ctx context.Context, changes []Change) {
 			b = &branchState{}
 			t.branches[k] = b
 		}
+		if b.want != nil && c.Sequence < b.want.Sequence {
+			continue // from a replica that lags behind the one before
+		}
 		if b.preparing != nil {
 			b.preparing()
 			b.preparing = nil

@@ -206,9 +206,6 @@ func (s *Service) head(ctx context.Context, k branchKey, fetch fetcher) (head, e
 	h := head{sequence: newest[0].sequence}
 	slices.SortFunc(newest, func(a, b entry) int { return strings.Compare(a.object.String(), b.object.String()) })
 	for _, e := range newest {
-		if !e.object.Defined() {
-			continue // removed and published at once: what was published stays
-		}
 		raw, err := fetch(ctx, e.object)
 		if err != nil {
 			return head{}, fmt.Errorf("deployment %d of %s %s: %w", e.sequence, k.project, k.branch, err)
@@ -223,43 +220,62 @@ func (s *Service) head(ctx context.Context, k branchKey, fetch fetcher) (head, e
 			h.deployment = merge(h.deployment, d)
 		}
 	}
-	if h.deployment != nil {
-		if h.hosts, err = s.claims(ctx, h.deployment); err != nil {
-			return head{}, err
-		}
+	h.built = h.deployment.Built
+	if h.deployment.removed() {
+		h.deployment = nil
+		return h, nil
 	}
-	return h, nil
+	h.hosts, err = s.claims(ctx, h.deployment)
+	return h, err
 }
 
-// follow brings the feed up to date with the store.
+// follow brings the feed up to date with the store. Each branch is resolved by
+// itself, so that one whose deployment nobody has holds up no other.
 func (s *Service) follow(ctx context.Context, events <-chan crdt.Event, missing []branchKey) {
-	pending := map[branchKey]bool{}
-	for _, k := range missing {
-		pending[k] = true
-	}
-	retry := time.NewTicker(time.Second)
-	defer retry.Stop()
-	for {
-		for k := range pending {
-			if s.update(ctx, k) {
-				delete(pending, k)
-			}
-		}
-		select {
-		case e, ok := <-events:
-			if !ok {
-				return
-			}
-			if e.Lost {
-				_ = s.eachEntry(ctx, ds.NewKey(historyPrefix), func(e entry) { pending[e.branchKey] = true })
-				continue
-			}
-			if parsed, err := parseEntry(e.Key); err == nil {
-				pending[parsed.branchKey] = true
-			}
-		case <-retry.C:
-		case <-ctx.Done():
+	var mu sync.Mutex
+	again := map[branchKey]bool{} // being resolved; true: and changed since
+	var resolve func(k branchKey)
+	resolve = func(k branchKey) {
+		mu.Lock()
+		defer mu.Unlock()
+		if _, busy := again[k]; busy {
+			again[k] = true
 			return
+		}
+		again[k] = false
+		s.wg.Go(func() {
+			for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(wait*2, 10*time.Second) {
+				ok := s.update(ctx, k)
+				mu.Lock()
+				if ok && !again[k] {
+					delete(again, k)
+					mu.Unlock()
+					return
+				}
+				if again[k] {
+					wait = 0
+				}
+				again[k] = false
+				mu.Unlock()
+				select {
+				case <-time.After(wait):
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	for _, k := range missing {
+		resolve(k)
+	}
+	for e := range events {
+		if e.Lost {
+			if err := s.eachEntry(ctx, ds.NewKey(historyPrefix), func(e entry) { resolve(e.branchKey) }); err != nil && ctx.Err() == nil {
+				s.opts.log.Warn("registry not read", "err", err)
+			}
+			continue
+		}
+		if parsed, err := parseEntry(e.Key); err == nil {
+			resolve(parsed.branchKey)
 		}
 	}
 }
@@ -269,7 +285,7 @@ func (s *Service) follow(ctx context.Context, events <-chan crdt.Event, missing 
 func (s *Service) update(ctx context.Context, k branchKey) bool {
 	h, err := s.head(ctx, k, s.fetch)
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, taubyte.ErrNotFound) {
 			s.opts.log.Warn("deployment not read", "project", k.project, "branch", k.branch, "err", err)
 		}
 		return errors.Is(err, taubyte.ErrNotFound)
@@ -349,24 +365,24 @@ func (s *Service) claimedSince(ctx context.Context, host string, d *Deployment) 
 }
 
 // Publish adds a part to what a branch runs and makes the whole current, in one
-// step. The parts of other repositories stay as they are. A part whose Order is
-// smaller than that of the one there is ErrConflict: a newer build was first. The
-// same part again changes nothing.
+// step. The parts of other repositories stay as they are. A part whose Order is not
+// beyond all that the branch had of its repository is ErrConflict: a newer build was
+// first. The part that is there, once more, changes nothing.
 func (s *Service) Publish(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, part Part) (*Deployment, error) {
 	if err := checkPart(project, branch, part); err != nil {
 		return nil, err
 	}
-	return s.change(ctx, branchKey{project, branch}, func(now *Deployment) (map[taubyte.RepositoryID]Part, error) {
+	return s.change(ctx, branchKey{project, branch}, func(now *Deployment, built map[taubyte.RepositoryID]uint64) (map[taubyte.RepositoryID]Part, error) {
 		parts := map[taubyte.RepositoryID]Part{}
 		if now != nil {
 			maps.Copy(parts, now.Parts)
 		}
 		have, ok := parts[part.Repository]
-		switch {
-		case ok && have.Order > part.Order:
-			return nil, fmt.Errorf("%w: %s %s runs a newer build of %s (commit %s)", taubyte.ErrConflict, project, branch, part.Repository, have.Commit)
-		case ok && have.Order == part.Order && have.Commit == part.Commit:
+		if ok && have.Order == part.Order && have.Commit == part.Commit {
 			return nil, errUnchanged
+		}
+		if order, known := built[part.Repository]; known && part.Order <= order {
+			return nil, fmt.Errorf("%w: %s %s has had a newer build of %s", taubyte.ErrConflict, project, branch, part.Repository)
 		}
 		parts[part.Repository] = part
 		return parts, nil
@@ -389,36 +405,47 @@ func checkPart(project taubyte.ProjectID, branch taubyte.Branch, part Part) erro
 	return nil
 }
 
-// change publishes what next makes of the current deployment.
-func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment) (map[taubyte.RepositoryID]Part, error)) (*Deployment, error) {
+// change publishes what next makes of the current deployment, given the largest
+// orders that were published before; nil removes the branch.
+func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment, map[taubyte.RepositoryID]uint64) (map[taubyte.RepositoryID]Part, error)) (*Deployment, error) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
-	now, _ := s.feed.get(k)
-	parts, err := next(now.deployment)
+	now, ok := s.feed.get(k)
+	if !ok {
+		// Either the branch is new, or what it runs is not on this node yet.
+		var err error
+		if now, err = s.head(ctx, k, s.fetch); err != nil && !errors.Is(err, taubyte.ErrNotFound) {
+			return nil, fmt.Errorf("%w: %w", taubyte.ErrUnavailable, err)
+		}
+	}
+	parts, err := next(now.deployment, now.built)
 	if errors.Is(err, errUnchanged) {
 		return now.deployment, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	e := entry{branchKey: k, sequence: now.sequence + 1}
-	h := head{sequence: e.sequence}
-	at := time.Now().UTC()
-	if parts != nil {
-		h.deployment = &Deployment{Project: k.project, Branch: k.branch, Sequence: e.sequence, Time: at, Parts: parts}
-		block, err := encode(h.deployment)
-		if err != nil {
-			return nil, err
-		}
-		if err := s.host.Blocks().AddBlock(ctx, block); err != nil {
-			return nil, fmt.Errorf("keeping the deployment: %w", err)
-		}
-		e.object = block.Cid()
-		if h.hosts, err = s.claims(ctx, h.deployment); err != nil {
+	d := &Deployment{Project: k.project, Branch: k.branch, Sequence: now.sequence + 1, Time: time.Now().UTC(), Parts: parts, Built: map[taubyte.RepositoryID]uint64{}}
+	maps.Copy(d.Built, now.built)
+	for id, p := range parts {
+		d.Built[id] = max(d.Built[id], p.Order)
+	}
+	block, err := encode(d)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.host.Blocks().AddBlock(ctx, block); err != nil {
+		return nil, fmt.Errorf("keeping the deployment: %w", err)
+	}
+	h := head{sequence: d.Sequence, built: d.Built}
+	if !d.removed() {
+		h.deployment = d
+		if h.hosts, err = s.claims(ctx, d); err != nil {
 			return nil, err
 		}
 	}
-	if err := s.store.Put(ctx, e.key(), []byte(at.Format(time.RFC3339Nano))); err != nil {
+	e := entry{branchKey: k, sequence: d.Sequence, object: block.Cid()}
+	if err := s.store.Put(ctx, e.key(), []byte(d.Time.Format(time.RFC3339Nano))); err != nil {
 		return nil, fmt.Errorf("publishing %s %s: %w", k.project, k.branch, err)
 	}
 	s.feed.set(k, h)
@@ -427,7 +454,7 @@ func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment
 
 // Remove takes a branch off the air. Its history stays.
 func (s *Service) Remove(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) error {
-	_, err := s.change(ctx, branchKey{project, branch}, func(now *Deployment) (map[taubyte.RepositoryID]Part, error) {
+	_, err := s.change(ctx, branchKey{project, branch}, func(now *Deployment, _ map[taubyte.RepositoryID]uint64) (map[taubyte.RepositoryID]Part, error) {
 		if now == nil {
 			return nil, errUnchanged
 		}
@@ -437,7 +464,8 @@ func (s *Service) Remove(ctx context.Context, project taubyte.ProjectID, branch 
 }
 
 // Rollback makes an earlier deployment of the branch current again, as a new one.
-// Builds that come later win over it as they would have then.
+// Builds of later pushes win over it; those that were published before do not come
+// back by being delivered again.
 func (s *Service) Rollback(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, sequence uint64) (*Deployment, error) {
 	history, err := s.History(ctx, project, branch)
 	if err != nil {
@@ -447,7 +475,7 @@ func (s *Service) Rollback(ctx context.Context, project taubyte.ProjectID, branc
 	if i < 0 {
 		return nil, fmt.Errorf("%w: no deployment %d of %s %s", taubyte.ErrNotFound, sequence, project, branch)
 	}
-	return s.change(ctx, branchKey{project, branch}, func(*Deployment) (map[taubyte.RepositoryID]Part, error) {
+	return s.change(ctx, branchKey{project, branch}, func(*Deployment, map[taubyte.RepositoryID]uint64) (map[taubyte.RepositoryID]Part, error) {
 		return history[i].Parts, nil
 	})
 }
@@ -466,7 +494,7 @@ func (s *Service) History(ctx context.Context, project taubyte.ProjectID, branch
 	k := branchKey{project, branch}
 	var entries []entry
 	err := s.eachEntry(ctx, k.prefix(), func(e entry) {
-		if e.branchKey == k && e.object.Defined() {
+		if e.branchKey == k {
 			entries = append(entries, e)
 		}
 	})
@@ -486,6 +514,9 @@ func (s *Service) History(ctx context.Context, project taubyte.ProjectID, branch
 		d, err := decode(raw)
 		if err != nil {
 			return nil, err
+		}
+		if d.removed() {
+			continue
 		}
 		if n := len(all); n > 0 && all[n-1].Sequence == d.Sequence {
 			all[n-1] = merge(all[n-1], d)

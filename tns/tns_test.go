@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	ds "github.com/ipfs/go-datastore"
 	"github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/crdt"
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/tns"
 	"github.com/taubyte/taubyte/tns/config"
@@ -134,8 +136,18 @@ func TestHistoryRollbackAndRemoval(t *testing.T) {
 	_, err = s.Rollback(ctx, shop, branch, 99)
 	require.ErrorIs(t, err, taubyte.ErrNotFound)
 
+	for order := range 4 {
+		_, err = s.Publish(ctx, shop, branch, part(uint64(order), project(shop, "shop.example.com")))
+		if order == 1 {
+			require.NoError(t, err, "what is there, once more")
+		} else {
+			require.ErrorIs(t, err, taubyte.ErrConflict, "an old build does not come back by being delivered again")
+		}
+	}
 	require.NoError(t, s.Remove(ctx, shop, branch))
 	require.NoError(t, s.Remove(ctx, shop, branch), "twice is no error")
+	_, err = s.Publish(ctx, shop, branch, part(2, project(shop, "shop.example.com")))
+	require.ErrorIs(t, err, taubyte.ErrConflict, "nor after the branch went")
 	_, err = s.Current(ctx, shop, branch)
 	require.ErrorIs(t, err, taubyte.ErrNotFound)
 	history, err := s.History(ctx, shop, branch)
@@ -248,6 +260,15 @@ func TestAHostHasOneOwner(t *testing.T) {
 	_, err = s.Publish(t.Context(), shop, "main", part(2, project(shop, generated)))
 	require.NoError(t, err)
 	serves(generated, shop) // made for it: verified beats first
+
+	// A name with the ends of two ids in it was made for one of them.
+	both := "pynvqi4dw-rqrxwvfj." + zone
+	_, err = s.Publish(t.Context(), first, "main", part(3, project(first, both)))
+	require.NoError(t, err)
+	serves(both, first)
+	_, err = s.Publish(t.Context(), shop, "main", part(3, project(shop, both)))
+	require.NoError(t, err)
+	serves(both, shop)
 }
 
 func TestPreparationComesBeforeTheSwitch(t *testing.T) {
@@ -330,6 +351,38 @@ func TestAnotherNodeFollows(t *testing.T) {
 	require.NoError(t, sb.Close())
 	testnet.Eventually(t, func() bool { age, heard := tab.Age(); return heard && age > 0 }, "the table says that it is old")
 	require.Equal(t, tns.Found, tab.Lookup("shop.example.com", "/api", "GET").Status)
+}
+
+func TestOneOfSeveralConfigurationsCounts(t *testing.T) {
+	older, newer := project(shop, "a.example.com"), project(shop, "b.example.com")
+	d := &tns.Deployment{Parts: map[taubyte.RepositoryID]tns.Part{
+		"local/1": {Repository: "local/1", Order: 1, Config: older, Assets: map[taubyte.ResourceID]cid.Cid{"f": asset(t, "1")}},
+		"local/2": {Repository: "local/2", Order: 2, Config: newer, Assets: map[taubyte.ResourceID]cid.Cid{"f": asset(t, "2")}},
+	}}
+	for range 100 {
+		require.Same(t, newer, d.Config())
+		c, ok := d.Asset("f")
+		require.True(t, ok)
+		require.Equal(t, asset(t, "2"), c)
+	}
+}
+
+func TestADeploymentThatNobodyHasHoldsUpNoOther(t *testing.T) {
+	nw := testnet.New(t)
+	a, b := nw.Node(taubyte.RoleTNS), nw.Node(taubyte.RoleTNS)
+	store, err := crdt.Open(t.Context(), a, a.Store, "tns", crdt.WithWriters(taubyte.RoleTNS))
+	require.NoError(t, err)
+	lost := asset(t, "nobody has this")
+	require.NoError(t, store.Put(t.Context(), ds.NewKey(fmt.Sprintf("/history/lost/main/%016d/%s", 1, lost)), []byte("x")))
+	require.NoError(t, store.Close())
+	sa, sb := service(t, a), service(t, b)
+	_, err = sa.Publish(t.Context(), shop, "main", part(1, project(shop, "shop.example.com")))
+	require.NoError(t, err)
+	testnet.Eventually(t, func() bool { _, err := sb.Current(t.Context(), shop, "main"); return err == nil }, "the other project goes on")
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err = sa.Publish(ctx, "lost", "main", part(1, project("lost", "l.example.com")))
+	require.Error(t, err, "a branch whose deployment is not here is not begun anew")
 }
 
 func TestWatchResumes(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"time"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/tns"
@@ -49,7 +50,12 @@ func run(ctx context.Context, data, folder string) error {
 	if project == nil {
 		return fmt.Errorf("%s: %v", folder, faults)
 	}
-	if _, err := registry.Publish(ctx, project.ID, "main", tns.Part{Repository: "example/" + taubyte.RepositoryID(project.Name), Config: project}); err != nil {
+	part := tns.Part{
+		Repository: "example/" + taubyte.RepositoryID(project.Name),
+		Order:      uint64(time.Now().UnixMicro()), // beyond what was published before
+		Config:     project,
+	}
+	if _, err := registry.Publish(ctx, project.ID, "main", part); err != nil {
 		return err
 	}
 	table, err := tns.NewTable(ctx, registry)
