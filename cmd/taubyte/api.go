@@ -29,6 +29,36 @@ func (a *apiFlags) declare(fs *flag.FlagSet) {
 	fs.StringVar(&a.token, "token", "", "the token that the API wants, with --api (default: $TAUBYTE_TOKEN)")
 }
 
+// asking makes what runs a command that asks a node: it declares the flags that say
+// which, and opens its API.
+func asking(fs *flag.FlagSet, do func(*invocation, *api) error) func(*invocation) error {
+	var a apiFlags
+	a.declare(fs)
+	return func(inv *invocation) error {
+		c, err := a.open(inv)
+		if err != nil {
+			return err
+		}
+		return do(inv, c)
+	}
+}
+
+// list fetches a list, and prints it for a script or as a table.
+func list[T any](inv *invocation, c *api, path string, heading []string, rows func(T) [][]string) error {
+	all := []T{}
+	if err := c.call(http.MethodGet, path, nil, &all); err != nil {
+		return err
+	}
+	if inv.asJSON {
+		return inv.json(all)
+	}
+	var lines [][]string
+	for _, v := range all {
+		lines = append(lines, rows(v)...)
+	}
+	return inv.table(heading, lines)
+}
+
 // api is a node's HTTP API.
 type api struct {
 	inv        *invocation

@@ -17,15 +17,9 @@ func jobsCommand() command {
 		name: "jobs", args: "[cancel|retry ID]", summary: "list the builds, the newest first, or cancel or repeat one",
 		maxArgs: 2,
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
-			var a apiFlags
-			a.declare(fs)
 			project := fs.String("project", "", "only those of the project with this id")
 			limit := fs.Int("limit", 20, "how many")
-			return func(inv *invocation) error {
-				c, err := a.open(inv)
-				if err != nil {
-					return err
-				}
+			return asking(fs, func(inv *invocation, c *api) error {
 				if len(inv.args) > 0 {
 					return changeJob(c, inv.args)
 				}
@@ -46,7 +40,7 @@ func jobsCommand() command {
 					rows = append(rows, []string{string(j.ID), string(j.State), string(j.Repository), string(j.Branch), short(j.Commit), j.Created.Local().Format(time.DateTime), took, j.Error})
 				}
 				return inv.table([]string{"JOB", "STATE", "REPOSITORY", "BRANCH", "COMMIT", "CREATED", "TOOK", "ERROR"}, rows)
-			}
+			})
 		},
 	}
 }
@@ -63,15 +57,9 @@ func logsCommand() command {
 		name: "logs", args: "[JOB]", summary: "print the log of a build, by default of the newest",
 		maxArgs: 1, noJSON: true,
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
-			var a apiFlags
-			a.declare(fs)
 			follow := fs.Bool("f", false, "go on as the build does")
 			attempt := fs.Int("attempt", 0, "which attempt, from 1 (default: the last)")
-			return func(inv *invocation) error {
-				c, err := a.open(inv)
-				if err != nil {
-					return err
-				}
+			return asking(fs, func(inv *invocation, c *api) error {
 				var id string
 				if len(inv.args) == 1 {
 					id = inv.args[0]
@@ -96,7 +84,7 @@ func logsCommand() command {
 				defer resp.Body.Close()
 				_, err = io.Copy(inv.out, resp.Body)
 				return err
-			}
+			})
 		},
 	}
 }

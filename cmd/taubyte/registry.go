@@ -18,28 +18,14 @@ func projectsCommand() command {
 	return command{
 		name: "projects", summary: "list what is deployed: projects, their branches, and the commit that each runs",
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
-			var a apiFlags
-			a.declare(fs)
-			return func(inv *invocation) error {
-				c, err := a.open(inv)
-				if err != nil {
-					return err
-				}
-				all := []tns.Summary{}
-				if err := c.call(http.MethodGet, "/v1/tns/projects", nil, &all); err != nil {
-					return err
-				}
-				if inv.asJSON {
-					return inv.json(all)
-				}
-				var rows [][]string
-				for _, p := range all {
+			return asking(fs, func(inv *invocation, c *api) error {
+				return list(inv, c, "/v1/tns/projects", []string{"PROJECT", "NAME", "BRANCH", "COMMIT", "DEPLOYMENT", "SINCE"}, func(p tns.Summary) (rows [][]string) {
 					for _, b := range p.Branches {
 						rows = append(rows, []string{string(p.Project), p.Name, string(b.Branch), short(b.Commit), strconv.FormatUint(b.Sequence, 10), b.Time.Local().Format(time.DateTime)})
 					}
-				}
-				return inv.table([]string{"PROJECT", "NAME", "BRANCH", "COMMIT", "DEPLOYMENT", "SINCE"}, rows)
-			}
+					return rows
+				})
+			})
 		},
 	}
 }
@@ -49,74 +35,57 @@ func rollbackCommand() command {
 		name: "rollback", args: "PROJECT [DEPLOYMENT]", summary: "make an earlier deployment of a branch current again; without a number, list them",
 		minArgs: 1, maxArgs: 2,
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
-			var a apiFlags
-			a.declare(fs)
 			branch := fs.String("branch", "main", "the branch")
-			return func(inv *invocation) error {
-				c, err := a.open(inv)
-				if err != nil {
-					return err
-				}
+			return asking(fs, func(inv *invocation, c *api) error {
 				at := "/v1/tns/projects/" + url.PathEscape(inv.args[0]) + "/branches/" + url.PathEscape(*branch)
 				if len(inv.args) == 1 {
-					return history(inv, c, at)
+					return list(inv, c, at+"/history", []string{"DEPLOYMENT", "COMMIT", "SINCE"}, func(d tns.Deployment) [][]string {
+						return [][]string{{strconv.FormatUint(d.Sequence, 10), short(d.Commit()), d.Time.Local().Format(time.DateTime)}}
+					})
 				}
-				if _, err := strconv.ParseUint(inv.args[1], 10, 64); err != nil {
-					return fmt.Errorf("%w deployment %q: it is a number", taubyte.ErrInvalid, inv.args[1])
-				}
-				var d tns.Deployment
-				if err := c.call(http.MethodPost, at+"/rollback?sequence="+inv.args[1], nil, &d); err != nil {
-					return err
-				}
-				if inv.asJSON {
-					return inv.json(d)
-				}
-				_, err = fmt.Fprintf(inv.out, "branch %s runs commit %s again, as deployment %d\n", d.Branch, short(d.Commit()), d.Sequence)
-				return err
-			}
+				return rollback(inv, c, at)
+			})
 		},
 	}
 }
 
-func history(inv *invocation, c *api, at string) error {
-	all := []*tns.Deployment{}
-	if err := c.call(http.MethodGet, at+"/history", nil, &all); err != nil {
+func rollback(inv *invocation, c *api, at string) error {
+	var d tns.Deployment
+	if err := c.call(http.MethodPost, at+"/rollback?sequence="+url.QueryEscape(inv.args[1]), nil, &d); err != nil {
 		return err
 	}
 	if inv.asJSON {
-		return inv.json(all)
+		return inv.json(d)
 	}
-	var rows [][]string
-	for _, d := range all {
-		rows = append(rows, []string{strconv.FormatUint(d.Sequence, 10), short(d.Commit()), d.Time.Local().Format(time.DateTime)})
-	}
-	return inv.table([]string{"DEPLOYMENT", "COMMIT", "SINCE"}, rows)
+	_, err := fmt.Fprintf(inv.out, "branch %s runs commit %s again, as deployment %d\n", d.Branch, short(d.Commit()), d.Sequence)
+	return err
 }
 
 func routesCommand() command {
 	return command{
 		name: "routes", summary: "list what a gateway serves, by host and path",
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
-			var a apiFlags
-			a.declare(fs)
-			return func(inv *invocation) error {
-				c, err := a.open(inv)
-				if err != nil {
-					return err
-				}
-				all := []gateway.Route{}
-				if err := c.call(http.MethodGet, "/v1/gateway/routes", nil, &all); err != nil {
-					return err
-				}
-				if inv.asJSON {
-					return inv.json(all)
-				}
-				var rows [][]string
-				for _, r := range all {
-					rows = append(rows, []string{r.Host, r.Path, r.Method, r.Kind, r.Name, string(r.Branch), short(r.Commit)})
-				}
-				return inv.table([]string{"HOST", "PATH", "METHOD", "KIND", "NAME", "BRANCH", "COMMIT"}, rows)
-			}
+			return asking(fs, func(inv *invocation, c *api) error {
+				return list(inv, c, "/v1/gateway/routes", []string{"HOST", "PATH", "METHOD", "KIND", "NAME", "BRANCH", "COMMIT"}, func(r gateway.Route) [][]string {
+					return [][]string{{r.Host, r.Path, r.Method, r.Kind, r.Name, string(r.Branch), short(r.Commit)}}
+				})
+			})
+		},
+	}
+}
+
+func nodesCommand() command {
+	return command{
+		name: "nodes", summary: "list the nodes of the network: what they run, how they are, and how busy",
+		prepare: func(fs *flag.FlagSet) func(*invocation) error {
+			return asking(fs, func(inv *invocation, c *api) error {
+				return list(inv, c, "/v1/seer/nodes", []string{"NODE", "NAME", "HEALTH", "CPU", "MEMORY", "IN FLIGHT", "SERVICES", "STARTED"}, func(n seer.Node) [][]string {
+					return [][]string{{
+						n.ID.String(), n.Name, string(n.Health), fmt.Sprintf("%.0f%%", 100*n.Load.CPU), fmt.Sprintf("%.0f%%", 100*n.Load.Memory),
+						fmt.Sprint(n.Load.InFlight), fmt.Sprint(len(n.Services)), n.StartedAt.Local().Format(time.DateTime),
+					}}
+				})
+			})
 		},
 	}
 }
@@ -126,17 +95,11 @@ func explainCommand() command {
 		name: "explain", args: "URL", summary: "say which node a request would go to, and how each is judged",
 		minArgs: 1, maxArgs: 1,
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
-			var a apiFlags
-			a.declare(fs)
 			method := fs.String("method", http.MethodGet, "the request's method")
-			return func(inv *invocation) error {
+			return asking(fs, func(inv *invocation, c *api) error {
 				target, err := url.Parse(inv.args[0])
 				if err != nil || target.Host == "" {
 					return fmt.Errorf("%w URL %q", taubyte.ErrInvalid, inv.args[0])
-				}
-				c, err := a.open(inv)
-				if err != nil {
-					return err
 				}
 				path := target.Path
 				if path == "" {
@@ -151,7 +114,7 @@ func explainCommand() command {
 					return inv.json(e)
 				}
 				return explain(inv, e)
-			}
+			})
 		},
 	}
 }
@@ -176,35 +139,4 @@ func explain(inv *invocation, e gateway.Explanation) error {
 		rows = append(rows, []string{name, fmt.Sprintf("%.3f", c.Latency/1e6), fmt.Sprint(c.InFlight), fmt.Sprintf("%.3f", c.Score/1e6), fmt.Sprint(c.Ejected), c.Reason})
 	}
 	return inv.table([]string{"NODE", "LATENCY/MS", "IN FLIGHT", "SCORE", "EJECTED", "REASON"}, rows)
-}
-
-func nodesCommand() command {
-	return command{
-		name: "nodes", summary: "list the nodes of the network: what they run, how they are, and how busy",
-		prepare: func(fs *flag.FlagSet) func(*invocation) error {
-			var a apiFlags
-			a.declare(fs)
-			return func(inv *invocation) error {
-				c, err := a.open(inv)
-				if err != nil {
-					return err
-				}
-				all := []seer.Node{}
-				if err := c.call(http.MethodGet, "/v1/seer/nodes", nil, &all); err != nil {
-					return err
-				}
-				if inv.asJSON {
-					return inv.json(all)
-				}
-				var rows [][]string
-				for _, n := range all {
-					rows = append(rows, []string{
-						n.ID.String(), n.Name, string(n.Health), fmt.Sprintf("%.0f%%", 100*n.Load.CPU), fmt.Sprintf("%.0f%%", 100*n.Load.Memory),
-						fmt.Sprint(n.Load.InFlight), fmt.Sprint(len(n.Services)), n.StartedAt.Local().Format(time.DateTime),
-					})
-				}
-				return inv.table([]string{"NODE", "NAME", "HEALTH", "CPU", "MEMORY", "IN FLIGHT", "SERVICES", "STARTED"}, rows)
-			}
-		},
-	}
 }

@@ -201,7 +201,13 @@ func TestDev(t *testing.T) {
 		var projects []struct{ Project string }
 		_, out, _ := taubyte(t, nil, "projects", "--data", data, "--json")
 		require.NoError(t, json.Unmarshal([]byte(out), &projects))
-		code, _, errOut := taubyte(t, nil, "rollback", projects[0].Project, "1", "--data", data)
+		code, _, errOut := taubyte(t, nil, "rollback", projects[0].Project, "none", "--data", data)
+		require.Equal(t, 3, code)
+		require.Contains(t, errOut, "invalid sequence")
+		code, out, _ = taubyte(t, nil, "rollback", projects[0].Project, "--data", data)
+		require.Zero(t, code)
+		require.Contains(t, out, "DEPLOYMENT")
+		code, _, errOut = taubyte(t, nil, "rollback", projects[0].Project, "1", "--data", data)
 		require.Zero(t, code, errOut)
 		c.serves("/ping", "PONG")
 	})
@@ -343,7 +349,6 @@ func TestBadInput(t *testing.T) {
 		{"a foreign data folder", nil, []string{"dev", hello(t), "--data", foreign}, 3, []string{foreign, "is not empty", "choose another folder"}},
 		{"a configuration that is not there", nil, []string{"start", "--config", "none.yaml"}, 1, []string{"none.yaml"}},
 		{"no node to ask", nil, []string{"jobs", "--data", noProject}, 6, []string{"no node runs on"}},
-		{"a rollback to no number", nil, []string{"rollback", "p", "x", "--api", "http://127.0.0.1:1"}, 3, []string{"it is a number"}},
 		{"an API that is not there", nil, []string{"jobs", "--api", "http://127.0.0.1:1"}, 6, []string{"no node answers"}},
 		{"a role that is none", nil, []string{"init", "x", "--node", "a=pilot"}, 2, []string{`no role "pilot"`}},
 		{"a network without auth", nil, []string{"init", filepath.Join(noProject, "x"), "--node", "a=tns"}, 3, []string{"no node runs auth"}},
