@@ -234,8 +234,7 @@ func (s *Service) head(ctx context.Context, k branchKey, fetch fetcher) (head, e
 func (s *Service) follow(ctx context.Context, events <-chan crdt.Event, missing []branchKey) {
 	var mu sync.Mutex
 	again := map[branchKey]bool{} // being resolved; true: and changed since
-	var resolve func(k branchKey)
-	resolve = func(k branchKey) {
+	resolve := func(k branchKey) {
 		mu.Lock()
 		defer mu.Unlock()
 		if _, busy := again[k]; busy {
