@@ -17,6 +17,9 @@ type HostClaim struct {
 	Verified bool `json:"verified,omitempty"`
 	// Since is when the project first claimed the name.
 	Since time.Time `json:"since"`
+	// Rank orders the branches of one project that claim the name: the smallest has
+	// it.
+	Rank int `json:"rank,omitempty"`
 }
 
 // stronger orders the claims of two projects to one name: verified ones first,

@@ -1,6 +1,7 @@
 package tns
 
 import (
+	"cmp"
 	"hash/maphash"
 	"maps"
 	"slices"
@@ -52,7 +53,7 @@ func (e *hostEntry) with(c claimant) *hostEntry {
 		slices.SortFunc(next.claims, func(a, b claimant) int {
 			switch {
 			case a.project == b.project:
-				return compareBranches(a.branch, b.branch)
+				return cmp.Or(cmp.Compare(a.claim.Rank, b.claim.Rank), cmp.Compare(a.branch, b.branch))
 			case stronger(a.claim, a.project, b.claim, b.project):
 				return -1
 			}
@@ -63,17 +64,6 @@ func (e *hostEntry) with(c claimant) *hostEntry {
 		return nil
 	}
 	return next
-}
-
-// compareBranches puts main before every other branch of one project.
-func compareBranches(a, b taubyte.Branch) int {
-	if (a == "main") != (b == "main") {
-		if a == "main" {
-			return -1
-		}
-		return 1
-	}
-	return strings.Compare(string(a), string(b))
 }
 
 // editor makes the next index from one.
@@ -218,8 +208,11 @@ func (s *site) function(f *config.Function, r *Route) {
 
 func (s *site) finish() {
 	slices.SortStableFunc(s.prefixes, func(a, b prefixRoute) int { return len(b.prefix) - len(a.prefix) })
-	for _, e := range s.exact {
+	for path, e := range s.exact {
 		var allow []string
+		if s.websiteAt(path) != nil {
+			allow = append(allow, "GET", "HEAD")
+		}
 		for _, m := range e.methods {
 			allow = append(allow, m.method)
 			if m.method == "GET" {
@@ -240,7 +233,7 @@ func (s *site) match(path, method string) Match {
 			return Match{Route: r}
 		}
 		// A website at this very path takes what the functions there do not.
-		if r := s.website(path); r == nil || r.Prefix != strings.TrimRight(path, "/") || !isRead(method) {
+		if s.websiteAt(path) == nil || !isRead(method) {
 			return Match{Status: NoMethod, Allow: e.allow}
 		}
 	}
@@ -270,6 +263,14 @@ func (e *pathEntry) route(method string) *Route {
 	}
 	if method == "HEAD" {
 		return get
+	}
+	return nil
+}
+
+// websiteAt finds the one whose own path that is.
+func (s *site) websiteAt(path string) *Route {
+	if r := s.website(path); r != nil && r.Prefix == strings.TrimRight(path, "/") {
+		return r
 	}
 	return nil
 }

@@ -312,7 +312,8 @@ func (s *Service) claims(ctx context.Context, d *Deployment) ([]HostClaim, error
 	if c == nil {
 		return nil, nil
 	}
-	production := slices.Contains(s.opts.production, d.Branch)
+	rank := slices.Index(s.opts.production, d.Branch)
+	production := rank >= 0
 	var all []HostClaim
 	for _, dom := range domains(c) {
 		host := dom.FQDN
@@ -326,12 +327,12 @@ func (s *Service) claims(ctx context.Context, d *Deployment) ([]HostClaim, error
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, HostClaim{Host: host, Domain: dom.ID, Verified: verified, Since: since})
+		all = append(all, HostClaim{Host: host, Domain: dom.ID, Verified: verified, Since: since, Rank: rank})
 		if alias := s.alias(dom.FQDN); production && alias != "" {
 			if since, err = s.claimedSince(ctx, alias, d); err != nil {
 				return nil, err
 			}
-			all = append(all, HostClaim{Host: alias, Domain: dom.ID, Verified: true, Since: since})
+			all = append(all, HostClaim{Host: alias, Domain: dom.ID, Verified: true, Since: since, Rank: rank})
 		}
 	}
 	return all, nil

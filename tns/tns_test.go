@@ -216,6 +216,40 @@ func TestLookup(t *testing.T) {
 	require.Empty(t, tab.Routes())
 }
 
+func TestProductionBranchesAreRanked(t *testing.T) {
+	nw := testnet.New(t)
+	s := service(t, nw.Node(), tns.WithOpenDomains(), tns.WithProductionBranches("live", "main"))
+	tab := table(t, s)
+	for _, branch := range []taubyte.Branch{"main", "live"} {
+		_, err := s.Publish(t.Context(), shop, branch, part(1, project(shop, "www.shop.example")))
+		require.NoError(t, err)
+	}
+	testnet.Eventually(t, func() bool {
+		m := tab.Lookup("www.shop.example", "/api", "GET")
+		return m.Status == tns.Found && m.Route.Branch == "live"
+	}, "the first of them counts")
+	require.NoError(t, s.Remove(t.Context(), shop, "live"))
+	testnet.Eventually(t, func() bool {
+		m := tab.Lookup("www.shop.example", "/api", "GET")
+		return m.Status == tns.Found && m.Route.Branch == "main"
+	}, "then the next")
+}
+
+func TestAFunctionAndAWebsiteShareAPath(t *testing.T) {
+	nw := testnet.New(t)
+	s := service(t, nw.Node(), tns.WithOpenDomains())
+	tab := table(t, s)
+	c := project(shop, "shop.example.com")
+	c.Functions = c.Functions[1:] // POST /api alone
+	c.Websites[1].Paths = []string{"/api"}
+	_, err := s.Publish(t.Context(), shop, "main", part(1, c))
+	require.NoError(t, err)
+	testnet.Eventually(t, func() bool { return tab.Serving(shop, "main") == 1 }, "the table follows")
+	require.EqualValues(t, "post", tab.Lookup("shop.example.com", "/api", "POST").Route.Resource)
+	require.EqualValues(t, "docs", tab.Lookup("shop.example.com", "/api", "GET").Route.Resource)
+	require.Equal(t, "GET, HEAD, POST", tab.Lookup("shop.example.com", "/api", "PUT").Allow)
+}
+
 func TestPreviews(t *testing.T) {
 	nw := testnet.New(t)
 	s := service(t, nw.Node(), tns.WithZone("Cloud.Example."), tns.WithOpenDomains())
