@@ -64,11 +64,13 @@ func (f *feed) get(k branchKey) (head, bool) {
 	return h, ok
 }
 
-// set makes a head current unless the branch is further.
+// set makes a head current unless the branch is further, or there already: what a
+// node publishes it also hears from its store, before or after.
 func (f *feed) set(k branchKey, h head) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if have, ok := f.heads[k]; ok && have.sequence > h.sequence {
+	if have, ok := f.heads[k]; ok && (have.sequence > h.sequence ||
+		have.sequence == h.sequence && sameDeployment(have.deployment, h.deployment)) {
 		return
 	}
 	f.version++

@@ -289,9 +289,6 @@ func (s *Service) update(ctx context.Context, k branchKey) bool {
 		}
 		return errors.Is(err, taubyte.ErrNotFound)
 	}
-	if have, ok := s.feed.get(k); ok && have.sequence == h.sequence && sameDeployment(have.deployment, h.deployment) {
-		return true
-	}
 	s.feed.set(k, h)
 	return true
 }
