@@ -1,9 +1,11 @@
 package tns
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,10 +22,18 @@ import (
 //
 //	/history/<project>/<branch>/<sequence, 16 digits>/<CID of the deployment>
 //
-// with the time of publication as value. The branch is escaped as in a URL's path.
-// The current deployment is the entry with the largest sequence; one without parts
-// says that the branch was removed.
+// with what it was made from as value: the entries that it follows. The branch is
+// escaped as in a URL's path. Entries that no other follows are the branch's tips:
+// one, or several after nodes that did not reach each other published. What the
+// branch runs is the merge of its tips, and the next deployment follows all of them.
+// A deployment without parts says that the branch was removed.
 const historyPrefix = "/history"
+
+// origin is the value of an entry.
+type origin struct {
+	Time    time.Time `json:"time"`
+	Follows []cid.Cid `json:"follows,omitempty"`
+}
 
 type branchKey struct {
 	project taubyte.ProjectID
@@ -35,6 +45,22 @@ type entry struct {
 	branchKey
 	sequence uint64
 	object   cid.Cid
+	follows  []cid.Cid // where values were asked for
+}
+
+// tips returns the entries that no other follows, the furthest last.
+func tips(all []entry) []entry {
+	followed := map[cid.Cid]bool{}
+	for _, e := range all {
+		for _, c := range e.follows {
+			followed[c] = true
+		}
+	}
+	ends := slices.DeleteFunc(slices.Clone(all), func(e entry) bool { return followed[e.object] })
+	slices.SortFunc(ends, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.sequence, b.sequence), cmp.Compare(a.object.KeyString(), b.object.KeyString()))
+	})
+	return ends
 }
 
 func (e entry) key() ds.Key {
@@ -86,12 +112,12 @@ func decode(raw []byte) (*Deployment, error) {
 	return d, nil
 }
 
-// merge resolves two deployments that were published under one sequence, as under
-// a partition: for each repository the part with the larger order counts. The
-// result is the same whichever comes first.
+// merge resolves two deployments neither of which knew of the other, as after a
+// partition: for each repository the part with the larger order counts. The result
+// is the same whichever comes first.
 func merge(a, b *Deployment) *Deployment {
 	m := &Deployment{
-		Project: a.Project, Branch: a.Branch, Sequence: a.Sequence, Time: later(a.Time, b.Time),
+		Project: a.Project, Branch: a.Branch, Sequence: max(a.Sequence, b.Sequence), Time: later(a.Time, b.Time),
 		Parts: map[taubyte.RepositoryID]Part{}, Built: map[taubyte.RepositoryID]uint64{},
 	}
 	for _, d := range []*Deployment{a, b} {

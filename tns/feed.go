@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/taubyte/taubyte"
 )
 
@@ -47,6 +49,7 @@ type head struct {
 	sequence   uint64
 	deployment *Deployment                     // nil: removed
 	built      map[taubyte.RepositoryID]uint64 // of the deployment or the removal
+	tips       []cid.Cid
 	hosts      []HostClaim
 	version    uint64
 }

@@ -2,6 +2,7 @@ package tns
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -128,16 +129,16 @@ func (s *Service) Close() error {
 // load reads which deployments are current, and returns the branches whose
 // deployment is not on this node yet.
 func (s *Service) load(ctx context.Context) (missing []branchKey, err error) {
-	newest := map[branchKey]uint64{}
+	branches := map[branchKey][]entry{}
 	err = s.eachEntry(ctx, ds.NewKey(historyPrefix), func(e entry) {
-		newest[e.branchKey] = max(newest[e.branchKey], e.sequence)
+		branches[e.branchKey] = append(branches[e.branchKey], e)
 	})
 	if err != nil {
 		return nil, err
 	}
 	local := s.host.Blocks().Blockstore()
-	for k := range newest {
-		h, err := s.head(ctx, k, func(ctx context.Context, c cid.Cid) ([]byte, error) {
+	for k, entries := range branches {
+		h, err := s.resolve(ctx, entries, func(ctx context.Context, c cid.Cid) ([]byte, error) {
 			b, err := local.Get(ctx, c)
 			if err != nil {
 				return nil, err
@@ -154,7 +155,7 @@ func (s *Service) load(ctx context.Context) (missing []branchKey, err error) {
 }
 
 func (s *Service) eachEntry(ctx context.Context, prefix ds.Key, do func(entry)) error {
-	results, err := s.store.Query(ctx, query.Query{Prefix: prefix.String(), KeysOnly: true})
+	results, err := s.store.Query(ctx, query.Query{Prefix: prefix.String()})
 	if err != nil {
 		return err
 	}
@@ -168,6 +169,12 @@ func (s *Service) eachEntry(ctx context.Context, prefix ds.Key, do func(entry)) 
 			s.opts.log.Warn("registry entry skipped", "err", err)
 			continue
 		}
+		var o origin
+		if err := json.Unmarshal(r.Value, &o); err != nil {
+			s.opts.log.Warn("registry entry skipped", "key", r.Key, "err", err)
+			continue
+		}
+		e.follows = o.Follows
 		do(e)
 	}
 	return ctx.Err()
@@ -186,29 +193,34 @@ func (s *Service) fetch(ctx context.Context, c cid.Cid) ([]byte, error) {
 	return b.RawData(), nil
 }
 
-// head resolves what a branch runs from the entries with its largest sequence.
-func (s *Service) head(ctx context.Context, k branchKey, fetch fetcher) (head, error) {
-	var newest []entry
-	err := s.eachEntry(ctx, k.prefix(), func(e entry) {
-		if len(newest) > 0 && e.sequence > newest[0].sequence {
-			newest = newest[:0]
-		}
-		if e.branchKey == k && (len(newest) == 0 || e.sequence == newest[0].sequence) {
-			newest = append(newest, e)
+// entries lists the history of a branch.
+func (s *Service) entries(ctx context.Context, k branchKey) (all []entry, err error) {
+	err = s.eachEntry(ctx, k.prefix(), func(e entry) {
+		if e.branchKey == k {
+			all = append(all, e)
 		}
 	})
+	if err == nil && len(all) == 0 {
+		err = fmt.Errorf("%w: no deployment of %s %s", taubyte.ErrNotFound, k.project, k.branch)
+	}
+	return all, err
+}
+
+// head resolves what a branch runs.
+func (s *Service) head(ctx context.Context, k branchKey) (head, error) {
+	all, err := s.entries(ctx, k)
 	if err != nil {
 		return head{}, err
 	}
-	if len(newest) == 0 {
-		return head{}, fmt.Errorf("%w: no deployment of %s %s", taubyte.ErrNotFound, k.project, k.branch)
-	}
-	h := head{sequence: newest[0].sequence}
-	slices.SortFunc(newest, func(a, b entry) int { return strings.Compare(a.object.String(), b.object.String()) })
-	for _, e := range newest {
+	return s.resolve(ctx, all, s.fetch)
+}
+
+// resolve merges the tips of a branch's history.
+func (s *Service) resolve(ctx context.Context, all []entry, fetch fetcher) (h head, err error) {
+	for _, e := range tips(all) {
 		raw, err := fetch(ctx, e.object)
 		if err != nil {
-			return head{}, fmt.Errorf("deployment %d of %s %s: %w", e.sequence, k.project, k.branch, err)
+			return head{}, fmt.Errorf("deployment %d of %s %s: %w", e.sequence, e.project, e.branch, err)
 		}
 		d, err := decode(raw)
 		if err != nil {
@@ -219,8 +231,12 @@ func (s *Service) head(ctx context.Context, k branchKey, fetch fetcher) (head, e
 		} else {
 			h.deployment = merge(h.deployment, d)
 		}
+		h.tips = append(h.tips, e.object)
 	}
-	h.built = h.deployment.Built
+	if h.deployment == nil {
+		return head{}, fmt.Errorf("%w history: it has no end", taubyte.ErrInvalid)
+	}
+	h.sequence, h.built = h.deployment.Sequence, h.deployment.Built
 	if h.deployment.removed() {
 		h.deployment = nil
 		return h, nil
@@ -282,7 +298,7 @@ func (s *Service) follow(ctx context.Context, events <-chan crdt.Event, missing 
 // update resolves a branch anew. It reports false when the deployment could not
 // be had yet.
 func (s *Service) update(ctx context.Context, k branchKey) bool {
-	h, err := s.head(ctx, k, s.fetch)
+	h, err := s.head(ctx, k)
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, taubyte.ErrNotFound) {
 			s.opts.log.Warn("deployment not read", "project", k.project, "branch", k.branch, "err", err)
@@ -411,7 +427,7 @@ func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment
 	if !ok {
 		// Either the branch is new, or what it runs is not on this node yet.
 		var err error
-		if now, err = s.head(ctx, k, s.fetch); err != nil && !errors.Is(err, taubyte.ErrNotFound) {
+		if now, err = s.head(ctx, k); err != nil && !errors.Is(err, taubyte.ErrNotFound) {
 			return nil, fmt.Errorf("%w: %w", taubyte.ErrUnavailable, err)
 		}
 	}
@@ -434,7 +450,7 @@ func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment
 	if err := s.host.Blocks().AddBlock(ctx, block); err != nil {
 		return nil, fmt.Errorf("keeping the deployment: %w", err)
 	}
-	h := head{sequence: d.Sequence, built: d.Built}
+	h := head{sequence: d.Sequence, built: d.Built, tips: []cid.Cid{block.Cid()}}
 	if !d.removed() {
 		h.deployment = d
 		if h.hosts, err = s.claims(ctx, d); err != nil {
@@ -442,7 +458,11 @@ func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment
 		}
 	}
 	e := entry{branchKey: k, sequence: d.Sequence, object: block.Cid()}
-	if err := s.store.Put(ctx, e.key(), []byte(d.Time.Format(time.RFC3339Nano))); err != nil {
+	value, err := json.Marshal(origin{Time: d.Time, Follows: now.tips})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.store.Put(ctx, e.key(), value); err != nil {
 		return nil, fmt.Errorf("publishing %s %s: %w", k.project, k.branch, err)
 	}
 	s.feed.set(k, h)
@@ -488,18 +508,9 @@ func (s *Service) Current(_ context.Context, project taubyte.ProjectID, branch t
 
 // History returns the deployments that a branch has run, the newest first.
 func (s *Service) History(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) ([]*Deployment, error) {
-	k := branchKey{project, branch}
-	var entries []entry
-	err := s.eachEntry(ctx, k.prefix(), func(e entry) {
-		if e.branchKey == k {
-			entries = append(entries, e)
-		}
-	})
+	entries, err := s.entries(ctx, branchKey{project, branch})
 	if err != nil {
 		return nil, err
-	}
-	if len(entries) == 0 {
-		return nil, fmt.Errorf("%w: no deployment of %s %s", taubyte.ErrNotFound, project, branch)
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return int(int64(b.sequence) - int64(a.sequence)) })
 	var all []*Deployment
@@ -512,12 +523,7 @@ func (s *Service) History(ctx context.Context, project taubyte.ProjectID, branch
 		if err != nil {
 			return nil, err
 		}
-		if d.removed() {
-			continue
-		}
-		if n := len(all); n > 0 && all[n-1].Sequence == d.Sequence {
-			all[n-1] = merge(all[n-1], d)
-		} else {
+		if !d.removed() {
 			all = append(all, d)
 		}
 	}

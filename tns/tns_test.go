@@ -407,7 +407,7 @@ func TestADeploymentThatNobodyHasHoldsUpNoOther(t *testing.T) {
 	store, err := crdt.Open(t.Context(), a, a.Store, "tns", crdt.WithWriters(taubyte.RoleTNS))
 	require.NoError(t, err)
 	lost := asset(t, "nobody has this")
-	require.NoError(t, store.Put(t.Context(), ds.NewKey(fmt.Sprintf("/history/lost/main/%016d/%s", 1, lost)), []byte("x")))
+	require.NoError(t, store.Put(t.Context(), ds.NewKey(fmt.Sprintf("/history/lost/main/%016d/%s", 1, lost)), []byte("{}")))
 	require.NoError(t, store.Close())
 	sa, sb := service(t, a), service(t, b)
 	_, err = sa.Publish(t.Context(), shop, "main", part(1, project(shop, "shop.example.com")))
@@ -417,6 +417,43 @@ func TestADeploymentThatNobodyHasHoldsUpNoOther(t *testing.T) {
 	defer cancel()
 	_, err = sa.Publish(ctx, "lost", "main", part(1, project("lost", "l.example.com")))
 	require.Error(t, err, "a branch whose deployment is not here is not begun anew")
+}
+
+func TestBothSidesOfAPartitionCount(t *testing.T) {
+	nw := testnet.New(t)
+	a, b := nw.Node(taubyte.RoleTNS), nw.Node(taubyte.RoleTNS)
+	// Each publishes while the other is away: five deployments of one repository
+	// here, one of another there.
+	sa := service(t, a)
+	for i := range 5 {
+		_, err := sa.Publish(t.Context(), shop, "main", part(uint64(i+1), project(shop, "shop.example.com")))
+		require.NoError(t, err)
+	}
+	require.NoError(t, sa.Close())
+	lone, err := taubyte.NewHost(t.Context(), b.Store, taubyte.WithLogger(testnet.Logger(t))) // nobody's neighbour
+	require.NoError(t, err)
+	sb, err := tns.New(t.Context(), lone, b.Store)
+	require.NoError(t, err)
+	site := asset(t, "site")
+	_, err = sb.Publish(t.Context(), shop, "main", tns.Part{Repository: "github/1", Order: 1, Assets: map[taubyte.ResourceID]cid.Cid{"site": site}})
+	require.NoError(t, err)
+	require.NoError(t, sb.Close())
+	require.NoError(t, lone.Close())
+
+	sa, sb = service(t, a), service(t, b)
+	for _, s := range []*tns.Service{sa, sb} {
+		testnet.Eventually(t, func() bool {
+			d, err := s.Current(t.Context(), shop, "main")
+			return err == nil && len(d.Parts) == 2 && d.Sequence == 5 && d.Config() != nil
+		}, "both parts are there on both")
+	}
+	d, err := sb.Publish(t.Context(), shop, "main", part(9, project(shop, "new.example.com")))
+	require.NoError(t, err)
+	require.EqualValues(t, 6, d.Sequence)
+	testnet.Eventually(t, func() bool {
+		d, err := sa.Current(t.Context(), shop, "main")
+		return err == nil && d.Sequence == 6 && len(d.Parts) == 2
+	}, "and they go on as one")
 }
 
 func TestWatchResumes(t *testing.T) {
