@@ -185,7 +185,14 @@ func TestDev(t *testing.T) {
 		git("clone", "-q", c.Git, clone)
 		edit(t, filepath.Join(clone, "websites", "site", "index.html"), "<h1>Hello", "<h1>Pushed")
 		git("-C", clone, "commit", "-qam", "change")
-		git("-C", clone, "push", "-q", "origin", "main")
+		// The last save may be on its way at this moment: then git wants a pull first.
+		testnet.Eventually(t, func() bool {
+			err := exec.Command("git", "-C", clone, "push", "-q", "origin", "main").Run()
+			if err != nil {
+				git("-C", clone, "pull", "-q", "--rebase", "origin", "main")
+			}
+			return err == nil
+		}, "the push is taken")
 		c.serves("/", "<h1>Pushed")
 	})
 
