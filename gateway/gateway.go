@@ -86,6 +86,9 @@ type Service struct {
 	nodes *nodes
 	keys  *auth.Keyring // nil without WithTLS
 
+	life context.Context // from New to Close: ends sockets, which Shutdown leaves alone
+	stop context.CancelFunc
+
 	closers  []func() error // the last is closed first
 	servers  []*http.Server
 	addrs    []string
@@ -104,6 +107,7 @@ func New(ctx context.Context, host taubyte.Host, _ taubyte.Datastore, opts ...Op
 		opt(&o)
 	}
 	s := &Service{host: host, opts: o, nodes: newNodes(), tr: rpc.NewTransport(host, wire.Protocol)}
+	s.life, s.stop = context.WithCancel(context.Background())
 	s.closers = append(s.closers, func() error { s.tr.Close(); return nil })
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -217,6 +221,7 @@ func (s *Service) Close() error {
 				errs = append(errs, srv.Close())
 			}
 		}
+		s.stop()
 		s.wg.Wait()
 		for i := len(s.closers) - 1; i >= 0; i-- {
 			errs = append(errs, s.closers[i]())

@@ -343,6 +343,67 @@ func TestStreams(t *testing.T) {
 	}
 }
 
+func TestTimeOuts(t *testing.T) {
+	for _, where := range []string{"local", "remote"} {
+		t.Run(where, func(t *testing.T) {
+			b := newBench(t, gateway.WithTimeout(200*time.Millisecond))
+			var asked atomic.Int64
+			slow := func(_ http.ResponseWriter, r *http.Request) {
+				asked.Add(1)
+				<-r.Context().Done()
+			}
+			if where == "local" {
+				b.serve(b.edge, slow)
+			} else {
+				b.substrate(slow)
+				b.substrate(slow)
+			}
+			resp, body := b.do("GET", site, "/fn", nil)
+			require.Equal(t, http.StatusGatewayTimeout, resp.StatusCode)
+			require.Equal(t, "The site took too long to answer.\n", body)
+			require.EqualValues(t, 1, asked.Load(), "it is not run again")
+		})
+	}
+}
+
+func TestCloseEndsSockets(t *testing.T) {
+	for _, where := range []string{"local", "remote"} {
+		t.Run(where, func(t *testing.T) {
+			b := newBench(t, gateway.WithGrace(100*time.Millisecond))
+			echo := func(w http.ResponseWriter, r *http.Request) {
+				c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+				if err != nil {
+					return
+				}
+				defer c.CloseNow()
+				for {
+					kind, text, err := c.Read(r.Context())
+					if err != nil || c.Write(r.Context(), kind, text) != nil {
+						return
+					}
+				}
+			}
+			if where == "local" {
+				b.serve(b.edge, echo)
+			} else {
+				b.substrate(echo)
+			}
+			c, _, err := websocket.Dial(t.Context(), "ws://"+site+"/fn", &websocket.DialOptions{HTTPClient: b.client})
+			require.NoError(t, err)
+			defer c.CloseNow()
+			require.NoError(t, c.Write(t.Context(), websocket.MessageText, []byte("hello")))
+			_, _, err = c.Read(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, b.gateway.Close())
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			_, _, err = c.Read(ctx)
+			require.Error(t, err)
+			require.NoError(t, ctx.Err(), "the socket ended")
+		})
+	}
+}
+
 func TestExplainOrdersTotally(t *testing.T) {
 	b := newBench(t)
 	for range 3 {

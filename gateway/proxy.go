@@ -31,6 +31,8 @@ const (
 	// keptBody is the largest body that is read before it is passed on, so that it
 	// can be sent to another node as well.
 	keptBody = 32 << 10
+	// bodyPatience is how long a body may stand still, and a short one take.
+	bodyPatience = 30 * time.Second
 )
 
 // ServeHTTP takes a user's request.
@@ -119,13 +121,16 @@ func (e *exchange) hasBody() bool {
 // of body is part of what is reused.
 func (e *exchange) keep() error {
 	if e.hasBody() {
-		e.body = &countedBody{r: e.r.Body}
+		e.body = &countedBody{r: e.r.Body, rc: http.NewResponseController(e.w)}
 	}
 	if !e.hasBody() || e.r.ContentLength < 0 || e.r.ContentLength > keptBody || e.r.Header.Get("Expect") != "" {
 		return nil
 	}
 	e.kept = make([]byte, e.r.ContentLength)
+	rc := http.NewResponseController(e.w)
+	_ = rc.SetReadDeadline(time.Now().Add(bodyPatience))
 	_, err := io.ReadFull(e.r.Body, e.kept)
+	_ = rc.SetReadDeadline(time.Time{})
 	return err
 }
 
@@ -141,6 +146,9 @@ func (e *exchange) send() io.ReadCloser {
 }
 
 func (e *exchange) release() {
+	if e.body != nil {
+		e.body.done.Store(true)
+	}
 	e.s, e.w, e.r, e.route, e.body, e.kept = nil, nil, nil, nil, nil, nil
 	clear(e.nodes[:])
 	exchangePool.Put(e)
@@ -150,12 +158,22 @@ func (e *exchange) release() {
 // sent to another node.
 type countedBody struct {
 	r    io.ReadCloser
+	rc   *http.ResponseController
 	read atomic.Bool
+	done atomic.Bool // the request is over, and its connection another's
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
+	if b.done.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	b.read.Store(true)
-	return b.r.Read(p)
+	_ = b.rc.SetReadDeadline(time.Now().Add(bodyPatience))
+	n, err := b.r.Read(p)
+	if err != nil { // its end: the connection is the server's again
+		_ = b.rc.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // Close leaves the user's body to the server, since another node may get it.
@@ -213,7 +231,7 @@ func (e *exchange) run() {
 
 // repeatable reports whether the request may go to another node.
 func (e *exchange) repeatable(err error) bool {
-	if e.body != nil && e.body.read.Load() {
+	if e.body != nil && e.body.read.Load() || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
 	if err == nil || errors.Is(err, errRefused) || errors.Is(err, taubyte.ErrUnavailable) {
@@ -322,7 +340,11 @@ func (e *exchange) outgoing(ctx context.Context) *http.Request {
 	if e.r.TLS != nil {
 		proto = "https"
 	}
-	delete(h, "Forwarded")
+	for k := range h {
+		if strings.HasPrefix(k, "X-Forwarded-") || k == "Forwarded" || k == "X-Real-Ip" {
+			delete(h, k)
+		}
+	}
 	h["X-Forwarded-For"] = []string{client}
 	h["X-Forwarded-Host"] = []string{e.r.Host}
 	h["X-Forwarded-Proto"] = []string{proto}
@@ -426,6 +448,7 @@ func (e *exchange) tunnel(resp *http.Response) {
 	if head.Write(buffered) != nil || buffered.Flush() != nil {
 		return
 	}
+	defer context.AfterFunc(e.s.life, func() { _ = node.Close(); _ = user.Close() })()
 	ended := make(chan struct{}, 2)
 	go func() { _, _ = io.Copy(node, buffered); ended <- struct{}{} }()
 	go func() { _, _ = io.Copy(user, node); ended <- struct{}{} }()
@@ -437,15 +460,23 @@ func (e *exchange) tunnel(resp *http.Response) {
 
 // local hands the request to the substrate node on this host: a function call.
 func (e *exchange) local(h http.Handler, c Candidate, began time.Time) (outcome, error) {
-	ctx := e.r.Context()
+	ctx, cancel := context.WithCancel(e.r.Context())
+	defer cancel()
+	defer context.AfterFunc(e.s.life, cancel)() // a socket has no end of its own
+	timer := time.AfterFunc(e.s.opts.timeout, cancel)
+	defer timer.Stop()
 	out := e.outgoing(ctx)
 	if upgradeOf(e.r.Header) == "" {
 		out.Body = e.send()
 	}
 	out.URL.Scheme, out.URL.Host = "", ""
 	out.RequestURI = (&url.URL{Path: out.URL.Path, RawPath: out.URL.RawPath, RawQuery: out.URL.RawQuery}).RequestURI()
-	w := &localAnswer{ResponseWriter: e.w, header: http.Header{}}
+	w := &localAnswer{ResponseWriter: e.w, header: http.Header{}, timer: timer}
 	h.ServeHTTP(w, out)
+	if w.late || !w.wrote && !w.refused && ctx.Err() != nil && e.r.Context().Err() == nil {
+		c.node.observe(0, true, time.Now())
+		return another, context.DeadlineExceeded
+	}
 	c.node.observe(time.Since(began), false, time.Now())
 	if w.refused {
 		return w.out, errRefused
@@ -460,7 +491,9 @@ func (e *exchange) local(h http.Handler, c Candidate, began time.Time) (outcome,
 type localAnswer struct {
 	http.ResponseWriter
 	header  http.Header
+	timer   *time.Timer // runs until the answer begins
 	wrote   bool
+	late    bool // it began after that: the user is told of the time-out
 	refused bool
 	out     outcome
 }
@@ -468,7 +501,10 @@ type localAnswer struct {
 func (w *localAnswer) Header() http.Header { return w.header }
 
 func (w *localAnswer) WriteHeader(status int) {
-	if w.wrote || w.refused {
+	if w.wrote || w.refused || w.late {
+		return
+	}
+	if w.late = !w.timer.Stop(); w.late {
 		return
 	}
 	if w.out, w.refused = refusal(w.header.Get(wire.HeaderRefused)); w.refused {
@@ -487,7 +523,7 @@ func (w *localAnswer) Write(p []byte) (int, error) {
 	if !w.wrote {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.refused {
+	if w.refused || w.late {
 		return len(p), nil
 	}
 	return w.ResponseWriter.Write(p)
@@ -498,7 +534,7 @@ func (w *localAnswer) FlushError() error {
 	if !w.wrote {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.refused {
+	if w.refused || w.late {
 		return nil
 	}
 	return http.NewResponseController(w.ResponseWriter).Flush()

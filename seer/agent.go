@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,8 @@ const (
 	// maxHeartbeat bounds a heartbeat's bytes; the digest of warm modules is most
 	// of it.
 	maxHeartbeat = 16 << 10
+	// maxInterval bounds the time that a node may ask to be believed alive for.
+	maxInterval = time.Minute
 	// agentProtocol is where a host keeps its one agent. Nothing is spoken under it.
 	agentProtocol protocol.ID = "/taubyte/seer/agent/1"
 )
@@ -115,6 +118,8 @@ type Agent struct {
 	mu      sync.Mutex
 	users   int // how often it was handed out
 	known   map[peer.ID]*known
+	members map[peer.ID]taubyte.Membership // what a node may say that it runs
+	asking  map[peer.ID]bool
 	reports map[int]func(*Load)
 	next    int
 	changed chan struct{} // closed at the next change
@@ -137,7 +142,12 @@ func Join(ctx context.Context, host taubyte.Host, opts ...Option) (*Agent, error
 			if a.use() {
 				return a, nil
 			}
-			continue // it is just ending
+			select { // it is just ending
+			case <-time.After(time.Millisecond):
+				continue
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
 		}
 		a, err := join(host, opts)
 		if errors.Is(err, taubyte.ErrConflict) && ctx.Err() == nil {
@@ -162,12 +172,12 @@ func join(host taubyte.Host, opts []Option) (*Agent, error) {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	if o.interval <= 0 {
+	if o.interval <= 0 || o.interval > maxInterval {
 		return nil, fmt.Errorf("%w heartbeat interval %s", taubyte.ErrInvalid, o.interval)
 	}
 	a := &Agent{
 		host: host, opts: o, started: time.Now().UTC(), now: make(chan struct{}, 1), users: 1,
-		known: map[peer.ID]*known{}, reports: map[int]func(*Load){}, changed: make(chan struct{}),
+		known: map[peer.ID]*known{}, members: map[peer.ID]taubyte.Membership{}, asking: map[peer.ID]bool{}, reports: map[int]func(*Load){}, changed: make(chan struct{}),
 	}
 	a.nodes.Store(&[]Node{})
 	withdraw, err := host.Provide(agentProtocol, a) // first: of two only one goes on
@@ -232,7 +242,7 @@ func validate(_ context.Context, _ peer.ID, msg *pubsub.Message) pubsub.Validati
 		return pubsub.ValidationReject
 	}
 	var h heartbeat
-	if json.Unmarshal(msg.GetData(), &h) != nil || h.ID != msg.GetFrom() || h.Interval <= 0 || len(h.Addrs) > 64 || len(h.Services) > 64 {
+	if json.Unmarshal(msg.GetData(), &h) != nil || h.ID != msg.GetFrom() || h.Interval <= 0 || h.Interval > maxInterval || len(h.Addrs) > 64 || len(h.Services) > 64 {
 		return pubsub.ValidationReject
 	}
 	return pubsub.ValidationAccept
@@ -349,8 +359,58 @@ func (a *Agent) listen(ctx context.Context) {
 		if msg.GetFrom() == a.host.ID() || json.Unmarshal(msg.GetData(), &h) != nil {
 			continue
 		}
-		a.take(msg.GetFrom(), h)
+		a.hear(ctx, msg.GetFrom(), h)
 	}
+}
+
+// hear takes a heartbeat in as far as its node's membership goes: a service counts
+// only where the network's root has given the node its role. A node that was not
+// heard of before is asked for its membership first.
+func (a *Agent) hear(ctx context.Context, from peer.ID, h heartbeat) {
+	a.mu.Lock()
+	m, ok := a.members[from]
+	if ok && time.Now().Before(m.NotAfter) {
+		a.mu.Unlock()
+		h.Services = allowed(h.Services, m)
+		a.take(from, h)
+		return
+	}
+	busy := a.asking[from]
+	a.asking[from] = true
+	a.mu.Unlock()
+	if busy {
+		return
+	}
+	a.remember(from, h.Addrs) // to ask it
+	a.wg.Go(func() {
+		ask, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		m, err := a.host.Member(ask, from)
+		a.mu.Lock()
+		delete(a.asking, from)
+		if err == nil {
+			a.members[from] = m
+		}
+		a.mu.Unlock()
+		if err != nil {
+			if ctx.Err() == nil {
+				a.opts.log.Debug("heartbeat not believed", "node", from, "err", err)
+			}
+			return
+		}
+		h.Services = allowed(h.Services, m)
+		a.take(from, h)
+	})
+}
+
+// allowed leaves the services out whose role a member does not hold. Protocols are
+// named "/taubyte/<role>/…".
+func allowed(services []protocol.ID, m taubyte.Membership) []protocol.ID {
+	return slices.DeleteFunc(services, func(id protocol.ID) bool {
+		rest, ours := strings.CutPrefix(string(id), "/taubyte/")
+		name, _, _ := strings.Cut(rest, "/")
+		return ours && !m.Has(taubyte.Role(name))
+	})
 }
 
 // take brings a heartbeat into the directory.
@@ -415,6 +475,7 @@ func (a *Agent) age(ctx context.Context) {
 			switch {
 			case silent > forgetAfter*k.interval:
 				delete(a.known, id)
+				delete(a.members, id)
 				moved = true
 				continue
 			case silent > goneAfter*k.interval:

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -109,11 +110,23 @@ func (d *dnsServer) Close() error {
 	return err
 }
 
-// draw makes the picture of a directory.
+// draw makes the picture of a directory. Where no gateway is surely alive, those
+// that may be are better than none.
 func draw(nodes []Node) *picture {
 	p := &picture{names: map[string][]netip.Addr{}}
+	for _, r := range taubyte.Roles() { // also where nobody runs it
+		p.names[string(r)] = nil
+	}
+	p.add(nodes, Alive)
+	if len(p.gateways) == 0 {
+		p.add(nodes, Suspect)
+	}
+	return p
+}
+
+func (p *picture) add(nodes []Node, health Health) {
 	for _, n := range nodes {
-		if n.Health != Alive {
+		if n.Health != health {
 			continue
 		}
 		var addrs []netip.Addr
@@ -122,8 +135,8 @@ func draw(nodes []Node) *picture {
 				addrs = append(addrs, a.Unmap())
 			}
 		}
-		if n.Name != "" {
-			p.names[strings.ToLower(n.Name)] = addrs
+		if name := strings.ToLower(n.Name); name != "" && !reserved(name) {
+			p.names[name] = addrs
 		}
 		for _, id := range n.Services {
 			// "/taubyte/<service>/<version>"
@@ -135,7 +148,17 @@ func draw(nodes []Node) *picture {
 			}
 		}
 	}
-	return p
+}
+
+// generatedName is what names look like that are made for projects: the end of an
+// id and digits, a name and the end of an id, a branch and a name.
+var generatedName = regexp.MustCompile(`^[a-z0-9]{8}[0-9]*$|-[a-z0-9]{8}$|--`)
+
+// reserved reports whether a node may not be called so in the zone: services and
+// projects have such names.
+func reserved(name string) bool {
+	_, err := taubyte.ParseRole(name)
+	return err == nil || generatedName.MatchString(name)
 }
 
 // redraw swaps the picture in, with a new serial if it says something else.

@@ -120,6 +120,25 @@ func TestAForgedHeartbeatIsNotBelieved(t *testing.T) {
 	require.NotContains(t, a.Find("/x/1"), victim.ID())
 }
 
+func TestAServiceCountsByItsRole(t *testing.T) {
+	nw := testnet.New(t)
+	n, edge := nw.Node(), nw.Node(taubyte.RoleSubstrate)
+	s, err := seer.New(t.Context(), n, n.Store, seer.WithInterval(beat), seer.WithLogger(testnet.Logger(t)), seer.WithDNS("127.0.0.1:0", "cloud.example"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	for _, id := range []protocol.ID{"/taubyte/substrate/1", "/taubyte/gateway/1", "/taubyte/auth/1"} {
+		_, err := edge.Provide(id, "x")
+		require.NoError(t, err)
+	}
+	join(t, edge, seer.WithName("my-app-12345678"), seer.WithPublic("192.0.2.66"))
+	testnet.Eventually(t, func() bool { return len(s.Find("/taubyte/substrate/1")) == 1 }, "what it may run is found")
+	require.Empty(t, s.Find("/taubyte/auth/1"), "what it may not is not")
+	ask := question(t, s.DNSAddr(), "udp")
+	testnet.Eventually(t, func() bool { return len(ask("substrate.cloud.example", dns.TypeA).Answer) == 1 }, "in DNS as well")
+	require.Empty(t, ask("gateway.cloud.example", dns.TypeA).Answer)
+	require.Empty(t, ask("my-app-12345678.cloud.example", dns.TypeA).Answer, "a node's name takes no project's")
+}
+
 func TestNodesLearnOfEachOtherFromAThird(t *testing.T) {
 	nw := testnet.New(t)
 	hub := nw.Node()
@@ -195,6 +214,7 @@ func TestDNS(t *testing.T) {
 		require.Equal(t, dns.RcodeSuccess, empty.Rcode, "the name is there, that type is not")
 		require.Empty(t, empty.Answer)
 		require.IsType(t, &dns.SOA{}, empty.Ns[0])
+		require.Empty(t, ask("hoarder.cloud.example", dns.TypeA).Answer, "a service that nobody runs")
 		require.Equal(t, dns.RcodeRefused, ask("www.example.org", dns.TypeA).Rcode)
 		require.Equal(t, dns.RcodeRefused, ask("notcloud.example", dns.TypeA).Rcode)
 	}
