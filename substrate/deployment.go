@@ -46,6 +46,7 @@ func keyOf(d *tns.Deployment) deploymentKey {
 // A deployment is one that this node can serve: its modules compiled, its files
 // here. What was never built is not in it.
 type deployment struct {
+	project   *config.Project // nil while no repository has given one
 	functions map[resourceKey]*vm.Function
 	websites  map[resourceKey]*site.Site
 	routed    bool      // the table has led to it
@@ -170,8 +171,8 @@ func (s *Service) giveUp() {
 // build makes everything of a deployment that this node serves. Its error names
 // every fault.
 func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, error) {
-	made := &deployment{functions: map[resourceKey]*vm.Function{}, websites: map[resourceKey]*site.Site{}, made: time.Now()}
-	project := d.Config()
+	made := &deployment{project: d.Config(), functions: map[resourceKey]*vm.Function{}, websites: map[resourceKey]*site.Site{}, made: time.Now()}
+	project := made.project
 	if project == nil {
 		return made, nil
 	}
@@ -195,9 +196,6 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 	for scope := range scopes(project) {
 		for i := range scope.Functions {
 			f := &scope.Functions[i]
-			if f.Type != config.TriggerHTTP && f.Type != config.TriggerHTTPS {
-				continue
-			}
 			each(func() error {
 				made1, err := s.function(ctx, d, scope, f)
 				if made1 != nil {

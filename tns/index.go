@@ -292,19 +292,33 @@ func (s *site) website(path string) *Route {
 // an exact path of a function beats a website, and of websites the longest prefix
 // wins. It does not allocate.
 func (t *Table) Lookup(host, path, method string) Match {
+	e := t.index.Load().find(host)
+	if e == nil {
+		return Match{Status: NoHost}
+	}
+	return e.site().match(path, method)
+}
+
+// Owner returns the branch that a host leads to.
+func (t *Table) Owner(host string) (project taubyte.ProjectID, branch taubyte.Branch, ok bool) {
+	e := t.index.Load().find(host)
+	if e == nil {
+		return "", "", false
+	}
+	return e.claims[0].project, e.claims[0].branch, true
+}
+
+// find returns the entry of a request's host: its own, or that of a wildcard.
+func (x *index) find(host string) *hostEntry {
 	var buf [maxHost]byte
 	name, ok := normalHost(host, buf[:0])
 	if !ok {
-		return Match{Status: NoHost}
+		return nil
 	}
-	x := t.index.Load()
-	e := x.shards[maphash.Bytes(x.seed, name)%shards][string(name)]
-	if e == nil {
-		if e = x.wildcard(name); e == nil {
-			return Match{Status: NoHost}
-		}
+	if e := x.shards[maphash.Bytes(x.seed, name)%shards][string(name)]; e != nil {
+		return e
 	}
-	return e.site().match(path, method)
+	return x.wildcard(name)
 }
 
 // wildcard looks for "*.rest" of a name.

@@ -285,6 +285,12 @@ func TestAHostHasOneOwner(t *testing.T) {
 	require.NoError(t, err)
 	testnet.Eventually(t, func() bool { return tab.Serving(shop, "main") == 1 }, "the second is known")
 	serves("www.example.com", first) // who came first keeps it
+	owner, branch, ok := tab.Owner("WWW.example.com:8443")
+	require.True(t, ok)
+	require.Equal(t, first, owner)
+	require.Equal(t, taubyte.Branch("main"), branch)
+	_, _, ok = tab.Owner("nobody.example.com")
+	require.False(t, ok)
 	require.NoError(t, s.Remove(t.Context(), first, "main"))
 	serves("www.example.com", shop) // until it goes
 

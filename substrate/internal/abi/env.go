@@ -23,7 +23,7 @@ func (e *Exit) Error() string { return fmt.Sprintf("the guest exited with code %
 
 var env = []decl{
 	{"_ready", "", command(func(g *Guest, _ module, _ []uint64) {
-		if !g.busy { // while it starts; later on it means nothing
+		if g.under == typeNone { // while it starts; later on it means nothing
 			panic(ErrReady)
 		}
 	})},

@@ -1,11 +1,12 @@
 package abi
 
-// Event types.
+// Event types. That of a timer is this cloud's own.
 const (
-	typeNone = iota
+	typeNone uint32 = iota
 	typeHTTP
 	typePubSub
 	typeP2P
+	typeTimer
 )
 
 var events = []decl{
@@ -18,10 +19,10 @@ var events = []decl{
 
 // kind is the type of an event: none for every id but that of the event under way.
 func (g *Guest) kind(id uint64) uint32 {
-	if !g.busy || uint32(id) != g.event {
+	if uint32(id) != g.event {
 		return typeNone
 	}
-	return typeHTTP
+	return g.under
 }
 
 // wrongEvent answers a question about an event of a kind that there is none of.

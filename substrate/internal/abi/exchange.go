@@ -62,7 +62,7 @@ func (g *Guest) BeginHTTP(w http.ResponseWriter, r *http.Request) uint32 {
 	x := &g.http
 	x.w, x.r = w, r
 	x.status = http.StatusOK
-	return g.begin()
+	return g.begin(typeHTTP)
 }
 
 // EndHTTP ends the event and answers the user. failed is what became of the
@@ -81,7 +81,7 @@ func (g *Guest) EndHTTP(failed error) error {
 		body := x.body[:0]
 		clear(x.header)
 		*x = exchange{header: x.header[:0], body: body}
-		g.end()
+		g.End()
 	}()
 	if failed == nil {
 		failed = x.broken

@@ -53,7 +53,7 @@ type Guest struct {
 	cancel   context.CancelFunc
 
 	// The event under way.
-	busy  bool
+	under uint32 // its type; typeNone: there is none
 	event uint32 // its id; ids are never used again
 	http  exchange
 
@@ -143,10 +143,10 @@ func guestOf(ctx context.Context) *Guest {
 	return ctx.Value(guestKey{}).(*Guest) // while it is instantiated
 }
 
-// begin makes a new event the one under way.
-func (g *Guest) begin() uint32 {
+// begin makes a new event of a type the one under way.
+func (g *Guest) begin(kind uint32) uint32 {
 	g.event++
-	g.busy = true
+	g.under = kind
 	return g.event
 }
 
@@ -157,9 +157,10 @@ func (g *Guest) Spent() bool {
 	return len(g.clients) > many || len(g.resolvers) > many || len(g.fifos) > many || len(g.views) > many || g.fifoBytes > maxFifoBytes/2
 }
 
-// end forgets the event: no later call of the guest can ask about it.
-func (g *Guest) end() {
-	g.busy = false
+// End forgets the event: no later call of the guest can ask about it. An HTTP
+// event ends with EndHTTP instead.
+func (g *Guest) End() {
+	g.under = typeNone
 	g.hangUp()
 	clear(g.answers)
 	g.stdout.end()

@@ -131,7 +131,7 @@ func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 		if errors.Is(err, ErrBusy) || errors.Is(err, ErrGone) {
 			return err
 		}
-		f.failed(r, err)
+		f.failed(err, asked(r)...)
 		abi.Failure(w, err)
 		return nil
 	}
@@ -143,7 +143,7 @@ func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	err = in.entry.CallWithStack(g, in.stack[:])
 	whole = err == nil
 	if err = exited(err); err != nil {
-		f.failed(r, err)
+		f.failed(err, asked(r)...)
 	}
 	abort := g.EndHTTP(err)
 	g.Leave()
@@ -153,13 +153,46 @@ func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// Run gives an event that is no HTTP request to an instance: begin makes it the
+// one under way there and returns its id. The error is ErrBusy or ErrGone where
+// the event reached none, or else what became of the call, which is logged with the
+// attributes in about.
+func (f *Function) Run(ctx context.Context, begin func(*abi.Guest) uint32, about ...any) error {
+	deadline := time.Now().Add(f.spec.Timeout)
+	in, err := f.pool.get(ctx, deadline)
+	if err != nil {
+		if !errors.Is(err, ErrBusy) && !errors.Is(err, ErrGone) {
+			f.failed(err, about...)
+		}
+		return err
+	}
+	whole := false
+	defer func() { f.pool.put(in, whole) }()
+	g := in.guest
+	g.Enter(ctx, deadline)
+	in.stack[0] = uint64(begin(g))
+	err = in.entry.CallWithStack(g, in.stack[:])
+	whole = err == nil
+	if err = exited(err); err != nil {
+		f.failed(err, about...)
+	}
+	g.End()
+	g.Leave()
+	return err
+}
+
 // failed logs what became of a call. Users are told the kind of it alone.
-func (f *Function) failed(r *http.Request, err error) {
+func (f *Function) failed(err error, about ...any) {
 	if errors.Is(err, context.Canceled) {
 		f.log.Debug("call cancelled")
 		return
 	}
 	if ok, lost := f.rate.Take(); ok {
-		f.log.Warn("call failed", "request", r.Header.Get(wire.HeaderRequest), "method", r.Method, "path", r.URL.Path, "err", err, "lost", lost)
+		f.log.Warn("call failed", append(about, "err", err, "lost", lost)...)
 	}
+}
+
+// asked is what the log says of a request.
+func asked(r *http.Request) []any {
+	return []any{"request", r.Header.Get(wire.HeaderRequest), "method", r.Method, "path", r.URL.Path}
 }
