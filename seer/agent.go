@@ -96,9 +96,18 @@ type heartbeat struct {
 	Interval  time.Duration `json:"interval"`
 }
 
-// Agent is a host's part in the directory. A host has one; Join hands it out. It is
-// safe for concurrent use.
+// Agent is a hold on a host's part in the directory, which all that joined on the
+// host share. It is safe for concurrent use.
 type Agent struct {
+	*agent
+	once  sync.Once
+	ended error
+}
+
+var _ rpc.Finder = (*agent)(nil)
+
+// agent is a host's one part in the directory.
+type agent struct {
 	host  taubyte.Host
 	opts  options
 	topic *pubsub.Topic
@@ -132,15 +141,14 @@ type known struct {
 	interval time.Duration
 }
 
-var _ rpc.Finder = (*Agent)(nil)
-
-// Join makes the host part of the directory, or returns the agent that it has: the
-// options of the first Join count. Close it as often as it was handed out.
+// Join makes the host part of the directory, or shares in the part that it has: the
+// options of the first Join count. The host leaves the directory when all that joined
+// are closed.
 func Join(ctx context.Context, host taubyte.Host, opts ...Option) (*Agent, error) {
 	for {
-		if a, ok := host.Local(agentProtocol).(*Agent); ok {
+		if a, ok := host.Local(agentProtocol).(*agent); ok {
 			if a.use() {
-				return a, nil
+				return &Agent{agent: a}, nil
 			}
 			select { // it is just ending
 			case <-time.After(time.Millisecond):
@@ -153,11 +161,14 @@ func Join(ctx context.Context, host taubyte.Host, opts ...Option) (*Agent, error
 		if errors.Is(err, taubyte.ErrConflict) && ctx.Err() == nil {
 			continue // somebody was faster
 		}
-		return a, err
+		if err != nil {
+			return nil, err
+		}
+		return &Agent{agent: a}, nil
 	}
 }
 
-func (a *Agent) use() bool {
+func (a *agent) use() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.users == 0 {
@@ -167,7 +178,7 @@ func (a *Agent) use() bool {
 	return true
 }
 
-func join(host taubyte.Host, opts []Option) (*Agent, error) {
+func join(host taubyte.Host, opts []Option) (*agent, error) {
 	o := options{interval: time.Second, log: slog.Default()}
 	for _, opt := range opts {
 		opt(&o)
@@ -175,7 +186,7 @@ func join(host taubyte.Host, opts []Option) (*Agent, error) {
 	if o.interval <= 0 || o.interval > maxInterval {
 		return nil, fmt.Errorf("%w heartbeat interval %s", taubyte.ErrInvalid, o.interval)
 	}
-	a := &Agent{
+	a := &agent{
 		host: host, opts: o, started: time.Now().UTC(), now: make(chan struct{}, 1), users: 1,
 		known: map[peer.ID]*known{}, members: map[peer.ID]taubyte.Membership{}, asking: map[peer.ID]bool{}, reports: map[int]func(*Load){}, changed: make(chan struct{}),
 	}
@@ -194,7 +205,7 @@ func join(host taubyte.Host, opts []Option) (*Agent, error) {
 	return a, nil
 }
 
-func (a *Agent) start(life context.Context) error {
+func (a *agent) start(life context.Context) error {
 	ps := a.host.PubSub()
 	if err := ps.RegisterTopicValidator(topicName, validate, pubsub.WithValidatorInline(true)); err != nil {
 		return fmt.Errorf("joining the directory: %w", err)
@@ -248,14 +259,15 @@ func validate(_ context.Context, _ peer.ID, msg *pubsub.Message) pubsub.Validati
 	return pubsub.ValidationAccept
 }
 
-// Close gives the agent back; the last one to do so takes the node out of the
-// directory, which the others are told.
+// Close gives the hold up; the last one of a host to do so takes the node out of the
+// directory, which the others are told. It may be called twice.
 func (a *Agent) Close() error {
+	a.once.Do(func() { a.ended = a.release() })
+	return a.ended
+}
+
+func (a *agent) release() error {
 	a.mu.Lock()
-	if a.users == 0 {
-		a.mu.Unlock()
-		return nil
-	}
 	a.users--
 	last := a.users == 0
 	a.mu.Unlock()
@@ -265,7 +277,7 @@ func (a *Agent) Close() error {
 	return a.end()
 }
 
-func (a *Agent) end() error {
+func (a *agent) end() error {
 	a.stop()
 	a.wg.Wait()
 	var errs []error
@@ -292,7 +304,7 @@ func (a *Agent) end() error {
 	return errors.Join(errs...)
 }
 
-func (a *Agent) heartbeat() heartbeat {
+func (a *agent) heartbeat() heartbeat {
 	h := heartbeat{
 		ID: a.host.ID(), Name: a.opts.name, Services: a.services(), Public: a.opts.public, Version: a.opts.version,
 		Place: a.opts.place, Draining: a.draining.Load(), Sequence: a.sequence.Add(1), StartedAt: a.started, Interval: a.opts.interval,
@@ -314,14 +326,14 @@ func (a *Agent) heartbeat() heartbeat {
 }
 
 // services are what the host provides to others.
-func (a *Agent) services() []protocol.ID {
+func (a *agent) services() []protocol.ID {
 	return slices.DeleteFunc(a.host.Provided(), func(id protocol.ID) bool {
 		return id == agentProtocol || id == rpc.FinderProtocol
 	})
 }
 
 // beat sends heartbeats: on time, and out of turn when there is news.
-func (a *Agent) beat(ctx context.Context) {
+func (a *agent) beat(ctx context.Context) {
 	for {
 		h := a.heartbeat()
 		a.take(h.ID, h)
@@ -342,14 +354,14 @@ func (a *Agent) beat(ctx context.Context) {
 }
 
 // Announce has a heartbeat sent now instead of at the next turn: something changed.
-func (a *Agent) Announce() {
+func (a *agent) Announce() {
 	select {
 	case a.now <- struct{}{}:
 	default:
 	}
 }
 
-func (a *Agent) listen(ctx context.Context) {
+func (a *agent) listen(ctx context.Context) {
 	for {
 		msg, err := a.sub.Next(ctx)
 		if err != nil {
@@ -366,7 +378,7 @@ func (a *Agent) listen(ctx context.Context) {
 // hear takes a heartbeat in as far as its node's membership goes: a service counts
 // only where the network's root has given the node its role. A node that was not
 // heard of before is asked for its membership first.
-func (a *Agent) hear(ctx context.Context, from peer.ID, h heartbeat) {
+func (a *agent) hear(ctx context.Context, from peer.ID, h heartbeat) {
 	a.mu.Lock()
 	m, ok := a.members[from]
 	if ok && time.Now().Before(m.NotAfter) {
@@ -414,12 +426,15 @@ func allowed(services []protocol.ID, m taubyte.Membership) []protocol.ID {
 }
 
 // take brings a heartbeat into the directory.
-func (a *Agent) take(from peer.ID, h heartbeat) {
+func (a *agent) take(from peer.ID, h heartbeat) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	k, ok := a.known[from]
-	if ok && (h.StartedAt.Before(k.StartedAt) || h.StartedAt.Equal(k.StartedAt) && h.Sequence <= k.Sequence) {
-		return // older than what is known
+	// What is older than what is known does not count. Of a node that is gone an earlier
+	// start does: its clock was set right in between.
+	again := ok && h.StartedAt.Before(k.StartedAt)
+	if again && k.Health != Gone || ok && h.StartedAt.Equal(k.StartedAt) && h.Sequence <= k.Sequence {
+		return
 	}
 	health := Alive
 	switch {
@@ -444,7 +459,7 @@ func (a *Agent) take(from peer.ID, h heartbeat) {
 }
 
 // remember lets the host dial a node that it only knows by hearsay.
-func (a *Agent) remember(p peer.ID, addrs []string) {
+func (a *agent) remember(p peer.ID, addrs []string) {
 	var parsed []ma.Multiaddr
 	for _, s := range addrs {
 		if m, err := ma.NewMultiaddr(s); err == nil {
@@ -455,7 +470,7 @@ func (a *Agent) remember(p peer.ID, addrs []string) {
 }
 
 // age notices who is not heard of any more.
-func (a *Agent) age(ctx context.Context) {
+func (a *agent) age(ctx context.Context) {
 	tick := time.NewTicker(a.opts.interval / 2)
 	defer tick.Stop()
 	for {
@@ -493,7 +508,7 @@ func (a *Agent) age(ctx context.Context) {
 }
 
 // publish swaps in what is known. mu is held.
-func (a *Agent) publish() {
+func (a *agent) publish() {
 	all := make([]Node, 0, len(a.known))
 	for _, k := range a.known {
 		all = append(all, k.Node)
@@ -506,10 +521,10 @@ func (a *Agent) publish() {
 
 // Nodes returns the nodes of the directory, this one included, by ID. The slice is
 // shared: do not change it. It takes no lock.
-func (a *Agent) Nodes() []Node { return *a.nodes.Load() }
+func (a *agent) Nodes() []Node { return *a.nodes.Load() }
 
 // Node returns one node.
-func (a *Agent) Node(id peer.ID) (Node, bool) {
+func (a *agent) Node(id peer.ID) (Node, bool) {
 	all := a.Nodes()
 	i, ok := slices.BinarySearchFunc(all, id, func(n Node, id peer.ID) int { return cmp.Compare(n.ID, id) })
 	if !ok {
@@ -519,7 +534,7 @@ func (a *Agent) Node(id peer.ID) (Node, bool) {
 }
 
 // Changed returns a channel that closes at the next heartbeat or change of health.
-func (a *Agent) Changed() <-chan struct{} {
+func (a *agent) Changed() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.changed
@@ -527,7 +542,7 @@ func (a *Agent) Changed() <-chan struct{} {
 
 // Find implements rpc.Finder: the healthy nodes that run a service, the least
 // loaded first.
-func (a *Agent) Find(id protocol.ID) []peer.ID {
+func (a *agent) Find(id protocol.ID) []peer.ID {
 	var found []Node
 	for _, n := range a.Nodes() {
 		if (n.Health == Alive || n.Health == Suspect) && slices.Contains(n.Services, id) {
@@ -557,7 +572,7 @@ func rank(n Node) int {
 
 // Report has f fill in a part of the node's load before each heartbeat. f is quick.
 // remove takes it back.
-func (a *Agent) Report(f func(*Load)) (remove func()) {
+func (a *agent) Report(f func(*Load)) (remove func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	id := a.next
@@ -571,7 +586,7 @@ func (a *Agent) Report(f func(*Load)) (remove func()) {
 }
 
 // Drain tells the others that this node takes no new work.
-func (a *Agent) Drain() {
+func (a *agent) Drain() {
 	a.draining.Store(true)
 	a.Announce()
 }

@@ -61,16 +61,14 @@ func TestOneAgentForAHost(t *testing.T) {
 	n, other := nw.Node(), nw.Node()
 	watch := join(t, other)
 	a, b := join(t, n), join(t, n)
-	require.Same(t, a, b)
 	testnet.Eventually(t, func() bool { return health(watch, n.ID()) == seer.Alive }, "seen")
 	require.NoError(t, a.Close())
+	require.NoError(t, a.Close(), "once more is no error, and takes nobody's share")
 	require.Equal(t, seer.Alive, health(watch, n.ID()), "somebody still holds it")
 	require.NoError(t, b.Close())
 	testnet.Eventually(t, func() bool { return health(watch, n.ID()) == seer.Gone }, "it says that it leaves")
-	require.NoError(t, b.Close(), "once more is no error")
 
-	again := join(t, n)
-	require.NotSame(t, a, again)
+	join(t, n)
 	testnet.Eventually(t, func() bool { return health(watch, n.ID()) == seer.Alive }, "it is back")
 }
 
@@ -118,6 +116,25 @@ func TestAForgedHeartbeatIsNotBelieved(t *testing.T) {
 	require.Empty(t, n.Name)
 	require.Equal(t, seer.Alive, n.Health)
 	require.NotContains(t, a.Find("/x/1"), victim.ID())
+}
+
+func TestAClockThatWasSetBackKeepsNobodyOut(t *testing.T) {
+	nw := testnet.New(t)
+	n, wrong := nw.Node(), nw.Node()
+	a := join(t, n)
+	topic, err := wrong.PubSub().Join("/taubyte/seer/heartbeat/1")
+	require.NoError(t, err)
+	testnet.Eventually(t, func() bool { return len(topic.ListPeers()) > 0 }, "peers of the topic")
+	raw, err := json.Marshal(map[string]any{
+		"id": wrong.ID(), "services": []protocol.ID{}, "addrs": []string{}, "sequence": 7, "startedAt": time.Now().Add(24 * time.Hour), "interval": beat,
+	})
+	require.NoError(t, err)
+	require.NoError(t, topic.Publish(t.Context(), raw))
+	testnet.Eventually(t, func() bool { return health(a, wrong.ID()) == seer.Alive }, "its clock is a day ahead")
+	require.NoError(t, topic.Close())
+	testnet.Eventually(t, func() bool { return health(a, wrong.ID()) == seer.Gone }, "it stops")
+	join(t, wrong)
+	testnet.Eventually(t, func() bool { return health(a, wrong.ID()) == seer.Alive }, "and is back with its clock set right")
 }
 
 func TestAServiceCountsByItsRole(t *testing.T) {
@@ -266,4 +283,30 @@ func TestAPI(t *testing.T) {
 	require.Equal(t, http.StatusOK, get("/nodes/control").Code)
 	require.Equal(t, http.StatusNotFound, get("/nodes/none").Code)
 	testnet.Eventually(t, func() bool { return strings.Contains(get("/nodes/control/usage").Body.String(), "health") }, "its history")
+}
+
+// FuzzHeartbeat checks that whatever a member says of itself takes no node down,
+// and that nothing is believed of another.
+func FuzzHeartbeat(f *testing.F) {
+	nw := testnet.New(f)
+	n, other := nw.Node(), nw.Node()
+	a, err := seer.Join(f.Context(), n, seer.WithInterval(beat), seer.WithLogger(testnet.Logger(f)))
+	require.NoError(f, err)
+	f.Cleanup(func() { require.NoError(f, a.Close()) })
+	topic, err := other.PubSub().Join("/taubyte/seer/heartbeat/1")
+	require.NoError(f, err)
+	f.Cleanup(func() { require.NoError(f, topic.Close()) })
+	for _, seed := range []string{
+		``, `{}`, `[]`, `{"id":"` + n.ID().String() + `","name":"forged","interval":1}`,
+		`{"id":"` + other.ID().String() + `","addrs":["/ip4/1.2.3.4","x"],"services":["/taubyte/auth/1",""],"interval":1000000,"sequence":18446744073709551615}`,
+		`{"id":"` + other.ID().String() + `","interval":60000000000,"startedAt":"9999-01-01T00:00:00Z","leaving":true}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		_ = topic.Publish(t.Context(), raw)
+		self, ok := a.Node(n.ID())
+		require.True(t, ok)
+		require.Empty(t, self.Name)
+	})
 }
