@@ -74,8 +74,9 @@ type resource struct {
 
 func (c *compiler) project() map[string]any {
 	f := open(c.fsys, "config.yaml", &c.faults)
-	object := f.read(append(projectFields(), field{at: "clouds", parse: anything}))
+	object := f.read(append(projectFields(), field{at: "clouds", parse: anything}, field{at: "egress.allow", parse: anything}))
 	c.cloudOf(f, object)
+	c.egressOf(f, object)
 	global := c.scope(".", nil)
 	var apps []*scope
 	appObjects := map[string]any{}
@@ -407,7 +408,8 @@ func flatten(object map[string]any) map[string]any {
 
 // Object returns the compiled object as other implementations of the schema write
 // it: resources by id. Its values are strings, numbers (int64), booleans and lists
-// of strings. It is nil for a project that Compile did not make.
+// of strings; what this package adds to the schema (timers, egress) is in it only
+// where a project says it. It is nil for a project that Compile did not make.
 func (p *Project) Object() map[string]any { return p.object }
 
 // ApplicationByID returns an application of the project, or nil.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -107,6 +108,17 @@ func function(edits ...string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
+// timer is a function that runs by the clock.
+func timer(schedule, zone string) string {
+	trigger := "  type: timer\n  schedule: \"" + schedule + "\"\n"
+	if zone != "" {
+		trigger += "  timezone: " + zone + "\n"
+	}
+	return "id: " + id3 + "\nsource: .\ntrigger:\n" + trigger + "execution: {timeout: 5s, memory: 32MB, call: tick}\n"
+}
+
+func egress(text string) string { return "id: " + id1 + "\negress:" + text + "\n" }
+
 func TestRules(t *testing.T) {
 	website := func(source string) string {
 		return "id: " + id4 + "\ndomains: [main]\nsource:\n  paths: [/]\n" + source
@@ -129,7 +141,7 @@ func TestRules(t *testing.T) {
 		{"a key twice", map[string]string{"domains/main.yaml": "id: " + id2 + "\nfqdn: a.b\nfqdn: c.d\n"}, "domains/main.yaml:3:1: error: fqdn stands here twice"},
 		{"a folder in a group", map[string]string{"domains/x/y.yaml": "id: 1\n"}, "domains/x: error: is a folder"},
 		{"an id twice", map[string]string{"domains/two.yaml": "id: " + id2 + "\nfqdn: a.example.com\n"}, "has the id of domains/main"},
-		{"unknown trigger", map[string]string{"functions/ping.yaml": function("  type: ftp")}, "functions/ping.yaml:4:9: error: trigger.type must not be \"ftp\" (one of http, https, pubsub, p2p)"},
+		{"unknown trigger", map[string]string{"functions/ping.yaml": function("  type: ftp")}, "functions/ping.yaml:4:9: error: trigger.type must not be \"ftp\" (one of http, https, pubsub, p2p, timer)"},
 		{"unknown method", map[string]string{"functions/ping.yaml": function("  method: FETCH")}, "must be an HTTP method"},
 		{"relative path", map[string]string{"functions/ping.yaml": function("  paths: [ping]")}, "has the path \"ping\" (paths begin with /)"},
 		{"no paths", map[string]string{"functions/ping.yaml": function("  paths: []")}, "is an empty list"},
@@ -146,6 +158,26 @@ func TestRules(t *testing.T) {
 		{"huge size", map[string]string{"functions/ping.yaml": function("  memory: 99EB")}, "too large"},
 		{"empty required", map[string]string{"functions/ping.yaml": function("  call: \"\"")}, "execution.call is empty"},
 		{"pubsub without channel", map[string]string{"functions/ping.yaml": function("  type: pubsub")}, "trigger.channel is missing"},
+		{"timer without a schedule", map[string]string{"functions/ping.yaml": function("  type: timer")}, "functions/ping.yaml:4:3: error: trigger.schedule is missing"},
+		{"timer that is no cron", map[string]string{"functions/ping.yaml": timer("soon", "")}, "functions/ping.yaml:5:13: error: trigger.schedule is \"soon\", which is no schedule"},
+		{"timer with seconds", map[string]string{"functions/ping.yaml": timer("0 0 4 * * 1", "")}, "expected exactly 5 fields"},
+		{"timer on a day that never comes", map[string]string{"functions/ping.yaml": timer("0 0 31 2 *", "")}, "a day that never comes"},
+		{"timer every instant", map[string]string{"functions/ping.yaml": timer("@every 999ms", "")}, "no interval of a second or more (as in @every 90s"},
+		{"timer of an unknown name", map[string]string{"functions/ping.yaml": timer("@reboot", "")}, "which is no schedule"},
+		{"timer with a zone in its schedule", map[string]string{"functions/ping.yaml": timer("TZ=UTC", "")}, "write it under trigger.timezone"},
+		{"timer nowhere", map[string]string{"functions/ping.yaml": timer("@daily", "Europe/Atlantis")}, "functions/ping.yaml:6:13: error: trigger.timezone is \"Europe/Atlantis\", which is no time zone (as in UTC"},
+		{"timer wherever the node is", map[string]string{"functions/ping.yaml": timer("@daily", "Local")}, "no time zone"},
+		{"egress that says nothing", map[string]string{"config.yaml": egress("")}, "config.yaml:2:8: error: egress must be a map, not empty"},
+		{"egress without a list", map[string]string{"config.yaml": egress(" {}")}, "egress.allow is missing"},
+		{"egress with nothing as a list", map[string]string{"config.yaml": egress(" {allow: }")}, "egress.allow must be a list"},
+		{"egress with text as a list", map[string]string{"config.yaml": egress(" {allow: a.example}")}, "egress.allow must be a list"},
+		{"egress to a port", map[string]string{"config.yaml": egress("\n  allow:\n  - a.example\n  - a.example:80")}, "config.yaml:5:5: error: egress.allow has \"a.example:80\", which is no destination"},
+		{"egress to a URL", map[string]string{"config.yaml": egress(" {allow: [\"https://a.example\"]}")}, "no range of addresses"},
+		{"egress into a range", map[string]string{"config.yaml": egress(" {allow: [192.0.2.7/24]}")}, "the range is 192.0.2.0/24"},
+		{"egress to any", map[string]string{"config.yaml": egress(" {allow: [\"*\"]}")}, "no destination"},
+		{"egress to a list", map[string]string{"config.yaml": egress(" {allow: [[a.example]]}")}, "must be text"},
+		{"merge of text", map[string]string{"config.yaml": "id: " + id1 + "\n<<: x\n"}, "config.yaml:2:5: error: << must name a map, not \"x\""},
+		{"merge of itself", map[string]string{"config.yaml": "id: " + id1 + "\nnotification: &n\n  <<: *n\n"}, "is merged into itself"},
 		{"smart op that is not there", map[string]string{"functions/ping.yaml": function("tags: [\"smartops:none\"]")}, "there is no smart operation \"none\""},
 		{"bad host name", map[string]string{"domains/main.yaml": "id: " + id2 + "\nfqdn: not a host\n"}, "no host name"},
 		{"inline without a key", map[string]string{"domains/main.yaml": "id: " + id2 + "\nfqdn: a.b\ncertificate: {type: inline, cert: x}\n"}, "certificate.key is missing"},
@@ -201,6 +233,74 @@ func TestAllFaultsAtOnceAndWarnings(t *testing.T) {
 	}
 }
 
+func TestTimers(t *testing.T) {
+	for schedule, zone := range map[string]string{
+		"*/5 0-12,20 1 JAN-MAR MON": "Europe/Paris", "0 0 29 2 *": "America/New_York", "@hourly": "UTC", "@daily": "",
+		"@weekly": "", "@monthly": "", "@yearly": "", "@every 1s": "", "@every 1h30m": "Asia/Tokyo",
+	} {
+		p, faults := config.Compile(project(map[string]string{"functions/ping.yaml": timer(schedule, zone)}))
+		require.Empty(t, faults, schedule)
+		f := p.Functions[0]
+		require.Equal(t, config.TriggerTimer, f.Type)
+		require.Equal(t, schedule, f.Schedule)
+		if zone == "" {
+			zone = "UTC"
+		}
+		require.Equal(t, zone, f.Timezone)
+	}
+	p, faults := config.Compile(project(nil))
+	require.Empty(t, faults)
+	require.Empty(t, p.Functions[0].Timezone, "other triggers have none")
+}
+
+func TestEgress(t *testing.T) {
+	compile := func(text string) *config.Egress {
+		p, faults := config.Compile(project(map[string]string{"config.yaml": text}))
+		require.Empty(t, faults)
+		raw, err := json.Marshal(p)
+		require.NoError(t, err)
+		again := new(config.Project)
+		require.NoError(t, json.Unmarshal(raw, again))
+		require.Equal(t, p.Egress, again.Egress)
+		return p.Egress
+	}
+	require.Nil(t, compile("id: "+id1+"\n"), "everything public")
+	require.Equal(t, []string{}, compile(egress(" {allow: []}")).Allow, "nothing")
+	require.Equal(t, []string{"api.example.com", "*.example.org", "192.0.2.0/24", "2001:db8::/32", "198.51.100.7/32"},
+		compile(egress(" {allow: [API.example.com., \"*.Example.org\", 192.0.2.0/24, \"2001:db8::/32\", 198.51.100.7, api.example.com]}")).Allow)
+}
+
+func TestMergeKeys(t *testing.T) {
+	p, faults := config.Compile(project(map[string]string{
+		"functions/ping.yaml": "id: " + id3 + "\nsource: .\n" +
+			"execution: &exec\n  <<: [{timeout: 7s}, {timeout: 9s, memory: 1GB}]\n  memory: 32MB\n  call: &call ping\n" +
+			"trigger: {type: http, method: GET, domains: [main], paths: [/ping]}\ntags: [*call]\n",
+		"smartops/op.yaml": "id: " + id4 + "\nsource: .\nexecution:\n  <<: {<<: {timeout: 1s, memory: 1MB, call: deep}, call: near}\n",
+	}))
+	require.Empty(t, faults)
+	f := p.Functions[0]
+	require.Equal(t, 7*time.Second, f.Timeout, "the first of several counts")
+	require.EqualValues(t, 32_000_000, f.Memory, "and what the map says itself before all")
+	require.Equal(t, []string{"ping"}, f.Tags)
+	require.Equal(t, "near", p.SmartOps[0].Call)
+	require.Equal(t, time.Second, p.SmartOps[0].Timeout)
+
+	// Few lines that ask for very many keys.
+	var b strings.Builder
+	b.WriteString("id: " + id1 + "\nx: &x {")
+	for i := range 2000 {
+		fmt.Fprintf(&b, "k%d: 1, ", i)
+	}
+	b.WriteString("}\ny: [")
+	for range 1000 {
+		b.WriteString("{<<: *x}, ")
+	}
+	b.WriteString("]\n")
+	p, faults = config.Compile(project(map[string]string{"config.yaml": b.String()}))
+	require.Nil(t, p)
+	require.Contains(t, fmt.Sprint(faults), "merges more than 100000 keys")
+}
+
 func TestLegacyPlaces(t *testing.T) {
 	legacy := strings.ReplaceAll(function(), "  domains: [main]\n", "") + "domains: [main]\n"
 	p, faults := config.Compile(project(map[string]string{
@@ -240,10 +340,14 @@ func TestSchemaIsJSON(t *testing.T) {
 	require.NoError(t, json.Unmarshal(config.Schema(), &s))
 	require.Len(t, s.Defs, 11)
 	require.Contains(t, s.Defs["functions"].Properties, "trigger")
+	require.Contains(t, fmt.Sprint(s.Defs["functions"].Properties["trigger"]), "timezone")
+	require.Contains(t, s.Defs["project"].Properties, "egress")
 }
 
 func FuzzCompile(f *testing.F) {
 	f.Add("id: "+id1+"\n", function(), "id: "+id2+"\nfqdn: a.b\n")
+	f.Add(egress(" {allow: [a.b, 1.2.3.0/24]}"), timer("*/5 * * * *", "Europe/Paris"), "x: &x {<<: *x}\n")
+	f.Add("a: &a {b: &b {<<: *a}, <<: [*b, {c: d}]}\n", timer("@every 5m", "Local"), "")
 	f.Add("a: &a [*a]\n", "trigger: &t {type: *t}\n", "x: {<<: *y}\n")
 	f.Fuzz(func(t *testing.T, project, function, domain string) {
 		p, faults := config.Compile(fstest.MapFS{

@@ -23,6 +23,27 @@
 // in the resource's own application first, then in the project. A resource of the
 // project does not see those of an application.
 //
+// Within a file YAML's anchors, aliases and merge keys ("<<: *base") mean what they
+// mean elsewhere.
+//
+// # Timers
+//
+// A function whose trigger.type is timer runs by the clock:
+//
+//	trigger:
+//	  type: timer
+//	  schedule: 30 4 * * 1-5      # or @hourly, @daily, @every 90s
+//	  timezone: Europe/Paris      # UTC unless it is said
+//
+// # What functions may reach
+//
+// Everything public, unless config.yaml lists what:
+//
+//	egress:
+//	  allow: [api.example.com, "*.example.org", 192.0.2.0/24]
+//
+// An empty list is nothing at all.
+//
 // # One repository
 //
 // A website or library whose source names no provider is part of the project's own

@@ -76,6 +76,7 @@ func open(fsys fs.FS, path string, faults *Diagnostics) *file {
 	}
 	f.root = root
 	f.checkKeys(root, "", 0)
+	f.merge()
 	return f
 }
 
@@ -242,6 +243,7 @@ func (f *file) warnUnknown(fields []field) {
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := join(at, n.Content[i].Value)
 			switch {
+			case n.Content[i].Tag == "!!merge": // left there by a fault
 			case !known[key]:
 				f.report(n.Content[i], Warning, key+" is not known and has no effect", suggestion(n.Content[i].Value, at, known))
 			case !leaf(key):

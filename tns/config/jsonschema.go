@@ -12,7 +12,9 @@ import (
 // and one for the files of each group. Rules that span fields are Compile's alone.
 func Schema() []byte {
 	defs := map[string]any{
-		"project":     jsonObject(append(projectFields(), field{at: "clouds", json: map[string]any{"type": "object"}})),
+		"project": jsonObject(append(projectFields(),
+			field{at: "clouds", json: map[string]any{"type": "object"}},
+			field{at: "egress.allow", json: jsonEgress})),
 		"application": jsonObject(common()),
 	}
 	for group, fields := range groups() {

@@ -16,10 +16,20 @@ type Project struct {
 	Email        string            `json:"email,omitempty"`
 	Account      string            `json:"account,omitempty"`
 	Plan         string            `json:"plan,omitempty"`
+	Egress       *Egress           `json:"egress,omitempty"` // nil: functions may reach everything public
 	Resources                      // the project's global scope
 	Applications []Application     `json:"applications,omitempty"`
 
 	object map[string]any // see Object
+}
+
+// Egress is what the functions of a project may reach over the network: nothing
+// else than this. Private addresses stay out of reach whatever it says.
+type Egress struct {
+	// Allow has host names ("api.example.com"), all names below one
+	// ("*.example.com", which does not name example.com itself) and ranges of
+	// addresses ("192.0.2.0/24").
+	Allow []string `json:"allow"`
 }
 
 // An Application is a scope within a project.
@@ -59,6 +69,7 @@ const (
 	TriggerHTTPS  = "https"
 	TriggerPubSub = "pubsub"
 	TriggerP2P    = "p2p"
+	TriggerTimer  = "timer"
 )
 
 // Function is a WebAssembly function.
@@ -73,10 +84,15 @@ type Function struct {
 	Channel string               `json:"channel,omitempty"` // pubsub
 	Service string               `json:"service,omitempty"` // p2p protocol
 	Command string               `json:"command,omitempty"` // p2p
-	Source  string               `json:"source"`            // "." or "libraries/<id>"
-	Timeout time.Duration        `json:"timeout"`
-	Memory  int64                `json:"memory"` // bytes
-	Call    string               `json:"call"`   // the module's export
+	// Schedule is when a timer goes off: five fields of cron, "@daily" and the like,
+	// or "@every <duration>" of a second or more. Timezone is where its hours are
+	// counted, a name of the IANA database.
+	Schedule string        `json:"schedule,omitempty"`
+	Timezone string        `json:"timezone,omitempty"`
+	Source   string        `json:"source"` // "." or "libraries/<id>"
+	Timeout  time.Duration `json:"timeout"`
+	Memory   int64         `json:"memory"` // bytes
+	Call     string        `json:"call"`   // the module's export
 }
 
 // Origin is the git repository that a website or library is built from. Without

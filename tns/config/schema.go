@@ -36,7 +36,11 @@ var (
 	jsonPaths  = map[string]any{"type": "array", "minItems": 1, "items": map[string]any{"type": "string", "pattern": "^/"}}
 	jsonDur    = map[string]any{"type": "string", "description": "a duration: 10s, 1m30s"}
 	jsonSize   = map[string]any{"type": "string", "description": "a size: 64MiB, 1.5GB"}
+	jsonZone   = map[string]any{"type": "string", "description": "a time zone: UTC, Europe/Paris"}
+	jsonEgress = map[string]any{"type": "array", "items": map[string]any{"type": "string"}, "description": "host names, *.host names and ranges of addresses that functions may reach; everything public where this is absent"}
 	jsonMethod = map[string]any{"type": "string", "description": "an HTTP method"}
+
+	jsonSchedule = map[string]any{"type": "string", "description": "five fields of cron (0 4 * * 1-5), @hourly, @daily, @weekly, @monthly, @yearly, or @every 90s"}
 )
 
 func jsonEnum(values ...string) map[string]any { return map[string]any{"enum": values} }
@@ -49,6 +53,8 @@ func common(fields ...field) []field {
 		{at: "tags", wire: "tags", parse: list, json: jsonList},
 	}, fields...)
 }
+
+var triggers = []string{TriggerHTTP, TriggerHTTPS, TriggerPubSub, TriggerP2P, TriggerTimer}
 
 var isHTTP = []string{TriggerHTTP, TriggerHTTPS}
 
@@ -89,7 +95,7 @@ var providers = []string{"github", "gitea"}
 func groups() map[string][]field {
 	return map[string][]field{
 		groupFunctions: common(append([]field{
-			{at: "trigger.type", wire: "type", parse: oneOf(TriggerHTTP, TriggerHTTPS, TriggerPubSub, TriggerP2P), required: true, json: jsonEnum(TriggerHTTP, TriggerHTTPS, TriggerPubSub, TriggerP2P)},
+			{at: "trigger.type", wire: "type", parse: oneOf(triggers...), required: true, json: jsonEnum(triggers...)},
 			{at: "trigger.local", wire: "local", parse: boolean, json: jsonBool},
 			{at: "trigger.method", wire: "method", parse: method, required: true, when: isHTTP, json: jsonMethod},
 			{at: "trigger.methods", wire: "methods", parse: list, when: isHTTP, json: jsonList},
@@ -98,6 +104,8 @@ func groups() map[string][]field {
 			{at: "trigger.channel", wire: "channel", parse: some, required: true, when: []string{TriggerPubSub}, json: jsonText},
 			{at: "trigger.protocol", legacy: "trigger.service", wire: "service", parse: some, required: true, when: []string{TriggerP2P}, json: jsonText},
 			{at: "trigger.command", wire: "command", parse: some, required: true, when: []string{TriggerP2P}, json: jsonText},
+			{at: "trigger.schedule", wire: "schedule", parse: schedule, required: true, when: []string{TriggerTimer}, json: jsonSchedule},
+			{at: "trigger.timezone", wire: "timezone", parse: timezone, fallback: "UTC", when: []string{TriggerTimer}, json: jsonZone},
 			{at: "source", wire: "source", parse: source, required: true, json: jsonText},
 		}, execution()...)...),
 		groupWebsites: common(append([]field{

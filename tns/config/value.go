@@ -67,6 +67,7 @@ func list(n *yaml.Node) (any, string, string) {
 	}
 	out := make([]string, 0, len(n.Content))
 	for _, item := range n.Content {
+		item = resolve(item)
 		if item.Kind != yaml.ScalarNode || item.Tag == "!!null" {
 			return nil, fmt.Sprintf("has %s as an item (line %d), which must be text", kindName(item), item.Line), ""
 		}
