@@ -165,9 +165,13 @@ func (d *decoder) misc(sub uint32) bool {
 	switch sub {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating truncation
 	case memoryInit:
+		d.segments = true
 		d.u32()
 		d.zero()
-	case dataDrop, elemDrop:
+	case dataDrop:
+		d.segments = true
+		d.u32()
+	case elemDrop:
 		d.u32()
 	case memoryCopy:
 		d.zero()

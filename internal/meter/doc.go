@@ -22,6 +22,9 @@
 // Custom sections are dropped (offsets into code, such as those of DWARF, would
 // be wrong), but for the names of the module and its functions.
 //
+// Active data segments that are close together become one where nothing can tell
+// the difference: the engine's work for a segment is more than for its bytes.
+//
 // # What is charged
 //
 // Code is charged where it can repeat: at the entry of a function and at the

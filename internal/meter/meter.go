@@ -8,7 +8,7 @@ import (
 
 // Version changes whenever Instrument makes other code of the same module. Who
 // keeps metered or compiled modules makes it part of the key.
-const Version = 1
+const Version = 2
 
 // The names that are added to a module, and that it must not use itself.
 const (
@@ -96,6 +96,8 @@ type rewriter struct {
 	tables        uint32
 	memories      uint32
 	mutable       uint32 // globals that can change
+	segments      bool   // data segments are named by instructions
+	countAt       int    // where the number of data segments stands, if it does
 	complexity    uint64 // so far
 }
 
@@ -176,7 +178,7 @@ func (m *rewriter) section(id byte) error {
 	case secElement:
 		err = m.elementSection(r)
 	case secDataCount:
-		m.out = appendU32(m.out, r.u32())
+		m.dataCount(r)
 	case secCode:
 		err = m.codeSection(r)
 	case secData:

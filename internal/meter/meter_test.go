@@ -24,7 +24,7 @@ func TestGoGuest(t *testing.T) {
 	original := goGuest(t)
 	metered := instrument(t, original)
 	t.Logf("%d bytes become %d", len(original), len(metered))
-	require.Less(t, len(metered), len(original)*11/10)
+	require.Less(t, len(metered), len(original)*6/5)
 	want := work.Do(2000)
 	require.Contains(t, want, "nil pointer dereference")
 

@@ -293,36 +293,6 @@ func (m *rewriter) codeSection(r *reader) error {
 	return nil
 }
 
-func (m *rewriter) dataSection(r *reader) error {
-	n := r.count(2)
-	if int(n) > m.limits.Data {
-		return beyond("data segments", uint64(n), m.limits.Data)
-	}
-	m.out = appendU32(m.out, n)
-	for range n {
-		flags := r.u32()
-		if flags > 2 {
-			r.fail("data segment of form %d", flags)
-		}
-		m.out = appendU32(m.out, flags)
-		if flags == 2 {
-			m.index(r, "memory", m.memories)
-		}
-		if flags != 1 {
-			if err := m.constant(r); err != nil {
-				return err
-			}
-		}
-		data := r.bytes(r.u32())
-		if r.err != nil {
-			return r.err
-		}
-		m.out = appendU32(m.out, uint32(len(data)))
-		m.out = append(m.out, data...)
-	}
-	return nil
-}
-
 // constant copies a constant expression.
 func (m *rewriter) constant(r *reader) error {
 	for {
