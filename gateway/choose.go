@@ -26,6 +26,9 @@ const (
 	decay = 5 * time.Second
 	// unknownLatency stands for a node that was not asked yet.
 	unknownLatency = float64(time.Millisecond)
+	// coldPenalty is how many times worse a node is judged that has to compile the
+	// module first.
+	coldPenalty = 8
 	// ejectAfter failures in a row a node is left out, for ejectFor times the
 	// number of ejections, unless that would leave less than half of the nodes.
 	ejectAfter = 5
@@ -96,8 +99,11 @@ type Candidate struct {
 	Affinity uint64  `json:"affinity"` // rank by rendezvous hashing; the largest is preferred
 	InFlight int64   `json:"inFlight"` // requests of this gateway under way there
 	Latency  float64 `json:"latencyNs"`
-	// Score is latency times load: the smaller the better. It orders nodes that
-	// have no affinity to the route.
+	// Warm says that the node has compiled the route's module, as it tells the
+	// directory. A website needs no compiling: every node is warm.
+	Warm bool `json:"warm"`
+	// Score is latency times load, and more for a cold node: the smaller the better.
+	// It orders nodes that have no affinity to the route.
 	Score   float64 `json:"score"`
 	Ejected bool    `json:"ejected,omitempty"`
 	Reason  string  `json:"reason,omitempty"` // why it is first
@@ -124,7 +130,11 @@ func (s *Service) candidates(r *tns.Route, buf []Candidate) []Candidate {
 			if c.Latency == 0 {
 				c.Latency = unknownLatency
 			}
+			c.Warm = r.Website != nil || wire.Warm(n.Load.Warm, r.Asset)
 			c.Score = c.Latency * float64(c.InFlight+1) * (1 + n.Load.CPU)
+			if !c.Warm {
+				c.Score *= coldPenalty
+			}
 			c.Affinity = mix(xxhash.Sum64String(string(n.ID)) ^ asset)
 			all = append(all, c)
 		}
@@ -170,7 +180,7 @@ func order(all []Candidate) []Candidate {
 	}
 	best := 0
 	for i := 1; i < fit; i++ {
-		if all[i].Affinity > all[best].Affinity {
+		if a, b := &all[i], &all[best]; a.Warm != b.Warm && a.Warm || a.Warm == b.Warm && a.Affinity > b.Affinity {
 			best = i
 		}
 	}

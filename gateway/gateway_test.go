@@ -229,22 +229,27 @@ func TestARouteThatIsNotReadyIsWaitedFor(t *testing.T) {
 
 func TestANodeThatGoesLosesNoRequest(t *testing.T) {
 	b := newBench(t)
-	pong := func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "PONG") }
-	first := b.substrate(pong)
-	b.substrate(pong)
+	says := func(name string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, name) }
+	}
+	nodes := map[string]*testnet.Node{"one": b.substrate(says("one"))}
+	nodes["other"] = b.substrate(says("other"))
+	resp, serving := b.do("GET", site, "/fn", nil)
+	require.Equal(t, http.StatusOK, resp.StatusCode)
 	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		time.Sleep(50 * time.Millisecond)
-		_ = first.NodeHost.Close()
-	}()
-	b.net.Forget(first)
+	b.net.Forget(nodes[serving])
 	for i := 0; ; i++ {
+		if i == 20 { // in the middle of the requests it serves
+			go func() {
+				defer close(gone)
+				_ = nodes[serving].NodeHost.Close()
+			}()
+		}
 		resp, body := b.do("GET", site, "/fn", nil)
 		require.Equal(t, http.StatusOK, resp.StatusCode, "request %d: %s", i, body)
 		select {
 		case <-gone:
-			if i > 200 {
+			if body != serving && i > 200 {
 				return
 			}
 		default:

@@ -136,7 +136,7 @@ func explain(inv *invocation, e gateway.Explanation) error {
 		if name == "" {
 			name = c.Node.String()
 		}
-		rows = append(rows, []string{name, fmt.Sprintf("%.3f", c.Latency/1e6), fmt.Sprint(c.InFlight), fmt.Sprintf("%.3f", c.Score/1e6), fmt.Sprint(c.Ejected), c.Reason})
+		rows = append(rows, []string{name, fmt.Sprintf("%.3f", c.Latency/1e6), fmt.Sprint(c.InFlight), fmt.Sprint(c.Warm), fmt.Sprintf("%.3f", c.Score/1e6), fmt.Sprint(c.Ejected), c.Reason})
 	}
-	return inv.table([]string{"NODE", "LATENCY/MS", "IN FLIGHT", "SCORE", "EJECTED", "REASON"}, rows)
+	return inv.table([]string{"NODE", "LATENCY/MS", "IN FLIGHT", "WARM", "SCORE", "EJECTED", "REASON"}, rows)
 }
