@@ -273,7 +273,7 @@ func (s *Service) function(ctx context.Context, d *tns.Deployment, in scope, f *
 		l.release()
 		return nil, fmt.Errorf("function %s: %w", f.Name, err)
 	}
-	return s.engine.NewFunction(vm.Spec{
+	made, err := s.engine.NewFunction(vm.Spec{
 		Self: abi.Self{
 			Project: d.Project, Application: in.id, Function: f.ID, Name: f.Name, Branch: d.Branch, Commit: d.Commit(),
 		},
@@ -283,6 +283,11 @@ func (s *Service) function(ctx context.Context, d *tns.Deployment, in scope, f *
 		Concurrency: s.limits.Concurrency, Queue: s.limits.Queue,
 		Limits: abi.Limits{Output: s.limits.ResponseBody, Body: s.limits.RequestBody, LogLines: s.limits.LogLines},
 	})
+	if err != nil {
+		return nil, err
+	}
+	made.Prepare(ctx)
+	return made, nil
 }
 
 // bounded is what was asked for, or the default where nothing was, up to most.

@@ -90,6 +90,9 @@ type Limits struct {
 	LogLines int
 	// Idle is how long an unused instance is kept. Default 1 min.
 	Idle time.Duration
+	// WarmMemory bounds the memory for instances that are kept longer: one of each
+	// function, from when it is deployed. Default an eighth of NodeMemory.
+	WarmMemory int64
 	// WebsiteCache bounds the memory for small files of websites. Default 64 MiB.
 	WebsiteCache int
 }
@@ -107,6 +110,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.ModuleBytes, 64<<20)
 	def(&l.LogLines, 100)
 	def(&l.Idle, time.Minute)
+	def(&l.WarmMemory, l.NodeMemory/8)
 	def(&l.WebsiteCache, 64<<20)
 	return l
 }
@@ -183,7 +187,7 @@ func (s *Service) start(ctx context.Context, c *options) error {
 	client := c.egress.Client()
 	s.closes = append(s.closes, func() error { client.CloseIdleConnections(); return nil })
 	s.engine, err = vm.New(ctx, vm.Config{
-		CacheDir: c.cacheDir, ModuleBytes: s.limits.ModuleBytes, Memory: s.limits.NodeMemory, Idle: s.limits.Idle,
+		CacheDir: c.cacheDir, ModuleBytes: s.limits.ModuleBytes, Memory: s.limits.NodeMemory, Idle: s.limits.Idle, Warm: s.limits.WarmMemory,
 		Services: abi.Services{HTTP: client, Dialer: c.egress.Dialer()}, Log: s.log,
 	})
 	if err != nil {

@@ -10,8 +10,17 @@
 // and globals live on from one event to the next, as guests expect, and so are
 // never seen by another function: instances are made for one function of one
 // deployment and die with it. An instance is thrown away when a call on it
-// failed in any way, when it has grown to two thirds of its memory limit, and
-// when it has been idle for a while.
+// failed in any way, when it has grown to two thirds of its memory limit, when
+// it has been idle for a while, and when another function needs its memory. One
+// instance of each function, made when it is deployed, is kept for longer as
+// far as there is room.
+//
+// A new instance is initialised by its own code and not copied from another one:
+// a copy would share its random seeds with every other (stock Go asks for them
+// once, when it starts), and so identifiers and hash tables that somebody could
+// foresee. Making one is quick for other reasons: its memory is one that was
+// cleared before, of the size that instances of the module come to, and its data
+// is in few pieces (internal/meter).
 //
 // # Time
 //

@@ -35,6 +35,8 @@ type Config struct {
 	Memory int64
 	// Idle is how long an unused instance is kept.
 	Idle time.Duration
+	// Warm bounds the memory for instances that are kept longer, one for a function.
+	Warm int64
 	// Services are what guests are offered.
 	Services abi.Services
 	Log      *slog.Logger
@@ -47,6 +49,8 @@ type Engine struct {
 	cache     wazero.CompilationCache
 	compiling chan struct{} // a place for each module being compiled
 	memory    atomic.Int64  // of all instances
+	instances atomic.Int64
+	spares    spares
 
 	life context.Context // of all guests
 	stop context.CancelFunc
@@ -122,22 +126,6 @@ func (e *Engine) Close() error {
 	return errors.Join(e.runtime.Close(ctx), e.cache.Close(ctx))
 }
 
-// trim drops instances that have been idle for long.
-func (e *Engine) trim(ctx context.Context) {
-	t := time.NewTicker(max(e.config.Idle/4, time.Millisecond))
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-t.C:
-			for _, f := range e.list() {
-				f.pool.trim(now.Add(-e.config.Idle))
-			}
-		}
-	}
-}
-
 func (e *Engine) list() []*Function {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -196,6 +184,8 @@ type Module struct {
 	compiled wazero.CompiledModule
 	links    []string // names of the guest modules it imports
 	minimum  uint64   // bytes of memory at the start
+
+	usual atomic.Uint64 // bytes of memory after an instance's first event
 }
 
 // Load returns the module of that content, compiling what fetch returns unless

@@ -1,13 +1,13 @@
 package vm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/taubyte/taubyte"
@@ -53,8 +53,7 @@ type Function struct {
 	spec    Spec
 	modules []Link // all, in the order of instantiation: the function's own last
 	engine  *Engine
-	limit   uint64          // of a memory, in bytes
-	usual   []atomic.Uint64 // bytes of each memory after the first event
+	limit   uint64 // of a memory, in bytes
 	log     *slog.Logger
 	rate    *abi.Rate
 	pool    *pool
@@ -73,7 +72,6 @@ func (e *Engine) NewFunction(spec Spec) (*Function, error) {
 		log: e.config.Log.With("project", string(spec.Self.Project), "branch", string(spec.Self.Branch),
 			"function", spec.Self.Name),
 	}
-	f.usual = make([]atomic.Uint64, len(f.modules))
 	f.pool = newPool(f, spec.Concurrency, spec.Queue)
 	e.mu.Lock()
 	e.functions[f] = struct{}{}
@@ -137,6 +135,9 @@ func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	}
 	whole := false
 	defer func() { f.pool.put(in, whole) }()
+	if r.ProtoMajor > 1 {
+		w = detached{w}
+	}
 	g := in.guest
 	g.Enter(ctx, deadline)
 	in.stack[0] = uint64(g.BeginHTTP(w, r))
@@ -152,6 +153,14 @@ func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	}
 	return nil
 }
+
+// detached is the response of a server that may go on reading what it was given
+// to write after a stream has ended, as that of HTTP/2 does: it gets copies,
+// since the guest's memory will be another's then.
+type detached struct{ http.ResponseWriter }
+
+func (d detached) Write(p []byte) (int, error) { return d.ResponseWriter.Write(bytes.Clone(p)) }
+func (d detached) Unwrap() http.ResponseWriter { return d.ResponseWriter }
 
 // Run gives an event that is no HTTP request to an instance: begin makes it the
 // one under way there and returns its id. The error is ErrBusy or ErrGone where

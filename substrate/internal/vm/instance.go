@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero/api"
@@ -15,6 +14,7 @@ import (
 
 // An instance is a guest in the making, at work or waiting for work.
 type instance struct {
+	engine   *Engine
 	guest    *abi.Guest
 	modules  []api.Module // the function's own is the last
 	memories []*memory
@@ -22,14 +22,14 @@ type instance struct {
 	stack    [1]uint64
 	since    time.Time // when it became idle
 	first    uint64    // bytes of memory after the first event
-	usual    []atomic.Uint64
 }
 
 // instantiate makes an instance of the function and runs its start functions,
 // within the deadline.
 func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *instance, err error) {
 	g := abi.NewGuest(f.engine.life, f.spec.Self, f.spec.Limits, f.engine.config.Services, f.log, f.rate)
-	in := &instance{guest: g, usual: f.usual, modules: make([]api.Module, 0, 1+len(f.spec.Links))}
+	in := &instance{engine: f.engine, guest: g, modules: make([]api.Module, 0, 1+len(f.spec.Links))}
+	f.engine.instances.Add(1)
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("instantiating: %v", p)
@@ -55,7 +55,7 @@ func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *i
 	}
 	var life context.Context = g
 	life = experimental.WithMemoryAllocator(life, experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory {
-		m := &memory{engine: f.engine, limit: f.limit, room: f.usual[len(in.memories)].Load()}
+		m := &memory{engine: f.engine, module: f.modules[len(in.modules)].Module, limit: f.limit}
 		in.memories = append(in.memories, m)
 		return m
 	}))
@@ -111,8 +111,8 @@ func (in *instance) spent() bool {
 	}
 	if in.first == 0 {
 		in.first = size
-		for i, m := range in.memories {
-			in.usual[i].Store(m.size)
+		for _, m := range in.memories {
+			m.module.usual.Store(m.size)
 		}
 	}
 	return near && size > in.first || in.guest.Spent()
@@ -128,53 +128,25 @@ func (in *instance) starved() bool {
 	return false
 }
 
+// overhead is about what an instance takes beside its memory.
+const overhead = 96 << 10
+
+// weight is what an instance takes while it is idle, in bytes.
+func (in *instance) weight() int64 {
+	w := int64(overhead)
+	for _, m := range in.memories {
+		w += int64(m.size)
+	}
+	return w
+}
+
+// close is called once.
 func (in *instance) close() {
+	in.engine.instances.Add(-1)
 	for _, m := range in.modules {
 		_ = m.Close(context.Background())
 	}
 	for _, m := range in.memories {
 		m.Free()
 	}
-}
-
-// A memory is a guest's linear memory, counted and bounded.
-type memory struct {
-	engine  *Engine
-	limit   uint64
-	size    uint64
-	room    uint64 // what it will grow to, going by the instances before it
-	starved bool   // the node had not enough
-	buf     []byte
-}
-
-// Reallocate implements experimental.LinearMemory. It returns nil, and so
-// memory.grow -1, where a limit forbids it.
-func (m *memory) Reallocate(size uint64) []byte {
-	if size > m.limit {
-		return nil
-	}
-	more := int64(size) - int64(m.size)
-	if m.engine.memory.Add(more) > m.engine.config.Memory {
-		m.engine.memory.Add(-more)
-		m.starved = true
-		return nil
-	}
-	m.size = size
-	if size > uint64(cap(m.buf)) {
-		room := min(m.limit, max(size, m.room))
-		if m.buf != nil { // it may go on growing: do not copy each time
-			room = min(m.limit, size+size/4)
-		}
-		buf := make([]byte, size, room)
-		copy(buf, m.buf)
-		m.buf = buf
-	}
-	m.buf = m.buf[:size]
-	return m.buf
-}
-
-// Free implements experimental.LinearMemory. It may be called twice.
-func (m *memory) Free() {
-	m.engine.memory.Add(-int64(m.size))
-	m.size, m.buf = 0, nil
 }

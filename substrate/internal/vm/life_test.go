@@ -191,6 +191,39 @@ func TestCutAnswer(t *testing.T) {
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }
 
+// A server of HTTP/2 may read what it was given to write after the write has
+// returned. What it reads is never a memory that is another guest's by then.
+func TestWritesAreDetached(t *testing.T) {
+	f := function(t, engine(t), failing(func(*Module) [][]byte {
+		return [][]byte{Get(0), I32(0), I32(40_000), I32(50_000), Call(0), Drop}
+	}), "ping")
+	for major, distinct := range map[int]bool{1: false, 2: true} {
+		w := &keeping{ResponseRecorder: httptest.NewRecorder()}
+		for range 2 {
+			r := httptest.NewRequest(http.MethodGet, "/bad", nil)
+			r.ProtoMajor = major
+			require.NoError(t, f.ServeHTTP(w, r))
+		}
+		seen := map[*byte]bool{}
+		for _, p := range w.kept {
+			seen[&p[0]] = true
+		}
+		require.Greater(t, len(w.kept), 1)
+		require.Equal(t, distinct, len(seen) == len(w.kept))
+	}
+}
+
+// keeping is a writer that breaks the rule, as that of HTTP/2 does for a moment.
+type keeping struct {
+	*httptest.ResponseRecorder
+	kept [][]byte
+}
+
+func (k *keeping) Write(p []byte) (int, error) {
+	k.kept = append(k.kept, p)
+	return k.ResponseRecorder.Write(p)
+}
+
 // The queue is bounded: beyond it a call is turned away at once, and a place that
 // becomes free goes to who waits.
 func TestQueue(t *testing.T) {
@@ -325,17 +358,92 @@ func TestIdleInstancesGo(t *testing.T) {
 	require.Equal(t, "PONG", get(t, f, "/").Body.String())
 }
 
-func TestMemoryOfTheNode(t *testing.T) {
-	e := engine(t, func(c *vm.Config) { c.Memory = 3 << 16 })
+// One instance of a function stays, as far as there is room: of those used last.
+func TestWarmInstancesStay(t *testing.T) {
+	const each = 1<<16 + 96<<10
+	e := engine(t, func(c *vm.Config) { c.Idle, c.Warm = 20*time.Millisecond, 2*each })
 	var fs []*vm.Function
 	for range 4 {
-		fs = append(fs, function(t, e, Pong(), "ping"))
+		f := function(t, e, failing(func(*Module) [][]byte { return [][]byte{I64(int64(100 * time.Millisecond)), Call(3)} }), "ping")
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() { get(t, f, "/bad") })
+		}
+		wg.Wait()
+		fs = append(fs, f)
 	}
+	warm := func() (n []int) {
+		for _, f := range fs {
+			idle, _ := f.Warm()
+			n = append(n, idle)
+		}
+		return n
+	}
+	testnet.Eventually(t, func() bool { return e.Memory() == 2<<16 }, "others kept")
+	require.Equal(t, []int{0, 0, 1, 1}, warm())
+}
+
+// A function is prepared before anybody asks for it, and where that fails it is
+// as if it had not been tried.
+func TestPrepare(t *testing.T) {
+	const each = 1<<16 + 96<<10
+	e := engine(t, func(c *vm.Config) { c.Warm = 2 * each })
+	f := function(t, e, Pong(), "ping")
+	f.Prepare(t.Context())
+	f.Prepare(t.Context())
+	idle, working := f.Warm()
+	require.Equal(t, 1, idle)
+	require.Zero(t, working)
+	require.Equal(t, "PONG", get(t, f, "/").Body.String())
+
+	for name, code := range map[string][]byte{"trap": Unreachable, "loop": append(append([]byte{}, Loop...), append(Br(0), End...)...)} {
+		m := New(1)
+		m.Func("_initialize", ":", "", code)
+		m.Func("ping", "i:", "")
+		f := function(t, e, m.Bytes(), "ping", func(s *vm.Spec) { s.Timeout = 100 * time.Millisecond })
+		f.Prepare(t.Context())
+		idle, working := f.Warm()
+		require.Zero(t, idle+working, name)
+	}
+
+	f = function(t, e, Say("ping", "more"), "ping")
+	f.Prepare(t.Context())
+	g := function(t, e, Say("ping", "even more"), "ping")
+	g.Prepare(t.Context())
+	h := function(t, e, Say("ping", "too much"), "ping")
+	h.Prepare(t.Context())
+	idle, _ = h.Warm()
+	require.Zero(t, idle)
+	h.Close()
+	h.Prepare(t.Context())
+}
+
+// Idle instances make room for those that are needed; those at work do not.
+func TestMemoryOfTheNode(t *testing.T) {
+	e := engine(t, func(c *vm.Config) { c.Memory = 3 << 16 })
+	code := failing(func(*Module) [][]byte { return [][]byte{I64(int64(time.Hour)), Call(3)} })
+	ctx, cancel := context.WithCancel(t.Context())
+	var fs []*vm.Function
+	for range 4 {
+		fs = append(fs, function(t, e, code, "ping", func(s *vm.Spec) { s.Timeout = time.Hour }))
+	}
+	for range 2 {
+		for _, f := range fs {
+			require.Equal(t, 200, get(t, f, "/").Code)
+		}
+	}
+	require.EqualValues(t, 3<<16, e.Memory())
+	var wg sync.WaitGroup
 	for _, f := range fs[:3] {
-		require.Equal(t, 200, get(t, f, "/").Code)
+		wg.Go(func() {
+			_ = f.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/bad", nil).WithContext(ctx))
+		})
+		testnet.Eventually(t, func() bool { _, work := f.Warm(); return work == 1 }, "not begun")
 	}
+	testnet.Eventually(t, func() bool { return e.Memory() == 3<<16 }, "not begun")
 	require.ErrorIs(t, fs[3].ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)), vm.ErrBusy)
-	fs[0].Close()
+	cancel()
+	wg.Wait()
 	require.Equal(t, 200, get(t, fs[3], "/").Code)
 }
 

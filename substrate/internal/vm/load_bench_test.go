@@ -55,21 +55,29 @@ func BenchmarkCompileStockGo(b *testing.B) {
 	}
 }
 
+// The first request of a function whose module is compiled here already.
 func BenchmarkColdStockGo(b *testing.B) {
-	e := engine(b)
-	code := buildGo(b, "testdata/gopong")
-	stays, err := load(b, e, code)
-	require.NoError(b, err)
-	defer stays.Release()
-	for b.Loop() {
-		m, err := load(b, e, code)
-		require.NoError(b, err)
-		s := spec(m, "ping")
-		s.Memory = 16 << 20
-		f, err := e.NewFunction(s)
-		require.NoError(b, err)
-		require.NoError(b, f.ServeHTTP(&nothing{h: http.Header{}}, httptest.NewRequest(http.MethodGet, "/", nil)))
-		f.Close()
+	for _, guest := range []struct{ dir, call string }{{"testdata/gopong", "ping"}, {"testdata/handler", "handle"}} {
+		b.Run(guest.call, func(b *testing.B) {
+			e := engine(b)
+			code := buildGo(b, guest.dir)
+			b.ReportMetric(float64(len(code)), "module-B")
+			id := idOf(b, code)
+			here := func(context.Context) ([]byte, error) { return code, nil }
+			stays, err := e.Load(b.Context(), id, here)
+			require.NoError(b, err)
+			defer stays.Release()
+			for b.Loop() {
+				m, err := e.Load(b.Context(), id, here)
+				require.NoError(b, err)
+				s := spec(m, guest.call)
+				s.Memory = 64 << 20
+				f, err := e.NewFunction(s)
+				require.NoError(b, err)
+				require.NoError(b, f.ServeHTTP(&nothing{h: http.Header{}}, httptest.NewRequest(http.MethodGet, "/", nil)))
+				f.Close()
+			}
+		})
 	}
 }
 

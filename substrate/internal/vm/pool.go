@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -134,22 +135,57 @@ func (p *pool) ended() {
 	}
 }
 
-// trim drops the instances that have been idle since a time before that.
-func (p *pool) trim(before time.Time) {
+// trim drops the instances that have been idle since a time before that, but
+// the newest, of which it tells since when it is idle and what it weighs.
+func (p *pool) trim(before time.Time) (since time.Time, weight int64, ok bool) {
 	p.mu.Lock()
 	n := 0
-	for n < len(p.idle) && p.idle[n].since.Before(before) {
+	for n < len(p.idle)-1 && p.idle[n].since.Before(before) {
 		n++
 	}
-	old := make([]*instance, n)
-	copy(old, p.idle)
-	rest := copy(p.idle, p.idle[n:])
-	clear(p.idle[rest:])
-	p.idle = p.idle[:rest]
+	old := p.cut(0, n)
+	if ok = len(p.idle) > 0; ok {
+		last := p.idle[len(p.idle)-1]
+		since, weight = last.since, last.weight()
+	}
 	p.mu.Unlock()
 	for _, in := range old {
 		in.close()
 	}
+	return since, weight, ok
+}
+
+// cut takes the idle instances i to j out. The lock is held.
+func (p *pool) cut(i, j int) []*instance {
+	out := slices.Clone(p.idle[i:j])
+	p.idle = slices.Delete(p.idle, i, j)
+	return out
+}
+
+// drop drops the instance that has been idle since then, and returns what it
+// gave back.
+func (p *pool) drop(since time.Time) int64 {
+	p.mu.Lock()
+	i := slices.IndexFunc(p.idle, func(in *instance) bool { return in.since.Equal(since) })
+	if i < 0 {
+		p.mu.Unlock()
+		return 0
+	}
+	in := p.cut(i, i+1)[0]
+	p.mu.Unlock()
+	weight := in.weight()
+	in.close()
+	return weight
+}
+
+func (p *pool) idleSince() []time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	times := make([]time.Time, len(p.idle))
+	for i, in := range p.idle {
+		times[i] = in.since
+	}
+	return times
 }
 
 func (p *pool) count() (idle, working int) {
