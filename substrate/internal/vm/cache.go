@@ -14,8 +14,8 @@ import (
 // it has dropped, so the number is no promise to anybody.
 const maxCacheBytes = 2 << 30
 
-// prune removes, when a node starts, what an interrupted write left and the
-// oldest of the files beyond so many bytes. Nobody else uses the folder.
+// prune removes, when a node starts, what an interrupted write left and the files
+// that were unused for longest, beyond so many bytes. Nobody else uses the folder.
 func prune(dir string, most int64) error {
 	type file struct {
 		path string
@@ -24,6 +24,10 @@ func prune(dir string, most int64) error {
 	}
 	var files []file
 	var errs []error
+	making, _ := filepath.Glob(filepath.Join(dir, makingPrefix+"*"))
+	for _, m := range making {
+		errs = append(errs, os.RemoveAll(m))
+	}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err

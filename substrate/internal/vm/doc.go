@@ -22,6 +22,12 @@
 // cleared before, of the size that instances of the module come to, and its data
 // is in few pieces (internal/meter).
 //
+// # Restarts
+//
+// With a folder for it, compiled code outlives the process: see shells. A module
+// that was compiled there is ready without its file, without being metered or
+// validated again.
+//
 // # Time
 //
 // A call's deadline covers waiting for an instance, making one, its start

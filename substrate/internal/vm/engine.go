@@ -47,6 +47,7 @@ type Engine struct {
 	config    Config
 	runtime   wazero.Runtime
 	cache     wazero.CompilationCache
+	shells    *shells       // nil: compiled code is not kept
 	compiling chan struct{} // a place for each module being compiled
 	memory    atomic.Int64  // of all instances
 	instances atomic.Int64
@@ -81,19 +82,16 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 		if err := prune(config.CacheDir, maxCacheBytes); err != nil {
 			return nil, fmt.Errorf("cache of compiled code: %w", err)
 		}
+		if !config.Interpret {
+			if e.shells, err = newShells(ctx, config.CacheDir); err != nil {
+				return nil, fmt.Errorf("cache of compiled code: %w", err)
+			}
+		}
 		if e.cache, err = wazero.NewCompilationCacheWithDir(config.CacheDir); err != nil {
 			return nil, fmt.Errorf("cache of compiled code: %w", err)
 		}
 	}
-	// wazero takes its compiler where it has one for the platform, and its
-	// interpreter elsewhere.
-	mode := wazero.NewRuntimeConfig()
-	if config.Interpret {
-		mode = wazero.NewRuntimeConfigInterpreter()
-	}
-	e.runtime = wazero.NewRuntimeWithConfig(ctx, mode.
-		WithCompilationCache(e.cache).
-		WithDebugInfoEnabled(false))
+	e.runtime = wazero.NewRuntimeWithConfig(ctx, mode(config.Interpret).WithCompilationCache(e.cache))
 	err = abi.Instantiate(ctx, e.runtime)
 	if err == nil {
 		_, err = meter.Host(ctx, e.runtime, meter.Deadline(meter.Slice))
@@ -104,6 +102,16 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	e.life, e.stop = context.WithCancel(context.Background())
 	e.wg.Go(func() { e.trim(e.life) })
 	return e, nil
+}
+
+// mode is how a runtime works: with wazero's compiler where it has one for the
+// platform, and with its interpreter elsewhere.
+func mode(interpret bool) wazero.RuntimeConfig {
+	c := wazero.NewRuntimeConfig()
+	if interpret {
+		c = wazero.NewRuntimeConfigInterpreter()
+	}
+	return c.WithDebugInfoEnabled(false)
 }
 
 // Stop cuts the calls that are under way.
@@ -270,35 +278,86 @@ func (e *Engine) load(ctx context.Context, m *Module, fetch func(context.Context
 }
 
 func (e *Engine) compile(ctx context.Context, m *Module, fetch func(context.Context) ([]byte, error)) error {
-	code, err := fetch(ctx)
+	start := time.Now()
+	compiled, err := e.recall(ctx, m.id)
 	if err != nil {
 		return err
 	}
-	select {
-	case e.compiling <- struct{}{}:
-		defer func() { <-e.compiling }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	start := time.Now()
-	metered, err := meter.Instrument(code, meter.Limits{ModuleBytes: e.config.ModuleBytes})
-	if err != nil {
-		return fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
-	}
-	ctx = experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0))
-	compiled, err := e.runtime.CompileModule(ctx, metered)
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
+	recalled := compiled != nil
+	if !recalled {
+		code, err := fetch(ctx)
+		if err != nil {
+			return err
 		}
-		return fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
+		if compiled, err = e.translate(ctx, m.id, code); err != nil {
+			return err
+		}
 	}
 	if err := m.inspect(compiled); err != nil {
 		return errors.Join(err, compiled.Close(ctx))
 	}
 	m.compiled = compiled
-	e.config.Log.Debug("module loaded", "module", m.id, "bytes", len(code), "took", time.Since(start))
+	e.config.Log.Debug("module loaded", "module", m.id, "from disk", recalled, "took", time.Since(start))
 	return nil
+}
+
+// place takes one of the places for heavy work.
+func (e *Engine) place(ctx context.Context) error {
+	select {
+	case e.compiling <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// recall returns the module that was compiled before, or nil.
+func (e *Engine) recall(ctx context.Context, id cid.Cid) (wazero.CompiledModule, error) {
+	if e.shells == nil {
+		return nil, nil
+	}
+	if err := e.place(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { <-e.compiling }()
+	compiled, size := e.shells.load(ctx, e.runtime, id)
+	if compiled != nil && size > e.config.ModuleBytes {
+		return nil, errors.Join(fmt.Errorf("%w module: %d bytes, the limit is %d", taubyte.ErrInvalid, size, e.config.ModuleBytes), compiled.Close(ctx))
+	}
+	return compiled, nil
+}
+
+// translate meters and compiles a module.
+func (e *Engine) translate(ctx context.Context, id cid.Cid, code []byte) (wazero.CompiledModule, error) {
+	if err := e.place(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { <-e.compiling }()
+	metered, err := meter.Instrument(code, meter.Limits{ModuleBytes: e.config.ModuleBytes})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
+	}
+	if e.shells != nil {
+		err := e.shells.make(ctx, id, len(code), metered)
+		if err == nil {
+			if compiled, _ := e.shells.load(ctx, e.runtime, id); compiled != nil {
+				return compiled, nil
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		// The disk may be full, or the module invalid: the next lines find out.
+		e.config.Log.Debug("compiled code is not kept", "module", id, "err", err)
+	}
+	compiled, err := e.runtime.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), metered)
+	switch {
+	case err == nil:
+		return compiled, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	}
+	return nil, fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
 }
 
 // inspect checks what can be seen of a module before it is run.

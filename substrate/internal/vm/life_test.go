@@ -529,20 +529,6 @@ func TestLoadOnce(t *testing.T) {
 	require.ErrorIs(t, err, taubyte.ErrNotFound)
 }
 
-func TestCompiledCodeIsKeptOnDisk(t *testing.T) {
-	dir := t.TempDir()
-	for range 2 {
-		e := engine(t, func(c *vm.Config) { c.CacheDir = dir })
-		m, err := load(t, e, Pong())
-		require.NoError(t, err)
-		m.Release()
-		require.NoError(t, e.Close())
-		files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
-		require.NoError(t, err)
-		require.Len(t, files, 1)
-	}
-}
-
 // Stock Go makes guests with no SDK at all, and they run on every platform.
 func TestStockGo(t *testing.T) {
 	code := buildGo(t, "testdata/gopong")
