@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
@@ -92,13 +94,79 @@ func (c *Client) Projects(ctx context.Context) (all []Summary, err error) {
 	return all, err
 }
 
+// Find is Service.Find.
+func (c *Client) Find(ctx context.Context, what string) (all []Summary, err error) {
+	if s := c.local(); s != nil {
+		return s.Find(ctx, what)
+	}
+	err = c.rpc.Call(ctx, http.MethodGet, "/projects?find="+url.QueryEscape(what), nil, &all)
+	return all, err
+}
+
+// Diff is Service.Diff.
+func (c *Client) Diff(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, from, to string) (*Diff, error) {
+	if s := c.local(); s != nil {
+		return s.Diff(ctx, project, branch, from, to)
+	}
+	d := new(Diff)
+	if err := c.rpc.Call(ctx, http.MethodGet, branchPath(project, branch, "/diff?from="+url.QueryEscape(from)+"&to="+url.QueryEscape(to)), nil, d); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Assets is Service.Assets.
+func (c *Client) Assets(ctx context.Context, project taubyte.ProjectID) (all []cid.Cid, err error) {
+	if s := c.local(); s != nil {
+		return s.Assets(ctx, project)
+	}
+	err = c.rpc.Call(ctx, http.MethodGet, "/projects/"+url.PathEscape(string(project))+"/assets", nil, &all)
+	return all, err
+}
+
+// Verify is Service.Verify.
+func (c *Client) Verify(ctx context.Context, project taubyte.ProjectID, host string, verified bool) error {
+	if s := c.local(); s != nil {
+		return s.Verify(ctx, project, host, verified)
+	}
+	method := http.MethodPut
+	if !verified {
+		method = http.MethodDelete
+	}
+	return c.rpc.Call(ctx, method, "/hosts/"+url.PathEscape(host)+"/owners/"+url.PathEscape(string(project)), nil, nil)
+}
+
+// Claims is Service.Claims.
+func (c *Client) Claims(ctx context.Context, host string) (all []Claim, err error) {
+	if s := c.local(); s != nil {
+		return s.Claims(ctx, host)
+	}
+	err = c.rpc.Call(ctx, http.MethodGet, "/hosts/"+url.PathEscape(host), nil, &all)
+	return all, err
+}
+
+// Conflicts is Service.Conflicts.
+func (c *Client) Conflicts(ctx context.Context, project taubyte.ProjectID) (all []Claim, err error) {
+	if s := c.local(); s != nil {
+		return s.Conflicts(ctx, project)
+	}
+	err = c.rpc.Call(ctx, http.MethodGet, "/projects/"+url.PathEscape(string(project))+"/conflicts", nil, &all)
+	return all, err
+}
+
 // Watch is Service.Watch on one node: the channel also closes when that node goes
 // away. Watch again with the last token then.
 func (c *Client) Watch(ctx context.Context, after string) (<-chan Change, error) {
+	return c.WatchProject(ctx, "", "", after)
+}
+
+// WatchProject is Service.WatchProject, as Watch is.
+func (c *Client) WatchProject(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, after string) (<-chan Change, error) {
 	if s := c.local(); s != nil {
-		return s.Watch(ctx, after)
+		return s.WatchProject(ctx, project, branch, after)
 	}
-	resp, err := c.rpc.OpenAny(ctx, http.MethodGet, "/watch?after="+url.QueryEscape(after))
+	q := url.Values{"after": {after}, "project": {string(project)}, "branch": {string(branch)}}
+	resp, err := c.rpc.OpenAny(ctx, http.MethodGet, "/watch?"+q.Encode())
 	if err != nil {
 		return nil, err
 	}

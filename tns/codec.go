@@ -27,12 +27,17 @@ import (
 // one, or several after nodes that did not reach each other published. What the
 // branch runs is the merge of its tips, and the next deployment follows all of them.
 // A deployment without parts says that the branch was removed.
+//
+// Old entries are deleted, and never one before those that it follows: whoever has
+// not heard of an entry's end has the entries that follow it, so that none becomes a
+// tip again.
 const historyPrefix = "/history"
 
 // origin is the value of an entry.
 type origin struct {
 	Time    time.Time `json:"time"`
 	Follows []cid.Cid `json:"follows,omitempty"`
+	Removed bool      `json:"removed,omitempty"` // the branch ended here
 }
 
 type branchKey struct {
@@ -45,14 +50,14 @@ type entry struct {
 	branchKey
 	sequence uint64
 	object   cid.Cid
-	follows  []cid.Cid // where values were asked for
+	origin   // where values were asked for
 }
 
 // tips returns the entries that no other follows, the furthest last.
 func tips(all []entry) []entry {
 	followed := map[cid.Cid]bool{}
 	for _, e := range all {
-		for _, c := range e.follows {
+		for _, c := range e.Follows {
 			followed[c] = true
 		}
 	}
@@ -128,6 +133,19 @@ func merge(a, b *Deployment) *Deployment {
 		}
 		for id, order := range d.Built {
 			m.Built[id] = max(m.Built[id], order)
+		}
+	}
+	c := m.Config()
+	if c == nil {
+		return m
+	}
+	m.Claims = map[string]time.Time{}
+	for _, dom := range domains(c) {
+		for _, d := range []*Deployment{a, b} {
+			since, ok := d.Claims[dom.FQDN]
+			if have, known := m.Claims[dom.FQDN]; ok && (!known || since.Before(have)) {
+				m.Claims[dom.FQDN] = since
+			}
 		}
 	}
 	return m

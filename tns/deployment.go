@@ -45,6 +45,19 @@ type Deployment struct {
 	// branch. It outlives rollbacks and removals: a build that was there before does
 	// not come back by being delivered again.
 	Built map[taubyte.RepositoryID]uint64 `json:"built,omitempty"`
+	// Claims says since when the project has claimed each host name of the
+	// configuration without a break: who left and comes back begins anew.
+	Claims map[string]time.Time `json:"claims,omitempty"`
+	// Missing is set in a history where the deployment is known and could not be
+	// had: all but Project, Branch, Sequence and Time is then absent.
+	Missing bool `json:"missing,omitempty"`
+}
+
+func (d *Deployment) claimedSince(fqdn string) time.Time {
+	if since, ok := d.Claims[fqdn]; ok {
+		return since
+	}
+	return d.Time
 }
 
 // part finds the part that has something; of several, which only a fault can bring

@@ -1,6 +1,7 @@
 package tns
 
 import (
+	"container/list"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -10,10 +11,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/tns/config"
 )
 
 // A Change says what a branch runs now.
@@ -24,8 +27,14 @@ type Change struct {
 	Deployment *Deployment `json:"deployment,omitempty"`
 	// Sequence is that of the deployment or of the removal.
 	Sequence uint64 `json:"sequence,omitempty"`
+	// ID names what the branch runs. What has the same ID as before is the same
+	// deployment: only the fate of its host names changed.
+	ID string `json:"id,omitempty"`
 	// Hosts are the host names under which the deployment may be reached.
 	Hosts []HostClaim `json:"hosts,omitempty"`
+	// Conflicts are the claims of the branch that lead nowhere: names that another
+	// project has, or whose ownership was not shown.
+	Conflicts []Claim `json:"conflicts,omitempty"`
 	// Ready marks the end of what was there when the watch began. Such a change is
 	// about no project.
 	Ready bool `json:"ready,omitempty"`
@@ -33,54 +42,296 @@ type Change struct {
 	Token string `json:"token"`
 }
 
-// feed is the current deployment of every branch, and who wants to know. A watcher
-// that is slow misses states in between, never the last one, and holds nobody up.
+// feed is the current deployment of every branch, whose host names are whose, and who
+// wants to know. A watcher that is slow misses states in between, never the last one,
+// and holds nobody up. What a change costs depends on what changed, not on how much
+// there is.
 type feed struct {
+	opts  *options
 	epoch string // of this life of the feed: tokens of another one start anew
 
-	mu      sync.Mutex
-	version uint64 // of the newest change
-	heads   map[branchKey]head
-	more    chan struct{} // closed at the next change
-	closed  bool
+	mu       sync.Mutex
+	version  uint64 // of the newest change
+	heads    map[taubyte.ProjectID]map[taubyte.Branch]*head
+	order    *list.List // of *head, by version
+	hosts    map[string][]*head
+	verified map[string]owners
+	more     chan struct{} // closed at the next change
+	closed   bool
 }
 
+// head is what a branch runs. Its slices and maps are replaced, never changed.
 type head struct {
+	branchKey
 	sequence   uint64
 	deployment *Deployment                     // nil: removed
 	built      map[taubyte.RepositoryID]uint64 // of the deployment or the removal
 	tips       []cid.Cid
-	hosts      []HostClaim
-	version    uint64
+
+	hosts     []HostClaim // all that it claims
+	offered   []HostClaim // those that may be served
+	conflicts []Claim
+	version   uint64
+	place     *list.Element
 }
 
-func newFeed() *feed {
+func newFeed(o *options) *feed {
 	var raw [8]byte
 	_, _ = rand.Read(raw[:])
-	return &feed{epoch: hex.EncodeToString(raw[:]), heads: map[branchKey]head{}, more: make(chan struct{})}
+	return &feed{
+		opts: o, epoch: hex.EncodeToString(raw[:]), order: list.New(), more: make(chan struct{}),
+		heads: map[taubyte.ProjectID]map[taubyte.Branch]*head{}, hosts: map[string][]*head{}, verified: map[string]owners{},
+	}
 }
 
 func (f *feed) get(k branchKey) (head, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	h, ok := f.heads[k]
-	return h, ok
+	if h := f.heads[k.project][k.branch]; h != nil {
+		return *h, true
+	}
+	return head{}, false
 }
 
 // set makes a head current unless the branch is further, or there already: what a
 // node publishes it also hears from its store, before or after.
-func (f *feed) set(k branchKey, h head) {
+func (f *feed) set(h head) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if have, ok := f.heads[k]; ok && (have.sequence > h.sequence ||
-		have.sequence == h.sequence && sameDeployment(have.deployment, h.deployment)) {
-		return
+	var lost []Claim
+	if have := f.heads[h.project][h.branch]; have == nil {
+		branches := f.heads[h.project]
+		if branches == nil {
+			branches = map[taubyte.Branch]*head{}
+			f.heads[h.project] = branches
+		}
+		branches[h.branch] = &h
+		lost = f.claim(&h)
+	} else if have.sequence < h.sequence || have.sequence == h.sequence && !slices.Equal(have.tips, h.tips) {
+		have.sequence, have.deployment, have.built, have.tips = h.sequence, h.deployment, h.built, h.tips
+		lost = f.claim(have)
 	}
+	f.mu.Unlock()
+	f.tell(lost)
+}
+
+// verify replaces what is known of the ownership of names.
+func (f *feed) verify(book map[string]owners) {
+	f.mu.Lock()
+	var lost []Claim
+	for host, now := range book {
+		if maps.Equal(f.verified[host], now) {
+			continue
+		}
+		if len(now) == 0 {
+			delete(f.verified, host)
+		} else {
+			f.verified[host] = now
+		}
+		for _, h := range slices.Clone(f.hosts[host]) {
+			lost = append(lost, f.claim(h)...)
+		}
+	}
+	f.mu.Unlock()
+	f.tell(lost)
+}
+
+// claim works out the host names of a head that changed, and what follows for others.
+// It returns the conflicts that are new. mu is held.
+func (f *feed) claim(h *head) (lost []Claim) {
+	touched := map[string]bool{}
+	for _, c := range h.hosts {
+		if !touched[c.Host] {
+			touched[c.Host] = true
+			if left := slices.DeleteFunc(f.hosts[c.Host], func(o *head) bool { return o == h }); len(left) > 0 {
+				f.hosts[c.Host] = left
+			} else {
+				delete(f.hosts, c.Host)
+			}
+		}
+	}
+	h.hosts, h.offered = nil, nil
+	if h.deployment != nil {
+		h.hosts = f.opts.claims(h.deployment, func(host string) (time.Time, bool) {
+			since, ok := f.verified[host][h.project]
+			return since, ok
+		})
+		h.offered = h.hosts
+		if f.opts.verifiedOnly {
+			h.offered = slices.DeleteFunc(slices.Clone(h.hosts), func(c HostClaim) bool { return !c.Verified })
+		}
+	}
+	for _, c := range h.hosts {
+		touched[c.Host] = true
+		if all := f.hosts[c.Host]; !slices.Contains(all, h) {
+			f.hosts[c.Host] = append(all, h)
+		}
+	}
+	lost, _ = f.judge(h)
+	f.touch(h)
+	judged := map[*head]bool{h: true}
+	for host := range touched {
+		for _, other := range f.hosts[host] {
+			if !judged[other] {
+				judged[other] = true
+				more, changed := f.judge(other)
+				if lost = append(lost, more...); changed {
+					f.touch(other)
+				}
+			}
+		}
+	}
+	return lost
+}
+
+// judge says which of a head's claims lead nowhere, and which of them are new.
+func (f *feed) judge(h *head) (lost []Claim, changed bool) {
+	var now []Claim
+	for i := range h.hosts {
+		if c := f.judged(h, &h.hosts[i]); c.State != ClaimServed {
+			now = append(now, c)
+			if !slices.ContainsFunc(h.conflicts, func(o Claim) bool { return o.Host == c.Host && o.State == c.State && o.Owner == c.Owner }) {
+				lost = append(lost, c)
+			}
+		}
+	}
+	changed = !slices.Equal(now, h.conflicts)
+	h.conflicts = now
+	return lost, changed
+}
+
+func (f *feed) judged(h *head, c *HostClaim) Claim {
+	out := Claim{Project: h.project, Branch: h.branch, HostClaim: *c, State: ClaimUnverified}
+	if all := f.contest(c.Host, true); len(all) > 0 {
+		out.Owner, out.State = all[0].project, ClaimLost
+		if out.Owner == h.project {
+			out.State = ClaimServed
+		}
+	}
+	return out
+}
+
+type contender struct {
+	branchKey
+	claim HostClaim
+}
+
+// contest returns who claims a name, in order; only those that may be served, or all.
+func (f *feed) contest(host string, offered bool) []contender {
+	all := make([]contender, 0, len(f.hosts[host]))
+	for _, h := range f.hosts[host] {
+		claims := h.hosts
+		if offered {
+			claims = h.offered
+		}
+		if i := slices.IndexFunc(claims, func(c HostClaim) bool { return c.Host == host }); i >= 0 {
+			all = append(all, contender{h.branchKey, claims[i]})
+		}
+	}
+	sortClaims(all, func(c *contender) (branchKey, *HostClaim) { return c.branchKey, &c.claim })
+	return all
+}
+
+// touch makes a head the newest change. mu is held.
+func (f *feed) touch(h *head) {
 	f.version++
 	h.version = f.version
-	f.heads[k] = h
-	close(f.more)
-	f.more = make(chan struct{})
+	if h.place == nil {
+		h.place = f.order.PushBack(h)
+	} else {
+		f.order.MoveToBack(h.place)
+	}
+	if !f.closed {
+		close(f.more)
+		f.more = make(chan struct{})
+	}
+}
+
+// tell the operator.
+func (f *feed) tell(lost []Claim) {
+	for _, c := range lost {
+		f.opts.log.Warn(c.String(), "project", c.Project, "branch", c.Branch)
+	}
+}
+
+// claimTimes gives since when the project of a deployment to be has claimed its host
+// names: as long as the branch, or another in production, has had them without a
+// break. A new claim is later than all that are there, whatever this node's clock
+// says.
+func (f *feed) claimTimes(d *Deployment) map[string]time.Time {
+	c := d.Config()
+	if c == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	times := map[string]time.Time{}
+	for _, dom := range domains(c) {
+		since := time.Time{}
+		for branch, h := range f.heads[d.Project] {
+			if branch != d.Branch && !(f.opts.inProduction(branch) && f.opts.inProduction(d.Branch)) {
+				continue
+			}
+			if have, ok := h.claims(dom.FQDN); ok && (since.IsZero() || have.Before(since)) {
+				since = have
+			}
+		}
+		if since.IsZero() {
+			since = d.Time
+			for _, rival := range f.hosts[dom.FQDN] {
+				if have, ok := rival.claims(dom.FQDN); ok && !have.Before(since) {
+					since = have.Add(1)
+				}
+			}
+		}
+		times[dom.FQDN] = since
+	}
+	return times
+}
+
+// claims reports since when a head's deployment has a domain.
+func (h *head) claims(fqdn string) (time.Time, bool) {
+	if h.deployment == nil {
+		return time.Time{}, false
+	}
+	if c := h.deployment.Config(); c == nil || !slices.ContainsFunc(domains(c), func(d config.Domain) bool { return d.FQDN == fqdn }) {
+		return time.Time{}, false
+	}
+	return h.deployment.claimedSince(fqdn), true
+}
+
+func (f *feed) claimsOf(host string) []Claim {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []Claim
+	for _, c := range f.contest(host, false) {
+		all = append(all, f.judged(f.heads[c.project][c.branch], &c.claim))
+	}
+	return all
+}
+
+func (f *feed) conflictsOf(project taubyte.ProjectID) []Claim {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []Claim
+	for _, branch := range slices.Sorted(maps.Keys(f.heads[project])) {
+		all = append(all, f.heads[project][branch].conflicts...)
+	}
+	return all
+}
+
+// snapshot returns all heads, of one project where project is not "".
+func (f *feed) snapshot(project taubyte.ProjectID) []head {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []head
+	for id, branches := range f.heads {
+		if project == "" || id == project {
+			for _, h := range branches {
+				all = append(all, *h)
+			}
+		}
+	}
+	return all
 }
 
 func (f *feed) close() {
@@ -94,23 +345,45 @@ func (f *feed) close() {
 
 // since returns the heads that changed after a version, in the order of their
 // changes, and a channel that closes at the next.
-func (f *feed) since(version uint64) (changed []Change, now uint64, more <-chan struct{}, closed bool) {
+func (f *feed) since(of scope, version uint64) (changed []Change, now uint64, more <-chan struct{}, closed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if version < f.version {
-		keys := slices.Collect(maps.Keys(f.heads))
-		keys = slices.DeleteFunc(keys, func(k branchKey) bool { return f.heads[k].version <= version })
-		slices.SortFunc(keys, func(a, b branchKey) int {
-			return int(int64(f.heads[a].version) - int64(f.heads[b].version))
-		})
-		for _, k := range keys {
-			h := f.heads[k]
+	for e := f.order.Back(); e != nil; e = e.Prev() {
+		h := e.Value.(*head)
+		if h.version <= version {
+			break
+		}
+		if of.has(h.branchKey) {
 			changed = append(changed, Change{
-				Project: k.project, Branch: k.branch, Deployment: h.deployment, Sequence: h.sequence, Hosts: h.hosts, Token: f.token(h.version),
+				Project: h.project, Branch: h.branch, Deployment: h.deployment, Sequence: h.sequence, ID: h.id(),
+				Hosts: h.offered, Conflicts: h.conflicts, Token: f.token(h.version),
 			})
 		}
 	}
+	slices.Reverse(changed)
 	return changed, f.version, f.more, f.closed
+}
+
+// id names what a head runs.
+func (h *head) id() string {
+	var id strings.Builder
+	for i, c := range h.tips {
+		if i > 0 {
+			id.WriteByte('+')
+		}
+		id.WriteString(c.String())
+	}
+	return id.String()
+}
+
+// scope is what a watch is about: everything, a project, or a branch of one.
+type scope struct {
+	project taubyte.ProjectID
+	branch  taubyte.Branch
+}
+
+func (s scope) has(k branchKey) bool {
+	return s.project == "" || s.project == k.project && (s.branch == "" || s.branch == k.branch)
 }
 
 func (f *feed) token(version uint64) string { return fmt.Sprintf("%s-%d", f.epoch, version) }
@@ -126,7 +399,7 @@ func (f *feed) parse(token string) uint64 {
 }
 
 // watch hands out changes after a token until ctx ends.
-func (f *feed) watch(ctx context.Context, after string) <-chan Change {
+func (f *feed) watch(ctx context.Context, of scope, after string) <-chan Change {
 	out := make(chan Change)
 	go func() {
 		defer close(out)
@@ -140,7 +413,7 @@ func (f *feed) watch(ctx context.Context, after string) <-chan Change {
 			}
 		}
 		for {
-			changed, now, more, closed := f.since(version)
+			changed, now, more, closed := f.since(of, version)
 			for _, c := range changed {
 				// Who begins need not hear of branches that are gone; who comes back
 				// may still have them.

@@ -16,20 +16,49 @@ const publishLimit = 16 << 20
 
 // handler serves the registry over HTTP:
 //
-//	GET    /projects
-//	GET    /watch?after=TOKEN                          changes, a line of JSON each
+//	GET    /projects                                   ?find=ID or name of a project or repository
+//	GET    /watch?after=TOKEN&project=P&branch=B       changes, a line of JSON each
+//	GET    /hosts/{host}                               who claims a host name
+//	PUT    /hosts/{host}/owners/{project}              the project showed that it owns the name
+//	DELETE /hosts/{host}/owners/{project}              it no longer does
+//	GET    /projects/{project}/conflicts               its claims that lead nowhere
+//	GET    /projects/{project}/assets                  the roots of all that its history is made of
 //	GET    /projects/{project}/branches/{branch}       what the branch runs
 //	DELETE /projects/{project}/branches/{branch}
 //	POST   /projects/{project}/branches/{branch}/parts a Part to publish
 //	GET    /projects/{project}/branches/{branch}/history
+//	GET    /projects/{project}/branches/{branch}/diff?from=REVISION&to=REVISION
 //	POST   /projects/{project}/branches/{branch}/rollback?sequence=N
 //
 // The branch is escaped as one element of the path. Every member may read;
-// monkeys publish and remove, and the registry's own nodes do anything.
+// monkeys publish and remove, auth says who owns a host, and the registry's own nodes
+// do anything.
 func handler(s *Service) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /projects", func(w http.ResponseWriter, r *http.Request) {
+		if q := r.URL.Query(); q.Has("find") {
+			all, err := s.Find(r.Context(), q.Get("find"))
+			rpc.Reply(w, all, err, nil)
+			return
+		}
 		all, err := s.Projects(r.Context())
+		rpc.Reply(w, all, err, nil)
+	})
+	mux.HandleFunc("GET /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
+		all, err := s.Claims(r.Context(), r.PathValue("host"))
+		rpc.Reply(w, all, err, nil)
+	})
+	for method, verified := range map[string]bool{"PUT": true, "DELETE": false} {
+		mux.HandleFunc(method+" /hosts/{host}/owners/{project}", only("saying who owns a host", func(w http.ResponseWriter, r *http.Request) {
+			rpc.Reply(w, nil, s.Verify(r.Context(), projectOf(r), r.PathValue("host"), verified), nil)
+		}, taubyte.RoleAuth, taubyte.RoleTNS))
+	}
+	mux.HandleFunc("GET /projects/{project}/conflicts", func(w http.ResponseWriter, r *http.Request) {
+		all, err := s.Conflicts(r.Context(), projectOf(r))
+		rpc.Reply(w, all, err, nil)
+	})
+	mux.HandleFunc("GET /projects/{project}/assets", func(w http.ResponseWriter, r *http.Request) {
+		all, err := s.Assets(r.Context(), projectOf(r))
 		rpc.Reply(w, all, err, nil)
 	})
 	mux.HandleFunc("GET /watch", s.serveWatch)
@@ -41,6 +70,11 @@ func handler(s *Service) http.Handler {
 	mux.HandleFunc("GET "+branch+"/history", func(w http.ResponseWriter, r *http.Request) {
 		all, err := s.History(r.Context(), projectOf(r), branchOf(r))
 		rpc.Reply(w, all, err, nil)
+	})
+	mux.HandleFunc("GET "+branch+"/diff", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		d, err := s.Diff(r.Context(), projectOf(r), branchOf(r), q.Get("from"), q.Get("to"))
+		rpc.Reply(w, d, err, nil)
 	})
 	mux.HandleFunc("DELETE "+branch, writers(func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.Remove(r.Context(), projectOf(r), branchOf(r)), nil)
@@ -68,10 +102,14 @@ func handler(s *Service) http.Handler {
 
 // writers lets those through that may change what is run.
 func writers(next http.HandlerFunc) http.HandlerFunc {
+	return only("publishing", next, taubyte.RoleMonkey, taubyte.RoleTNS)
+}
+
+func only(what string, next http.HandlerFunc, a, b taubyte.Role) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		m, ok := rpc.Caller(r.Context())
-		if !ok || !m.Has(taubyte.RoleMonkey, taubyte.RoleTNS) {
-			rpc.WriteError(w, fmt.Errorf("%w: publishing takes the role %s or %s", taubyte.ErrForbidden, taubyte.RoleMonkey, taubyte.RoleTNS), nil)
+		if !ok || !m.Has(a, b) {
+			rpc.WriteError(w, fmt.Errorf("%w: %s takes the role %s or %s", taubyte.ErrForbidden, what, a, b), nil)
 			return
 		}
 		next(w, r)
@@ -88,7 +126,8 @@ func branchPath(project taubyte.ProjectID, branch taubyte.Branch, rest string) s
 func (s *Service) serveWatch(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	changes, err := s.Watch(ctx, r.URL.Query().Get("after"))
+	q := r.URL.Query()
+	changes, err := s.WatchProject(ctx, taubyte.ProjectID(q.Get("project")), taubyte.Branch(q.Get("branch")), q.Get("after"))
 	if err != nil {
 		rpc.WriteError(w, err, nil)
 		return

@@ -1,38 +1,13 @@
 package tns
 
 import (
+	"crypto/sha256"
+	"encoding/base32"
 	"strings"
-	"time"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/tns/config"
 )
-
-// A HostClaim is a project's claim to serve a host name.
-type HostClaim struct {
-	Host string `json:"host"`
-	// Domain is the domain of the configuration that the name stands for.
-	Domain taubyte.ResourceID `json:"domain"`
-	// Verified: the name was generated for the project, or its ownership shown.
-	Verified bool `json:"verified,omitempty"`
-	// Since is when the project first claimed the name.
-	Since time.Time `json:"since"`
-	// Rank orders the branches of one project that claim the name: the smallest has
-	// it.
-	Rank int `json:"rank,omitempty"`
-}
-
-// stronger orders the claims of two projects to one name: verified ones first,
-// then the older, then by the project's id. Every node orders them alike.
-func stronger(a HostClaim, pa taubyte.ProjectID, b HostClaim, pb taubyte.ProjectID) bool {
-	if a.Verified != b.Verified {
-		return a.Verified
-	}
-	if !a.Since.Equal(b.Since) {
-		return a.Since.Before(b.Since)
-	}
-	return pa < pb
-}
 
 // generated reports whether a name is of the zone and made for the project: one
 // label that is "<end><digits>" or "<name>-<end>", where end is the last eight
@@ -48,22 +23,45 @@ func generated(fqdn, zone string, project taubyte.ProjectID) bool {
 		return true
 	}
 	name, ok := strings.CutSuffix(label, "-"+end)
-	return ok && name != ""
+	return ok && name != "" && !strings.Contains(name, "--")
 }
 
-// previewHost is the name of a domain on a branch that is not the production one:
-// "<branch>--<label>.<zone>". It is "" without a zone.
-func previewHost(branch taubyte.Branch, fqdn, zone string) string {
-	if zone == "" {
+// maxLabel is the length of a DNS label.
+const maxLabel = 63
+
+// plainPreview is "<branch>--<label>.<zone>" for a domain "<label>.<zone>", where
+// that is a name as it stands and can be read in one way only; else "".
+func plainPreview(branch taubyte.Branch, fqdn, zone string) string {
+	label, ok := strings.CutSuffix(fqdn, "."+zone)
+	b := string(branch)
+	if !ok || hostLabel(b) != b || hostLabel(label) != label || strings.Contains(b+"."+label, "--") || len(b)+len("--")+len(label) > maxLabel {
 		return ""
 	}
-	label := strings.TrimSuffix(fqdn, "."+zone)
-	return hostLabel(string(branch)) + "--" + hostLabel(label) + "." + zone
+	return b + "--" + label + "." + zone
+}
+
+// previewHost is "<branch>--<label>--<hash>.<zone>": branch and domain as far as they
+// can be written in a label, and a hash of project, branch and domain as they are. No
+// other branch or project has it, and plain names are of another form.
+func previewHost(project taubyte.ProjectID, branch taubyte.Branch, fqdn, zone string) string {
+	sum := sha256.Sum256([]byte(string(project) + "\x00" + string(branch) + "\x00" + fqdn))
+	hash := strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:12]
+	short := func(s string) string { // two of them, dashes and hash fit a label
+		s = hostLabel(s)
+		if len(s) > 23 {
+			s = strings.Trim(s[:23], "-")
+		}
+		if s == "" {
+			s = "x"
+		}
+		return s
+	}
+	return short(string(branch)) + "--" + short(strings.TrimSuffix(fqdn, "."+zone)) + "--" + hash + "." + zone
 }
 
 // hostLabel makes a text part of a DNS label.
 func hostLabel(s string) string {
-	s = strings.Map(func(r rune) rune {
+	return strings.Trim(strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
 			return r
@@ -71,12 +69,7 @@ func hostLabel(s string) string {
 			return r + 'a' - 'A'
 		}
 		return '-'
-	}, s)
-	s = strings.Trim(s, "-")
-	if len(s) > 30 { // two of them and the dashes fit a label of 63
-		s = strings.Trim(s[:30], "-")
-	}
-	return s
+	}, s), "-")
 }
 
 // domains lists all domains of a configuration.

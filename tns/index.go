@@ -1,7 +1,6 @@
 package tns
 
 import (
-	"cmp"
 	"hash/maphash"
 	"maps"
 	"slices"
@@ -50,15 +49,7 @@ func (e *hostEntry) with(c claimant) *hostEntry {
 	}
 	if c.site != nil {
 		next.claims = append(next.claims, c)
-		slices.SortFunc(next.claims, func(a, b claimant) int {
-			switch {
-			case a.project == b.project:
-				return cmp.Or(cmp.Compare(a.claim.Rank, b.claim.Rank), cmp.Compare(a.branch, b.branch))
-			case stronger(a.claim, a.project, b.claim, b.project):
-				return -1
-			}
-			return 1
-		})
+		sortClaims(next.claims, func(c *claimant) (branchKey, *HostClaim) { return c.branchKey, &c.claim })
 	}
 	if len(next.claims) == 0 {
 		return nil

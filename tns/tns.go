@@ -1,6 +1,7 @@
 package tns
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -26,11 +28,15 @@ import (
 type Option func(*options)
 
 type options struct {
-	zone       string
-	open       bool
-	production []taubyte.Branch
-	log        *slog.Logger
+	zone         string
+	open         bool
+	verifiedOnly bool
+	production   []taubyte.Branch
+	history      int
+	log          *slog.Logger
 }
+
+func (o *options) inProduction(b taubyte.Branch) bool { return slices.Contains(o.production, b) }
 
 // WithZone sets the DNS zone of generated names: those of previews, and those that
 // belong to a project by having the end of its id in them. The default is none.
@@ -50,6 +56,18 @@ func WithProductionBranches(branches ...taubyte.Branch) Option {
 	return func(o *options) { o.production = branches }
 }
 
+// WithVerifiedOnly serves a host name only for a project that it was generated for or
+// that showed that it owns it (Verify). The default also serves names that nobody
+// verified, for whoever claimed them first: a cloud of one's own has no strangers, and
+// a name leads here only if its owner's DNS says so. A network where strangers publish
+// wants this option.
+func WithVerifiedOnly() Option { return func(o *options) { o.verifiedOnly = true } }
+
+// WithHistory sets how many deployments of each branch are kept; it is at least 2,
+// the current one and one to go back to. The default is 100: each is as large as the
+// configuration. All nodes of the registry should have the same number.
+func WithHistory(n int) Option { return func(o *options) { o.history = max(n, 2) } }
+
 // WithLogger sets where the service logs. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
@@ -59,24 +77,35 @@ type Service struct {
 	store  *crdt.Store
 	opts   options
 	feed   *feed
+	keeper *keeper
 	server *rpc.Server
 
-	publishing sync.Mutex // one publication at a time on this node
-	withdraw   func()
-	stop       context.CancelFunc
-	wg         sync.WaitGroup
-	once       sync.Once
-	ended      error
+	publishing  branchLocks // one publication of a branch at a time on this node
+	verifying   sync.Mutex  // one statement at a time
+	reverifying sync.Mutex
+	fetching    chan struct{} // slots for branches that wait for the network
+
+	withdraw func()
+	stop     context.CancelFunc
+	wg       sync.WaitGroup
+	once     sync.Once
+	ended    error
 }
 
 // New starts the registry on a node. ctx bounds the start only.
 func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
-	o := options{production: []taubyte.Branch{"main", "master"}, log: slog.Default()}
+	s := &Service{host: host, opts: options{production: []taubyte.Branch{"main", "master"}, history: defaultHistory, log: slog.Default()}}
 	for _, opt := range opts {
-		opt(&o)
+		opt(&s.opts)
 	}
+	s.feed = newFeed(&s.opts)
+	s.keeper = newKeeper(func(ctx context.Context, c cid.Cid) error {
+		_, err := s.localOr(ctx, c)
+		return err
+	})
+	s.fetching = make(chan struct{}, 64)
 	life, stop := context.WithCancel(context.Background())
-	s := &Service{host: host, opts: o, feed: newFeed(), stop: stop}
+	s.stop = stop
 	if err := s.start(ctx, life, store); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -93,11 +122,28 @@ func (s *Service) start(ctx, life context.Context, store taubyte.Datastore) (err
 	if err != nil {
 		return err
 	}
-	missing, err := s.load(ctx)
+	verified, err := s.store.Watch(life, ds.NewKey(verifiedPrefix), 0)
+	if err != nil {
+		return err
+	}
+	if err := s.reverify(ctx, ""); err != nil {
+		return fmt.Errorf("loading who owns which host: %w", err)
+	}
+	missing, objects, err := s.load(ctx)
 	if err != nil {
 		return fmt.Errorf("loading the registry: %w", err)
 	}
 	s.wg.Go(func() { s.follow(life, events, missing) })
+	s.wg.Go(func() { s.followVerified(life, verified) })
+	s.wg.Go(func() { s.keeper.run(life) })
+	s.wg.Go(func() {
+		for _, c := range objects {
+			if life.Err() != nil {
+				return
+			}
+			s.keep(life, c)
+		}
+	})
 	if s.server, err = rpc.Serve(s.host, Protocol, s.Handler()); err != nil {
 		return err
 	}
@@ -127,31 +173,49 @@ func (s *Service) Close() error {
 }
 
 // load reads which deployments are current, and returns the branches whose
-// deployment is not on this node yet.
-func (s *Service) load(ctx context.Context) (missing []branchKey, err error) {
+// deployment is not on this node yet, and the objects of all deployments that ever
+// were. Only the current ones are read, several at a time: a registry of 10,000
+// projects is a gigabyte of JSON if all of it is.
+func (s *Service) load(ctx context.Context) (missing []branchKey, objects []cid.Cid, err error) {
 	branches := map[branchKey][]entry{}
 	err = s.eachEntry(ctx, ds.NewKey(historyPrefix), func(e entry) {
 		branches[e.branchKey] = append(branches[e.branchKey], e)
+		objects = append(objects, e.object)
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	local := s.host.Blocks().Blockstore()
-	for k, entries := range branches {
-		h, err := s.resolve(ctx, entries, func(ctx context.Context, c cid.Cid) ([]byte, error) {
-			b, err := local.Get(ctx, c)
-			if err != nil {
-				return nil, err
-			}
-			return b.RawData(), nil
-		})
+	get := func(ctx context.Context, c cid.Cid) ([]byte, error) {
+		b, err := local.Get(ctx, c)
 		if err != nil {
-			missing = append(missing, k)
-			continue
+			return nil, err
 		}
-		s.feed.set(k, h)
+		return b.RawData(), nil
 	}
-	return missing, nil
+	work := make(chan []entry)
+	var mu sync.Mutex
+	var readers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		readers.Go(func() {
+			for entries := range work {
+				h, err := s.resolve(ctx, entries, get)
+				if err != nil {
+					mu.Lock()
+					missing = append(missing, entries[0].branchKey)
+					mu.Unlock()
+					continue
+				}
+				s.feed.set(h)
+			}
+		})
+	}
+	for _, entries := range branches {
+		work <- entries
+	}
+	close(work)
+	readers.Wait()
+	return missing, objects, ctx.Err()
 }
 
 func (s *Service) eachEntry(ctx context.Context, prefix ds.Key, do func(entry)) error {
@@ -174,7 +238,7 @@ func (s *Service) eachEntry(ctx context.Context, prefix ds.Key, do func(entry)) 
 			s.opts.log.Warn("registry entry skipped", "key", r.Key, "err", err)
 			continue
 		}
-		e.follows = o.Follows
+		e.origin = o
 		do(e)
 	}
 	return ctx.Err()
@@ -182,15 +246,20 @@ func (s *Service) eachEntry(ctx context.Context, prefix ds.Key, do func(entry)) 
 
 type fetcher func(context.Context, cid.Cid) ([]byte, error)
 
-// fetch gets a deployment's block from wherever it is, and keeps it here.
+// fetch gets a deployment's block from here or wherever it is, and keeps it here.
 func (s *Service) fetch(ctx context.Context, c cid.Cid) ([]byte, error) {
+	if b, err := s.host.Blocks().Blockstore().Get(ctx, c); err == nil {
+		return b.RawData(), nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	b, err := s.host.Blocks().GetBlock(ctx, c)
-	if err != nil {
-		return nil, err
+	select {
+	case s.fetching <- struct{}{}:
+		defer func() { <-s.fetching }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return b.RawData(), nil
+	return s.localOr(ctx, c)
 }
 
 // entries lists the history of a branch.
@@ -236,13 +305,11 @@ func (s *Service) resolve(ctx context.Context, all []entry, fetch fetcher) (h he
 	if h.deployment == nil {
 		return head{}, fmt.Errorf("%w history: it has no end", taubyte.ErrInvalid)
 	}
-	h.sequence, h.built = h.deployment.Sequence, h.deployment.Built
+	h.branchKey, h.sequence, h.built = all[0].branchKey, h.deployment.Sequence, h.deployment.Built
 	if h.deployment.removed() {
 		h.deployment = nil
-		return h, nil
 	}
-	h.hosts, err = s.claims(ctx, h.deployment)
-	return h, err
+	return h, nil
 }
 
 // follow brings the feed up to date with the store. Each branch is resolved by
@@ -284,13 +351,22 @@ func (s *Service) follow(ctx context.Context, events <-chan crdt.Event, missing 
 	}
 	for e := range events {
 		if e.Lost {
-			if err := s.eachEntry(ctx, ds.NewKey(historyPrefix), func(e entry) { resolve(e.branchKey) }); err != nil && ctx.Err() == nil {
+			if err := s.eachEntry(ctx, ds.NewKey(historyPrefix), func(e entry) {
+				s.keep(ctx, e.object)
+				resolve(e.branchKey)
+			}); err != nil && ctx.Err() == nil {
 				s.opts.log.Warn("registry not read", "err", err)
 			}
 			continue
 		}
-		if parsed, err := parseEntry(e.Key); err == nil {
-			resolve(parsed.branchKey)
+		changed, err := parseEntry(e.Key)
+		switch {
+		case err != nil: // said where it was read
+		case e.Deleted:
+			s.forget(ctx, changed.object)
+		default:
+			s.keep(ctx, changed.object)
+			resolve(changed.branchKey)
 		}
 	}
 }
@@ -305,76 +381,8 @@ func (s *Service) update(ctx context.Context, k branchKey) bool {
 		}
 		return errors.Is(err, taubyte.ErrNotFound)
 	}
-	s.feed.set(k, h)
+	s.feed.set(h)
 	return true
-}
-
-func sameDeployment(a, b *Deployment) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	ba, errA := encode(a)
-	bb, errB := encode(b)
-	return errA == nil && errB == nil && ba.Cid() == bb.Cid()
-}
-
-// claims returns the host names of a deployment, recording those that the project
-// claims for the first time.
-func (s *Service) claims(ctx context.Context, d *Deployment) ([]HostClaim, error) {
-	c := d.Config()
-	if c == nil {
-		return nil, nil
-	}
-	rank := slices.Index(s.opts.production, d.Branch)
-	production := rank >= 0
-	var all []HostClaim
-	for _, dom := range domains(c) {
-		host := dom.FQDN
-		verified := s.opts.open || generated(host, s.opts.zone, d.Project)
-		if !production {
-			if host, verified = previewHost(d.Branch, dom.FQDN, s.opts.zone), true; host == "" {
-				continue
-			}
-		}
-		since, err := s.claimedSince(ctx, host, d)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, HostClaim{Host: host, Domain: dom.ID, Verified: verified, Since: since, Rank: rank})
-		if alias := s.alias(dom.FQDN); production && alias != "" {
-			if since, err = s.claimedSince(ctx, alias, d); err != nil {
-				return nil, err
-			}
-			all = append(all, HostClaim{Host: alias, Domain: dom.ID, Verified: true, Since: since, Rank: rank})
-		}
-	}
-	return all, nil
-}
-
-// alias is the name under the zone by which a host of another zone is reached as
-// well, where every host name is taken as verified: a developer's machine need not
-// be told who www.example.com is.
-func (s *Service) alias(fqdn string) string {
-	if !s.opts.open || s.opts.zone == "" || fqdn == s.opts.zone || strings.HasSuffix(fqdn, "."+s.opts.zone) || strings.HasPrefix(fqdn, "*.") {
-		return ""
-	}
-	return fqdn + "." + s.opts.zone
-}
-
-// claimedSince reads, or writes, when a project first claimed a name: the key
-// /claims/<host>/<project>, which only ever gets the one value that is known first.
-func (s *Service) claimedSince(ctx context.Context, host string, d *Deployment) (time.Time, error) {
-	key := ds.RawKey("/claims/" + host + "/" + string(d.Project))
-	raw, err := s.store.Get(ctx, key)
-	if err == nil {
-		since, err := time.Parse(time.RFC3339Nano, string(raw))
-		return since, err
-	}
-	if !errors.Is(err, ds.ErrNotFound) {
-		return time.Time{}, err
-	}
-	since := d.Time.UTC()
-	return since, s.store.Put(ctx, key, []byte(since.Format(time.RFC3339Nano)))
 }
 
 // Publish adds a part to what a branch runs and makes the whole current, in one
@@ -404,10 +412,18 @@ func (s *Service) Publish(ctx context.Context, project taubyte.ProjectID, branch
 
 var errUnchanged = errors.New("nothing to change")
 
-func checkPart(project taubyte.ProjectID, branch taubyte.Branch, part Part) error {
-	switch {
-	case project == "" || strings.Contains(string(project), "/"):
+func checkProject(project taubyte.ProjectID) error {
+	if project == "" || strings.Contains(string(project), "/") {
 		return fmt.Errorf("%w project %q", taubyte.ErrInvalid, project)
+	}
+	return nil
+}
+
+func checkPart(project taubyte.ProjectID, branch taubyte.Branch, part Part) error {
+	if err := checkProject(project); err != nil {
+		return err
+	}
+	switch {
 	case branch == "":
 		return fmt.Errorf("%w deployment: no branch", taubyte.ErrInvalid)
 	case part.Repository == "":
@@ -421,13 +437,17 @@ func checkPart(project taubyte.ProjectID, branch taubyte.Branch, part Part) erro
 // change publishes what next makes of the current deployment, given the largest
 // orders that were published before; nil removes the branch.
 func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment, map[taubyte.RepositoryID]uint64) (map[taubyte.RepositoryID]Part, error)) (*Deployment, error) {
-	s.publishing.Lock()
-	defer s.publishing.Unlock()
+	unlock, err := s.publishing.lock(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	now, ok := s.feed.get(k)
 	if !ok {
 		// Either the branch is new, or what it runs is not on this node yet.
-		var err error
-		if now, err = s.head(ctx, k); err != nil && !errors.Is(err, taubyte.ErrNotFound) {
+		if now, err = s.head(ctx, k); err == nil {
+			s.feed.set(now)
+		} else if !errors.Is(err, taubyte.ErrNotFound) {
 			return nil, fmt.Errorf("%w: %w", taubyte.ErrUnavailable, err)
 		}
 	}
@@ -438,11 +458,15 @@ func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment
 	if err != nil {
 		return nil, err
 	}
-	d := &Deployment{Project: k.project, Branch: k.branch, Sequence: now.sequence + 1, Time: time.Now().UTC(), Parts: parts, Built: map[taubyte.RepositoryID]uint64{}}
+	d := &Deployment{
+		Project: k.project, Branch: k.branch, Sequence: now.sequence + 1, Time: time.Now().UTC().Round(0),
+		Parts: parts, Built: map[taubyte.RepositoryID]uint64{},
+	}
 	maps.Copy(d.Built, now.built)
 	for id, p := range parts {
 		d.Built[id] = max(d.Built[id], p.Order)
 	}
+	d.Claims = s.feed.claimTimes(d)
 	block, err := encode(d)
 	if err != nil {
 		return nil, err
@@ -450,23 +474,46 @@ func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment
 	if err := s.host.Blocks().AddBlock(ctx, block); err != nil {
 		return nil, fmt.Errorf("keeping the deployment: %w", err)
 	}
-	h := head{sequence: d.Sequence, built: d.Built, tips: []cid.Cid{block.Cid()}}
-	if !d.removed() {
-		h.deployment = d
-		if h.hosts, err = s.claims(ctx, d); err != nil {
-			return nil, err
-		}
-	}
-	e := entry{branchKey: k, sequence: d.Sequence, object: block.Cid()}
-	value, err := json.Marshal(origin{Time: d.Time, Follows: now.tips})
-	if err != nil {
-		return nil, err
-	}
-	if err := s.store.Put(ctx, e.key(), value); err != nil {
+	e := entry{branchKey: k, sequence: d.Sequence, object: block.Cid(), origin: origin{Time: d.Time, Follows: now.tips, Removed: d.removed()}}
+	if err := s.record(ctx, e); err != nil {
 		return nil, fmt.Errorf("publishing %s %s: %w", k.project, k.branch, err)
 	}
-	s.feed.set(k, h)
+	h := head{branchKey: k, sequence: d.Sequence, built: d.Built, tips: []cid.Cid{block.Cid()}}
+	if !d.removed() {
+		h.deployment = d
+	}
+	s.feed.set(h)
 	return h.deployment, nil
+}
+
+// record adds an entry to the history, and takes out those that are too old, in one
+// step.
+func (s *Service) record(ctx context.Context, e entry) error {
+	value, err := json.Marshal(e.origin)
+	if err != nil {
+		return err
+	}
+	old, err := s.outdated(ctx, e)
+	if err != nil {
+		return err
+	}
+	if len(old) == 0 {
+		return s.store.Put(ctx, e.key(), value)
+	}
+	batch, err := s.store.Batch(ctx)
+	if err != nil {
+		return err
+	}
+	if err := batch.Put(ctx, e.key(), value); err != nil {
+		return err
+	}
+	slices.SortFunc(old, func(a, b entry) int { return cmp.Compare(a.sequence, b.sequence) })
+	for _, gone := range old {
+		if err := batch.Delete(ctx, gone.key()); err != nil {
+			return err
+		}
+	}
+	return batch.Commit(ctx)
 }
 
 // Remove takes a branch off the air. Its history stays.
@@ -480,23 +527,6 @@ func (s *Service) Remove(ctx context.Context, project taubyte.ProjectID, branch 
 	return err
 }
 
-// Rollback makes an earlier deployment of the branch current again, as a new one.
-// Builds of later pushes win over it; those that were published before do not come
-// back by being delivered again.
-func (s *Service) Rollback(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, sequence uint64) (*Deployment, error) {
-	history, err := s.History(ctx, project, branch)
-	if err != nil {
-		return nil, err
-	}
-	i := slices.IndexFunc(history, func(d *Deployment) bool { return d.Sequence == sequence })
-	if i < 0 {
-		return nil, fmt.Errorf("%w: no deployment %d of %s %s", taubyte.ErrNotFound, sequence, project, branch)
-	}
-	return s.change(ctx, branchKey{project, branch}, func(*Deployment, map[taubyte.RepositoryID]uint64) (map[taubyte.RepositoryID]Part, error) {
-		return history[i].Parts, nil
-	})
-}
-
 // Current returns what a branch runs.
 func (s *Service) Current(_ context.Context, project taubyte.ProjectID, branch taubyte.Branch) (*Deployment, error) {
 	h, ok := s.feed.get(branchKey{project, branch})
@@ -506,78 +536,51 @@ func (s *Service) Current(_ context.Context, project taubyte.ProjectID, branch t
 	return h.deployment, nil
 }
 
-// History returns the deployments that a branch has run, the newest first.
-func (s *Service) History(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) ([]*Deployment, error) {
-	entries, err := s.entries(ctx, branchKey{project, branch})
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(entries, func(a, b entry) int { return int(int64(b.sequence) - int64(a.sequence)) })
-	var all []*Deployment
-	for _, e := range entries {
-		raw, err := s.fetch(ctx, e.object)
-		if err != nil {
-			return nil, fmt.Errorf("deployment %d of %s %s: %w", e.sequence, project, branch, err)
-		}
-		d, err := decode(raw)
-		if err != nil {
-			return nil, err
-		}
-		if !d.removed() {
-			all = append(all, d)
-		}
-	}
-	return all, nil
-}
-
-// A Summary is a project in a list.
-type Summary struct {
-	Project  taubyte.ProjectID `json:"project"`
-	Name     string            `json:"name"`
-	Branches []BranchSummary   `json:"branches"`
-}
-
-// A BranchSummary is what a branch runs, in short.
-type BranchSummary struct {
-	Branch   taubyte.Branch `json:"branch"`
-	Commit   taubyte.Commit `json:"commit"`
-	Sequence uint64         `json:"sequence"`
-	Time     time.Time      `json:"time"`
-}
-
-// Projects lists the projects that have something deployed, by id.
-func (s *Service) Projects(context.Context) ([]Summary, error) {
-	changes, _, _, _ := s.feed.since(0)
-	byID := map[taubyte.ProjectID]*Summary{}
-	for _, c := range changes {
-		if c.Deployment == nil {
-			continue
-		}
-		p, ok := byID[c.Project]
-		if !ok {
-			p = &Summary{Project: c.Project}
-			byID[c.Project] = p
-		}
-		if conf := c.Deployment.Config(); conf != nil {
-			p.Name = conf.Name
-		}
-		p.Branches = append(p.Branches, BranchSummary{c.Branch, c.Deployment.Commit(), c.Deployment.Sequence, c.Deployment.Time})
-	}
-	all := make([]Summary, 0, len(byID))
-	for _, id := range slices.Sorted(maps.Keys(byID)) {
-		p := byID[id]
-		slices.SortFunc(p.Branches, func(a, b BranchSummary) int { return strings.Compare(string(a.Branch), string(b.Branch)) })
-		all = append(all, *p)
-	}
-	return all, nil
-}
-
 // Watch tells what every branch runs now, then Ready, then every change. A token
 // of an earlier Change leaves out what did not change since. A slow reader may miss
 // states in between and never the last. The channel closes when ctx ends or the
 // service closes.
 func (s *Service) Watch(ctx context.Context, after string) (<-chan Change, error) {
-	return s.feed.watch(ctx, after), nil
+	return s.feed.watch(ctx, scope{}, after), nil
+}
+
+// WatchProject is Watch of one project, or of one of its branches where branch is not
+// "".
+func (s *Service) WatchProject(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, after string) (<-chan Change, error) {
+	return s.feed.watch(ctx, scope{project, branch}, after), nil
+}
+
+// branchLocks are a mutex for each branch that is being changed.
+type branchLocks struct {
+	mu   sync.Mutex
+	held map[branchKey]chan struct{} // closed when it is given up
+}
+
+func (l *branchLocks) lock(ctx context.Context, k branchKey) (unlock func(), err error) {
+	for {
+		l.mu.Lock()
+		busy, ok := l.held[k]
+		if !ok {
+			if l.held == nil {
+				l.held = map[branchKey]chan struct{}{}
+			}
+			done := make(chan struct{})
+			l.held[k] = done
+			l.mu.Unlock()
+			return func() {
+				l.mu.Lock()
+				delete(l.held, k)
+				l.mu.Unlock()
+				close(done)
+			}, nil
+		}
+		l.mu.Unlock()
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // Handler is the registry's API.
