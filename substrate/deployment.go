@@ -281,7 +281,10 @@ func (s *Service) function(ctx context.Context, d *tns.Deployment, in scope, f *
 		Timeout:     bounded(f.Timeout, defaultTimeout, s.limits.Timeout),
 		Memory:      bounded(f.Memory, s.limits.Memory, s.limits.Memory),
 		Concurrency: s.limits.Concurrency, Queue: s.limits.Queue,
-		Limits: abi.Limits{Output: s.limits.ResponseBody, Body: s.limits.RequestBody, LogLines: s.limits.LogLines},
+		Limits: abi.Limits{
+			Output: s.limits.ResponseBody, Body: s.limits.RequestBody, LogLines: s.limits.LogLines,
+			Fuel: s.limits.Fuel, HostCalls: s.limits.HostCalls,
+		},
 	})
 	if err != nil {
 		return nil, err

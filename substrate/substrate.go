@@ -85,6 +85,11 @@ type Limits struct {
 	RequestBody, ResponseBody int64
 	// ModuleBytes bounds the file of a module. Default 64 MiB.
 	ModuleBytes int
+	// Fuel is the computing that one event may take, in units of about an
+	// instruction: see internal/meter. Default 2^40, about ten minutes of a core.
+	Fuel int64
+	// HostCalls is how often one event may call its host. Default 10 million.
+	HostCalls int64
 	// LogLines is how many lines a second a function may log, in the long run.
 	// Default 100.
 	LogLines int
@@ -108,6 +113,8 @@ func (l Limits) withDefaults() Limits {
 	def(&l.RequestBody, 64<<20)
 	def(&l.ResponseBody, 256<<20)
 	def(&l.ModuleBytes, 64<<20)
+	def(&l.Fuel, 1<<40)
+	def(&l.HostCalls, 10_000_000)
 	def(&l.LogLines, 100)
 	def(&l.Idle, time.Minute)
 	def(&l.WarmMemory, l.NodeMemory/8)
@@ -248,6 +255,7 @@ type Stats struct {
 	Memory      int64 `json:"memory"`   // of all instances, in bytes
 	InFlight    int   `json:"inFlight"` // requests
 	Queued      int   `json:"queued"`   // calls waiting for an instance
+	Fuel        int64 `json:"fuel"`     // that all calls so far took
 }
 
 // Stats returns the node's figures.
@@ -255,7 +263,7 @@ func (s *Service) Stats() Stats {
 	live := *s.live.Load()
 	st := Stats{
 		Deployments: len(live), Modules: len(s.engine.Modules()), Memory: s.engine.Memory(),
-		InFlight: int(s.inFlight.Load()), Queued: s.engine.Queued(),
+		InFlight: int(s.inFlight.Load()), Queued: s.engine.Queued(), Fuel: s.engine.Fuel(),
 	}
 	for _, d := range live {
 		st.Functions += len(d.functions)

@@ -121,7 +121,7 @@ func (x *exchange) setLength() {
 func Failure(w http.ResponseWriter, err error) {
 	status, text := http.StatusInternalServerError, "The function failed."
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, ErrFuel):
 		status, text = http.StatusGatewayTimeout, "The function took too long."
 	case errors.Is(err, context.Canceled):
 		status, text = 499, "The request was cancelled." // nobody reads it

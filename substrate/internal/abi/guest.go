@@ -10,12 +10,15 @@ import (
 	"github.com/taubyte/taubyte/substrate/internal/memfs"
 )
 
-// Limits bound what a guest makes the host do and hold. All are set.
+// Limits bound what a guest makes the host do and hold.
 type Limits struct {
 	// Output is the size of one response's body, and Body that of a request's.
 	Output, Body int64
 	// LogLines is how many lines a second a function may log, in the long run.
 	LogLines int
+	// Fuel and HostCalls bound one event, or a start: its computing, in units of
+	// internal/meter, and its calls of host functions. Zero: no bound.
+	Fuel, HostCalls int64
 }
 
 // Services are what a host has to offer its guests. What is nil fails politely.
@@ -52,6 +55,8 @@ type Guest struct {
 	timed    context.Context // parent with the deadline, once something waits
 	cancel   context.CancelFunc
 
+	gauge gauge
+
 	// The event under way.
 	under uint32 // its type; typeNone: there is none
 	event uint32 // its id; ids are never used again
@@ -78,6 +83,7 @@ func NewGuest(life context.Context, self Self, limits Limits, services Services,
 // Enter gives the guest its time. Leave takes it back.
 func (g *Guest) Enter(ctx context.Context, deadline time.Time) {
 	g.parent, g.deadline = ctx, deadline
+	g.gauge = gauge{}
 }
 
 // Leave ends what Enter began.

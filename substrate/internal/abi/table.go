@@ -82,11 +82,11 @@ func export(b wazero.HostModuleBuilder, d decl) {
 	var results []api.ValueType
 	switch do := d.do.(type) {
 	case command:
-		call = func(ctx context.Context, m api.Module, stack []uint64) { do(guestOf(ctx), module{m}, stack) }
+		call = func(ctx context.Context, m api.Module, stack []uint64) { do(guestOf(ctx).called(), module{m}, stack) }
 	case errno:
 		results = []api.ValueType{api.ValueTypeI32}
 		call = func(ctx context.Context, m api.Module, stack []uint64) {
-			stack[0] = uint64(do(guestOf(ctx), module{m}, stack))
+			stack[0] = uint64(do(guestOf(ctx).called(), module{m}, stack))
 		}
 	default:
 		panic(fmt.Sprintf("abi: %s is declared as %T", d.name, d.do))

@@ -51,6 +51,7 @@ type Engine struct {
 	compiling chan struct{} // a place for each module being compiled
 	memory    atomic.Int64  // of all instances
 	instances atomic.Int64
+	fuel      atomic.Int64 // of all events so far
 	spares    spares
 
 	life context.Context // of all guests
@@ -94,7 +95,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	e.runtime = wazero.NewRuntimeWithConfig(ctx, mode(config.Interpret).WithCompilationCache(e.cache))
 	err = abi.Instantiate(ctx, e.runtime)
 	if err == nil {
-		_, err = meter.Host(ctx, e.runtime, meter.Deadline(meter.Slice))
+		_, err = meter.Host(ctx, e.runtime, abi.Refuel)
 	}
 	if err != nil {
 		return nil, errors.Join(err, e.runtime.Close(ctx), e.cache.Close(ctx))
@@ -175,6 +176,9 @@ func (e *Engine) Queued() int {
 	}
 	return n
 }
+
+// Fuel is what all events so far have taken, in units of internal/meter.
+func (e *Engine) Fuel() int64 { return e.fuel.Load() }
 
 // Memory is what all instances take at the moment.
 func (e *Engine) Memory() int64 { return e.memory.Load() }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/taubyte/taubyte"
@@ -57,6 +58,8 @@ type Function struct {
 	log     *slog.Logger
 	rate    *abi.Rate
 	pool    *pool
+
+	events, fuel atomic.Int64 // so far
 }
 
 const pageSize = 1 << 16
@@ -140,11 +143,10 @@ func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	}
 	g := in.guest
 	g.Enter(ctx, deadline)
-	in.stack[0] = uint64(g.BeginHTTP(w, r))
-	err = in.entry.CallWithStack(g, in.stack[:])
+	err = f.call(in, g.BeginHTTP(w, r))
 	whole = err == nil
 	if err = exited(err); err != nil {
-		f.failed(err, asked(r)...)
+		f.failed(err, in.used(asked(r))...)
 	}
 	abort := g.EndHTTP(err)
 	g.Leave()
@@ -179,16 +181,34 @@ func (f *Function) Run(ctx context.Context, begin func(*abi.Guest) uint32, about
 	defer func() { f.pool.put(in, whole) }()
 	g := in.guest
 	g.Enter(ctx, deadline)
-	in.stack[0] = uint64(begin(g))
-	err = in.entry.CallWithStack(g, in.stack[:])
+	err = f.call(in, begin(g))
 	whole = err == nil
 	if err = exited(err); err != nil {
-		f.failed(err, about...)
+		f.failed(err, in.used(about)...)
 	}
 	g.End()
 	g.Leave()
 	return err
 }
+
+// call gives an event to an instance and counts what it takes.
+func (f *Function) call(in *instance, event uint32) error {
+	in.guest.Refuelled(in.left())
+	in.stack[0] = uint64(event)
+	err := in.entry.CallWithStack(in.guest, in.stack[:])
+	in.fuel = in.guest.Fuel(in.left())
+	f.engine.fuel.Add(in.fuel)
+	f.fuel.Add(in.fuel)
+	f.events.Add(1)
+	if f.log.Enabled(in.guest, slog.LevelDebug) {
+		f.log.Debug("call ended", in.used(nil)...)
+	}
+	return err
+}
+
+// Used says how many events the function's instances have had, and how much fuel
+// they took.
+func (f *Function) Used() (events, fuel int64) { return f.events.Load(), f.fuel.Load() }
 
 // failed logs what became of a call. Users are told the kind of it alone.
 func (f *Function) failed(err error, about ...any) {

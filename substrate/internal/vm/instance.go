@@ -9,6 +9,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 
+	"github.com/taubyte/taubyte/internal/meter"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
 )
 
@@ -19,6 +20,8 @@ type instance struct {
 	modules  []api.Module // the function's own is the last
 	memories []*memory
 	entry    api.Function
+	gauges   []api.Global // the fuel of each module
+	fuel     int64        // that the last event took
 	stack    [1]uint64
 	since    time.Time // when it became idle
 	first    uint64    // bytes of memory after the first event
@@ -68,6 +71,7 @@ func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *i
 			return nil, fmt.Errorf("instantiating: %w", err)
 		}
 		in.modules = append(in.modules, m)
+		in.gauges = append(in.gauges, m.ExportedGlobal(meter.Fuel))
 		if err := start(g, m); err != nil {
 			return nil, err
 		}
@@ -126,6 +130,19 @@ func (in *instance) starved() bool {
 		}
 	}
 	return false
+}
+
+// left is the fuel that the instance has.
+func (in *instance) left() (fuel int64) {
+	for _, g := range in.gauges {
+		fuel += int64(g.Get())
+	}
+	return fuel
+}
+
+// used adds what the last event took to attributes of the log.
+func (in *instance) used(about []any) []any {
+	return append(about, "fuel", in.fuel, "host calls", in.guest.HostCalls())
 }
 
 // overhead is about what an instance takes beside its memory.

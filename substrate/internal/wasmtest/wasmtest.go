@@ -172,6 +172,7 @@ var (
 	Load        = []byte{0x28, 2, 0} // i32, alignment 4, offset 0
 	Store       = []byte{0x36, 2, 0}
 	Grow        = []byte{0x40, 0}
+	Fill        = []byte{0xfc, 11, 0} // memory
 )
 
 // I32 is a constant.
