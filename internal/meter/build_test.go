@@ -56,7 +56,7 @@ func start(tb testing.TB, ctx context.Context, r wazero.Runtime, module []byte) 
 	tb.Helper()
 	compiled, err := r.CompileModule(ctx, module)
 	require.NoError(tb, err)
-	return r.InstantiateModule(ctx, compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions("_initialize"))
+	return r.InstantiateModule(ctx, compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions(meter.Start, "_initialize"))
 }
 
 func instrument(tb testing.TB, module []byte) []byte {

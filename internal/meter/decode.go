@@ -21,6 +21,7 @@ type instruction struct {
 	op    byte
 	sub   uint32 // of one with the prefix 0xfc
 	index uint32 // of a function, the label of a branch, or the size of a table of labels
+	arity uint32 // values that a call or a block takes and gives
 }
 
 // next reads an instruction and checks its indices. It keeps open up to date:
@@ -30,7 +31,9 @@ func (d *decoder) next() (instruction, error) {
 	in.op = d.byte()
 	switch in.op {
 	case opBlock, opIf, opLoop:
-		d.open = append(d.open, d.block(in.op == opLoop))
+		b, arity := d.block(in.op == opLoop)
+		d.open = append(d.open, b)
+		in.arity = arity
 	case opElse, opReturn:
 	case opEnd:
 		d.open = d.open[:len(d.open)-1]
@@ -47,8 +50,17 @@ func (d *decoder) next() (instruction, error) {
 		d.label()
 	case opCall, opReturnCall, opRefFunc:
 		in.index = checkIndex(&d.reader, "function", uint32(len(d.funcs)))
+		switch {
+		case d.err != nil:
+		case in.op != opRefFunc:
+			in.arity = d.types[d.funcs[in.index]].arity()
+		case int64(in.index) == d.start && !d.declared: // only its new export would allow it
+			d.fail("reference to function %d, which nothing declares", in.index)
+		}
 	case opCallIndirect, opReturnCallIn:
-		d.typeIndex(&d.reader)
+		if t := d.typeIndex(&d.reader); d.err == nil {
+			in.arity = d.types[t].arity()
+		}
 		checkIndex(&d.reader, "table", d.tables)
 	case opMemoryGrow:
 		d.zero()
@@ -66,8 +78,8 @@ func (d *decoder) next() (instruction, error) {
 }
 
 // block reads the type of a block.
-func (d *decoder) block(loop bool) block {
-	b := block{loop: loop}
+func (d *decoder) block(loop bool) (b block, arity uint32) {
+	b.loop = loop
 	switch t := d.signed(33); {
 	case t == -64:
 		b.void = true
@@ -78,8 +90,9 @@ func (d *decoder) block(loop bool) block {
 	default:
 		b.params = d.types[t].params > 0
 		b.void = loop && !b.params || !loop && d.types[t].results == 0
+		arity = d.types[t].arity()
 	}
-	return b
+	return b, arity
 }
 
 // label reads the target of a branch.
@@ -192,15 +205,17 @@ func (d *decoder) misc(sub uint32) bool {
 	return true
 }
 
-// weight is what the instruction costs, apart from its operands.
+// weight is what the instruction costs, apart from its operands. Many values
+// cost more, so that the stack grows by no more than some bytes for a unit.
 func (d *decoder) weight(in instruction) int64 {
+	values := int64(in.arity >> arityShift)
 	switch {
 	case in.op == opCall && in.index < d.importedFuncs, in.op == opReturnCall && in.index < d.importedFuncs:
-		return costImport
+		return costImport + values
 	case in.op == opMemoryGrow, in.op == opMisc && in.sub == tableGrow:
 		return costGrow
 	}
-	return 1
+	return 1 + values
 }
 
 // calls tells whether the instruction may run other functions.

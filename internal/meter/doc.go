@@ -5,6 +5,7 @@
 //	metered, err := meter.Instrument(module, meter.Limits{})
 //	_, err = meter.Host(ctx, runtime, meter.Deadline(meter.Slice))
 //	compiled, err := runtime.CompileModule(ctx, metered)
+//	config = config.WithStartFunctions(meter.Start, "_initialize")
 //
 // # What is added
 //
@@ -16,6 +17,8 @@
 //     Functions that the module defines move up by one;
 //   - a mutable i64 global, zero at first, last of the globals: the fuel;
 //   - the export "taubyte/meter fuel" of that global, last of the exports;
+//   - the export "taubyte/meter start" of the module's start function, where it
+//     has one, in place of the start section: see Start;
 //   - in a function that uses an instruction whose work depends on an operand
 //     (memory.fill, table.grow and the like), one i32 local, last of its locals.
 //
@@ -43,6 +46,9 @@
 // When the fuel falls below zero the guest calls refuel with what is left and
 // goes on with what refuel returns. The first charge always calls it, since the
 // fuel starts at zero: also a start function runs under the host's eye.
+//
+// The stack that a call takes grows by less than 32 bytes for a unit of fuel, so
+// that a host that looks at it whenever the guest refuels can bound it.
 //
 // # Who touches the fuel
 //

@@ -8,14 +8,20 @@ import (
 
 // Version changes whenever Instrument makes other code of the same module. Who
 // keeps metered or compiled modules makes it part of the key.
-const Version = 2
+const Version = 3
 
 // The names that are added to a module, and that it must not use itself.
 const (
 	Module = "taubyte/meter"      // the module that the host provides
 	Refuel = "refuel"             // its function, (i64) -> (i64)
 	Fuel   = "taubyte/meter fuel" // the exported global, a mutable i64
+	// Start is the export of what was the module's start function, if it has one.
+	// The host calls it first of all: nothing of the guest runs while it is being
+	// instantiated, where the host would have no hold on it.
+	Start = "taubyte/meter start"
 )
+
+func reserved(name string) bool { return name == Fuel || name == Start }
 
 var (
 	// ErrMalformed is what is no WebAssembly binary, or breaks the format's rules.
@@ -63,6 +69,14 @@ func Instrument(module []byte, limits Limits) ([]byte, error) {
 	if err := m.split(module[len(header):]); err != nil {
 		return nil, err
 	}
+	m.start = -1
+	if content := m.in[secStart]; content != nil {
+		r := reader{b: content}
+		m.start = int64(r.u32())
+		if r.err != nil || r.left() > 0 {
+			return nil, fmt.Errorf("start section: %w", ErrMalformed)
+		}
+	}
 	m.out = append(make([]byte, 0, len(module)+len(module)/3+256), header...)
 	for _, id := range order {
 		if err := m.section(id); err != nil {
@@ -98,6 +112,8 @@ type rewriter struct {
 	mutable       uint32 // globals that can change
 	segments      bool   // data segments are named by instructions
 	countAt       int    // where the number of data segments stands, if it does
+	start         int64  // the start function, or -1
+	declared      bool   // it may be referred to: something else than code names it
 	complexity    uint64 // so far
 }
 
@@ -154,6 +170,9 @@ func (m *rewriter) section(id byte) error {
 			return nil
 		}
 	}
+	if id == secStart {
+		return nil // it is an export by now
+	}
 	start := len(m.out)
 	m.out = append(m.out, id)
 	r := &reader{b: content}
@@ -173,8 +192,6 @@ func (m *rewriter) section(id byte) error {
 		err = m.globalSection(r)
 	case secExport:
 		err = m.exportSection(r)
-	case secStart:
-		m.funcIndex(r)
 	case secElement:
 		err = m.elementSection(r)
 	case secDataCount:
@@ -207,3 +224,5 @@ func (m *rewriter) measure(start int) {
 
 // signature has the numbers of a function type's parameters and results.
 type signature struct{ params, results uint32 }
+
+func (s signature) arity() uint32 { return s.params + s.results }

@@ -57,6 +57,8 @@ const (
 	costGrow   = 1 << 14 // takes memory; its sum is bounded by the maximum size
 	// Bytes moved by memory.copy, fill and init for a unit of fuel, as a shift.
 	bytesShift = 3
+	// Values that a call or a block takes and gives for another unit.
+	arityShift = 3
 )
 
 // Instructions with the prefix 0xfc.

@@ -42,6 +42,9 @@ func TestMalformed(t *testing.T) {
 		"unknown type of a call":   one("\x41\x00\x11\x01\x00"),
 		"unknown block type":       one("\x02\x01\x0b"),
 		"start of what is not":     module(types, functions, section(8, "\x01"), body),
+		"start with a parameter":   module(section(1, vec(i32toi32)), functions, section(8, "\x00"), section(10, vec(fn("\x00", "\x41\x00")))),
+		"start and more":           module(types, functions, section(8, "\x00\x00"), body),
+		"reference to a start":     module(types, functions, section(8, "\x00"), section(10, vec(fn("\x00", "\xd2\x00\x1a")))),
 		"export of what is not":    module(types, functions, section(7, vec(join(name("f"), "\x00\x01"))), body),
 		"elements of what are not": module(types, functions, section(4, vec("\x70\x00\x01")), section(9, vec(join("\x00\x41\x00\x0b", vec("\x01")))), body),
 		"maximum below minimum":    module(section(5, vec("\x01\x02\x01"))),
@@ -101,10 +104,12 @@ func TestRefused(t *testing.T) {
 		"elements":           module(types, functions, section(4, vec("\x70\x00\x01")), section(9, vec(join("\x01\x00", vec(many(200_001, "\x00")...)))), section(10, vec(fn("\x00")))),
 		"data":               module(section(5, vec("\x00\x01")), section(11, vec(many(100_001, "\x01\x00")...))),
 
-		"reserved import":          module(types, section(2, vec(imports(meter.Module, meter.Refuel, "\x00\x00")))),
-		"import of another's fuel": module(section(2, vec(imports("libraries/x", meter.Fuel, "\x03\x7e\x01")))),
-		"reserved export":          module(types, functions, section(7, vec(join(name(meter.Fuel), "\x00\x00"))), section(10, vec(fn("\x00")))),
-		"metered twice":            instrument(t, one()),
+		"reserved import":           module(types, section(2, vec(imports(meter.Module, meter.Refuel, "\x00\x00")))),
+		"import of another's fuel":  module(section(2, vec(imports("libraries/x", meter.Fuel, "\x03\x7e\x01")))),
+		"reserved export":           module(types, functions, section(7, vec(join(name(meter.Fuel), "\x00\x00"))), section(10, vec(fn("\x00")))),
+		"reserved start":            module(types, functions, section(7, vec(join(name(meter.Start), "\x00\x00"))), section(10, vec(fn("\x00")))),
+		"import of another's start": module(types, section(2, vec(imports("libraries/x", meter.Start, "\x00\x00")))),
+		"metered twice":             instrument(t, one()),
 	} {
 		out, err := meter.Instrument(m, meter.Limits{})
 		require.ErrorIs(t, err, meter.ErrRefused, what)

@@ -49,7 +49,7 @@ func (m *rewriter) importSection(r *reader) error {
 	start := r.pos
 	for range n {
 		module, name := r.name(), r.name()
-		if module == Module || name == Fuel {
+		if module == Module || reserved(name) {
 			return fmt.Errorf("%w: import of the reserved %q %q", ErrRefused, module, name)
 		}
 		switch kind := r.byte(); kind {
@@ -182,10 +182,14 @@ func (m *rewriter) exportSection(r *reader) error {
 	if int(n) > m.limits.Exports {
 		return beyond("exports", uint64(n), m.limits.Exports)
 	}
-	m.out = appendU32(m.out, n+1)
+	added := uint32(1)
+	if m.start >= 0 {
+		added++
+	}
+	m.out = appendU32(m.out, n+added)
 	for range n {
 		name := r.name()
-		if name == Fuel {
+		if reserved(name) {
 			return fmt.Errorf("%w: export of the reserved %q", ErrRefused, name)
 		}
 		m.out = appendName(m.out, name)
@@ -210,6 +214,15 @@ func (m *rewriter) exportSection(r *reader) error {
 	m.out = appendName(m.out, Fuel)
 	m.out = append(m.out, 3)
 	m.out = appendU32(m.out, m.globals)
+	if m.start < 0 {
+		return nil
+	}
+	if m.start >= int64(len(m.funcs)) || m.types[m.funcs[m.start]].arity() > 0 {
+		return fmt.Errorf("%w: start function %d", ErrMalformed, m.start)
+	}
+	m.out = appendName(m.out, Start)
+	m.out = append(m.out, 0)
+	m.out = appendU32(m.out, m.shifted(uint32(m.start)))
 	return nil
 }
 
@@ -346,7 +359,9 @@ func (m *rewriter) shifted(i uint32) uint32 {
 }
 
 func (m *rewriter) funcIndex(r *reader) {
-	m.out = appendU32(m.out, m.shifted(checkIndex(r, "function", uint32(len(m.funcs)))))
+	i := checkIndex(r, "function", uint32(len(m.funcs)))
+	m.declared = m.declared || int64(i) == m.start
+	m.out = appendU32(m.out, m.shifted(i))
 }
 
 func (m *rewriter) typeIndex(r *reader) uint32 {

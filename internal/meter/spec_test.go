@@ -98,7 +98,7 @@ func (s script) run(t *testing.T, dir string, host []byte, metered bool) []strin
 		if err != nil {
 			return nil, "invalid"
 		}
-		m, err := r.InstantiateModule(ctx, compiled, wazero.NewModuleConfig().WithName(name).WithStartFunctions())
+		m, err := r.InstantiateModule(ctx, compiled, wazero.NewModuleConfig().WithName(name).WithStartFunctions(meter.Start))
 		if err != nil {
 			return nil, "not instantiated"
 		}

@@ -5,8 +5,6 @@ import (
 	"errors"
 
 	"github.com/tetratelabs/wazero/api"
-
-	"github.com/taubyte/taubyte/internal/meter"
 )
 
 // Ends of calls that took more of the node than they may.
@@ -22,8 +20,12 @@ type gauge struct {
 	calls int64 // of host functions, but for those of WASI, which fuel bounds
 }
 
+// slice is the fuel that is given at a time: some ten microseconds' worth, in
+// which a stack grows by 2 MiB at most.
+const slice = 1 << 16
+
 // Refuel is the meter.Refueler of all guests: they go on while they have time and
-// fuel.
+// fuel, and nothing speaks against it.
 func Refuel(ctx context.Context, _ api.Module, left int64) int64 {
 	g := guestOf(ctx)
 	g.gauge.fuel -= left // which is below zero
@@ -31,16 +33,25 @@ func Refuel(ctx context.Context, _ api.Module, left int64) int64 {
 	if err := g.Err(); err != nil {
 		panic(err)
 	}
-	slice := int64(meter.Slice)
+	if g.watch != nil {
+		if err := g.watch(); err != nil {
+			panic(err)
+		}
+	}
+	more := int64(slice)
 	if most := g.limits.Fuel; most > 0 {
-		if slice = min(slice, most-g.gauge.fuel); slice <= 0 {
+		if more = min(more, most-g.gauge.fuel); more <= 0 {
 			panic(ErrFuel)
 		}
 	}
-	g.gauge.fuel += slice
+	g.gauge.fuel += more
 	g.gauge.none = false
-	return slice
+	return more
 }
+
+// Watch has a function called whenever the guest asks for fuel, on the goroutine of
+// its call, which an error ends.
+func (g *Guest) Watch(f func() error) { g.watch = f }
 
 // Refuelled says that an event begins with that much fuel left from before.
 func (g *Guest) Refuelled(left int64) { g.gauge.fuel = left }

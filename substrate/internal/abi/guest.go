@@ -56,6 +56,7 @@ type Guest struct {
 	cancel   context.CancelFunc
 
 	gauge gauge
+	watch func() error // nil: nothing to see
 
 	// The event under way.
 	under uint32 // its type; typeNone: there is none

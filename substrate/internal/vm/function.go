@@ -194,8 +194,8 @@ func (f *Function) Run(ctx context.Context, begin func(*abi.Guest) uint32, about
 // call gives an event to an instance and counts what it takes.
 func (f *Function) call(in *instance, event uint32) error {
 	in.guest.Refuelled(in.left())
-	in.stack[0] = uint64(event)
-	err := in.entry.CallWithStack(in.guest, in.stack[:])
+	in.param[0] = uint64(event)
+	err := in.entry.CallWithStack(in.guest, in.param[:])
 	in.fuel = in.guest.Fuel(in.left())
 	f.engine.fuel.Add(in.fuel)
 	f.fuel.Add(in.fuel)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/tetratelabs/wazero/api"
@@ -22,9 +23,12 @@ type instance struct {
 	entry    api.Function
 	gauges   []api.Global // the fuel of each module
 	fuel     int64        // that the last event took
-	stack    [1]uint64
-	since    time.Time // when it became idle
-	first    uint64    // bytes of memory after the first event
+	param    [1]uint64
+	stack    reflect.Value // of the call under way
+	since    time.Time     // when it became idle
+
+	stackBytes int64  // counted to the memory of the node
+	first      uint64 // bytes of memory after the first event
 }
 
 // instantiate makes an instance of the function and runs its start functions,
@@ -47,6 +51,7 @@ func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *i
 		}
 	}()
 	g.Enter(ctx, deadline)
+	g.Watch(in.watchStack)
 
 	linked := func(name string) api.Module {
 		for i, m := range in.modules {
@@ -72,26 +77,30 @@ func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *i
 		}
 		in.modules = append(in.modules, m)
 		in.gauges = append(in.gauges, m.ExportedGlobal(meter.Fuel))
-		if err := start(g, m); err != nil {
+		if err := in.start(m); err != nil {
 			return nil, err
 		}
 	}
 	in.entry = in.modules[len(in.modules)-1].ExportedFunction(f.spec.Call)
+	in.stack = stackOf(in.entry)
 	return in, nil
 }
 
-// start runs a module's initialiser: that of a reactor, the main of a command,
-// or none.
-func start(g *abi.Guest, m api.Module) error {
-	for _, name := range []string{"_initialize", "_start"} {
+// start runs a module's start function, and then its initialiser: that of a
+// reactor, the main of a command, or none.
+func (in *instance) start(m api.Module) error {
+	for _, name := range []string{meter.Start, "_initialize", "_start"} {
 		fn := m.ExportedFunction(name)
 		if fn == nil || len(fn.Definition().ParamTypes()) != 0 {
 			continue
 		}
-		if _, err := fn.Call(g); exited(err) != nil && !errors.Is(err, abi.ErrReady) {
+		in.stack = stackOf(fn)
+		if _, err := fn.Call(in.guest); exited(err) != nil && !errors.Is(err, abi.ErrReady) {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		return nil
+		if name != meter.Start {
+			return nil
+		}
 	}
 	return nil
 }
@@ -119,7 +128,7 @@ func (in *instance) spent() bool {
 			m.module.usual.Store(m.size)
 		}
 	}
-	return near && size > in.first || in.guest.Spent()
+	return near && size > in.first || in.stackBytes > 0 || in.guest.Spent()
 }
 
 // starved says that the node had no memory for the instance to begin with.
@@ -166,4 +175,5 @@ func (in *instance) close() {
 	for _, m := range in.memories {
 		m.Free()
 	}
+	in.engine.memory.Add(-in.stackBytes)
 }

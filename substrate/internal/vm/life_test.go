@@ -107,9 +107,6 @@ func TestFailures(t *testing.T) {
 			return [][]byte{Get(0), I32(0), I32(4), I32(8), Call(0), Drop, Unreachable}
 		}},
 	} {
-		if raceEnabled && name == "recursion" {
-			continue // a stack of 50 MB, byte by byte
-		}
 		t.Run(name, func(t *testing.T) {
 			f := function(t, e, failing(c.bad), "ping", func(s *vm.Spec) {
 				if c.status == 504 {

@@ -2,6 +2,7 @@ package vm_test
 
 import (
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
@@ -71,4 +72,69 @@ func TestLimitsOfOtherEvents(t *testing.T) {
 	f := function(t, engine(t), m.Bytes(), "tick", func(s *vm.Spec) { s.Timeout, s.Limits.Fuel = time.Hour, 1_000_000 })
 	err := f.Run(t.Context(), func(*abi.Guest) uint32 { return 0 })
 	require.True(t, errors.Is(err, abi.ErrFuel), err)
+}
+
+// nested is a guest that calls itself so many times on /bad, with frames of
+// about that many values.
+func nested(times int32, values int) []byte {
+	return failing(func(m *Module) [][]byte {
+		body := [][]byte{I32(0)}
+		for i := range values {
+			body = append(body, Get(0), I32(int32(i)), Mul) // alive over the call
+		}
+		self := uint32(4) // four imports come before it
+		body = append(body, Get(0), If, Get(0), I32(-1), Add, Call(self), Drop, End)
+		for range values {
+			body = append(body, Add)
+		}
+		m.Func("", "i:i", "", body...)
+		return [][]byte{I32(times), Call(self), Drop}
+	})
+}
+
+// Calls may be nested, but not until their stack is a burden to the node; and
+// what they took is given back.
+func TestRecursionIsBounded(t *testing.T) {
+	e := engine(t)
+	for name, c := range map[string]struct {
+		times  int32
+		values int
+		status int
+		idle   int
+	}{
+		"shallow":                 {1000, 0, 200, 1},
+		"deep":                    {40_000, 0, 200, 0},
+		"too deep":                {1 << 30, 0, 500, 0},
+		"too deep, large frames":  {1 << 30, 300, 500, 0},
+		"large frames, but a few": {100, 300, 200, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := function(t, e, nested(c.times, c.values), "ping", func(s *vm.Spec) { s.Timeout = time.Hour })
+			before := e.Memory()
+			get(t, f, "/")
+			var was, is runtime.MemStats
+			runtime.ReadMemStats(&was)
+			require.Equal(t, c.status, get(t, f, "/bad").Code)
+			runtime.ReadMemStats(&is)
+			require.Less(t, is.TotalAlloc-was.TotalAlloc, uint64(50<<20))
+			idle, _ := f.Warm()
+			require.Equal(t, c.idle, idle)
+			f.Close()
+			require.Equal(t, before, e.Memory())
+		})
+	}
+
+	// Nor is it in a start function.
+	m := New(1)
+	self := m.Func("", ":", "", Call(0))
+	m.Start(self)
+	m.Func("ping", "i:", "")
+	f := function(t, e, m.Bytes(), "ping")
+	require.Equal(t, 500, get(t, f, "/").Code)
+
+	// A large stack is counted to the memory of the node.
+	small := engine(t, func(c *vm.Config) { c.Memory = 1<<16 + 1<<20 })
+	f = function(t, small, nested(40_000, 0), "ping")
+	require.Equal(t, 200, get(t, f, "/").Code)
+	require.Equal(t, 500, get(t, f, "/bad").Code)
 }

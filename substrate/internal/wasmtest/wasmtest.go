@@ -167,6 +167,7 @@ var (
 	If          = []byte{0x04, 0x40}
 	Else        = []byte{0x05}
 	Add         = []byte{0x6a}
+	Mul         = []byte{0x6c}
 	Eqz         = []byte{0x45}
 	Eq          = []byte{0x46}
 	Load        = []byte{0x28, 2, 0} // i32, alignment 4, offset 0
