@@ -196,8 +196,8 @@ func statementKey(host string, project taubyte.ProjectID, at time.Time, yes bool
 	return ds.RawKey(fmt.Sprintf("%s/%s/%s/%020d/%s", verifiedPrefix, host, project, at.UnixNano(), word))
 }
 
-func parseStatement(k ds.Key) (host string, st statement, err error) {
-	parts := strings.Split(k.String(), "/")
+func parseStatement(k string) (host string, st statement, err error) {
+	parts := strings.Split(k, "/")
 	if len(parts) != 6 || "/"+parts[1] != verifiedPrefix || parts[2] == "" || parts[3] == "" || parts[5] != "yes" && parts[5] != "no" {
 		return "", st, fmt.Errorf("%w registry key %s", taubyte.ErrInvalid, k)
 	}
@@ -205,7 +205,7 @@ func parseStatement(k ds.Key) (host string, st statement, err error) {
 	if err != nil {
 		return "", st, fmt.Errorf("%w registry key %s: %w", taubyte.ErrInvalid, k, err)
 	}
-	return parts[2], statement{k, taubyte.ProjectID(parts[3]), time.Unix(0, nanos).UTC(), parts[5] == "yes"}, nil
+	return parts[2], statement{ds.RawKey(k), taubyte.ProjectID(parts[3]), time.Unix(0, nanos).UTC(), parts[5] == "yes"}, nil
 }
 
 // ownedSince reads statements about one project and name.
@@ -242,7 +242,7 @@ func (s *Service) statements(ctx context.Context, host string) (map[string]map[t
 		if r.Error != nil {
 			return nil, r.Error
 		}
-		name, st, err := parseStatement(ds.RawKey(r.Key))
+		name, st, err := parseStatement(r.Key)
 		if err != nil {
 			s.opts.log.Warn("registry entry skipped", "err", err)
 			continue
@@ -335,7 +335,7 @@ func (s *Service) followVerified(ctx context.Context, events <-chan crdt.Event) 
 		host := ""
 		if !e.Lost {
 			var err error
-			if host, _, err = parseStatement(e.Key); err != nil {
+			if host, _, err = parseStatement(e.Key.String()); err != nil {
 				continue
 			}
 		}

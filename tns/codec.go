@@ -72,12 +72,12 @@ func (e entry) key() ds.Key {
 	return ds.RawKey(fmt.Sprintf("%s/%s/%s/%016d/%s", historyPrefix, e.project, url.PathEscape(string(e.branch)), e.sequence, e.object))
 }
 
-func (k branchKey) prefix() ds.Key {
-	return ds.RawKey(historyPrefix + "/" + string(k.project) + "/" + url.PathEscape(string(k.branch)))
+func (k branchKey) prefix() string {
+	return historyPrefix + "/" + string(k.project) + "/" + url.PathEscape(string(k.branch))
 }
 
-func parseEntry(k ds.Key) (e entry, err error) {
-	parts := strings.Split(k.String(), "/")
+func parseEntry(k string) (e entry, err error) {
+	parts := strings.Split(k, "/")
 	if len(parts) != 6 || "/"+parts[1] != historyPrefix {
 		return e, fmt.Errorf("%w registry key %s", taubyte.ErrInvalid, k)
 	}

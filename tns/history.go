@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-	ds "github.com/ipfs/go-datastore"
 	ipld "github.com/ipfs/go-ipld-format"
 
 	"github.com/taubyte/taubyte"
@@ -22,7 +21,7 @@ const defaultHistory = 100
 const (
 	keepers     = 8
 	keepTimeout = 10 * time.Second // for one object, before the next is tried
-	askTimeout  = 2 * time.Second  // how long a reader waits for what is not here
+	askTimeout  = time.Second      // how long a reader waits for what is not here
 )
 
 // History returns the deployments that a branch has run, the newest first. Of one
@@ -85,7 +84,11 @@ func (s *Service) at(ctx context.Context, k branchKey, is func(*Deployment) bool
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(history, is)
+	// Two sides of a partition may have given one number: one that is here will do.
+	i := slices.IndexFunc(history, func(d *Deployment) bool { return is(d) && !d.Missing })
+	if i < 0 {
+		i = slices.IndexFunc(history, is)
+	}
 	if i < 0 {
 		return nil, fmt.Errorf("%w: no deployment %s of %s %s", taubyte.ErrNotFound, name, k.project, k.branch)
 	}
@@ -110,12 +113,20 @@ func (s *Service) Rollback(ctx context.Context, project taubyte.ProjectID, branc
 }
 
 // Assets lists the roots of all that any deployment in a project's history was made
-// of. What a project keeps beyond it is of no more use to anyone. It fails while
-// part of the history is not here: who deletes by it must know all.
+// of. What a project keeps beyond it is of no more use to anyone. It waits for what the
+// other replicas in reach know, and fails while part of the history is not here: who
+// deletes by it must know all.
 func (s *Service) Assets(ctx context.Context, project taubyte.ProjectID) ([]cid.Cid, error) {
+	if err := s.store.Synced(ctx); err != nil {
+		return nil, fmt.Errorf("%w: history of %s: %w", taubyte.ErrUnavailable, project, err)
+	}
 	roots := cid.NewSet()
 	var objects []cid.Cid
-	err := s.eachEntry(ctx, ds.RawKey(historyPrefix+"/"+string(project)), func(e entry) { objects = append(objects, e.object) })
+	err := s.eachEntry(ctx, historyPrefix+"/"+string(project), func(e entry) {
+		if e.project == project {
+			objects = append(objects, e.object)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -178,7 +178,7 @@ func (s *Service) Close() error {
 // projects is a gigabyte of JSON if all of it is.
 func (s *Service) load(ctx context.Context) (missing []branchKey, objects []cid.Cid, err error) {
 	branches := map[branchKey][]entry{}
-	err = s.eachEntry(ctx, ds.NewKey(historyPrefix), func(e entry) {
+	err = s.eachEntry(ctx, historyPrefix, func(e entry) {
 		branches[e.branchKey] = append(branches[e.branchKey], e)
 		objects = append(objects, e.object)
 	})
@@ -218,8 +218,8 @@ func (s *Service) load(ctx context.Context) (missing []branchKey, objects []cid.
 	return missing, objects, ctx.Err()
 }
 
-func (s *Service) eachEntry(ctx context.Context, prefix ds.Key, do func(entry)) error {
-	results, err := s.store.Query(ctx, query.Query{Prefix: prefix.String()})
+func (s *Service) eachEntry(ctx context.Context, prefix string, do func(entry)) error {
+	results, err := s.store.Query(ctx, query.Query{Prefix: prefix})
 	if err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func (s *Service) eachEntry(ctx context.Context, prefix ds.Key, do func(entry)) 
 		if r.Error != nil {
 			return r.Error
 		}
-		e, err := parseEntry(ds.RawKey(r.Key))
+		e, err := parseEntry(r.Key)
 		if err != nil {
 			s.opts.log.Warn("registry entry skipped", "err", err)
 			continue
@@ -351,7 +351,7 @@ func (s *Service) follow(ctx context.Context, events <-chan crdt.Event, missing 
 	}
 	for e := range events {
 		if e.Lost {
-			if err := s.eachEntry(ctx, ds.NewKey(historyPrefix), func(e entry) {
+			if err := s.eachEntry(ctx, historyPrefix, func(e entry) {
 				s.keep(ctx, e.object)
 				resolve(e.branchKey)
 			}); err != nil && ctx.Err() == nil {
@@ -359,7 +359,7 @@ func (s *Service) follow(ctx context.Context, events <-chan crdt.Event, missing 
 			}
 			continue
 		}
-		changed, err := parseEntry(e.Key)
+		changed, err := parseEntry(e.Key.String())
 		switch {
 		case err != nil: // said where it was read
 		case e.Deleted:

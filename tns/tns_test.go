@@ -502,3 +502,19 @@ func TestWatchResumes(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, next(ch).Ready, "nothing is told twice")
 }
+
+func TestWhatIsNoProjectOrBranch(t *testing.T) {
+	s := service(t, testnet.New(t).Node())
+	ctx := t.Context()
+	for _, p := range []taubyte.ProjectID{"", "/", "a/", "none"} {
+		for _, b := range []taubyte.Branch{"", "/", "none"} {
+			_, err := s.History(ctx, p, b)
+			require.ErrorIs(t, err, taubyte.ErrNotFound)
+			_, err = s.Rollback(ctx, p, b, 1)
+			require.ErrorIs(t, err, taubyte.ErrNotFound)
+			require.NoError(t, s.Remove(ctx, p, b), "what is not there is removed")
+		}
+		_, err := s.Assets(ctx, p)
+		require.NoError(t, err)
+	}
+}

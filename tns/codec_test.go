@@ -1,0 +1,53 @@
+package tns
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Whatever stands in the store or comes in a block is read, or refused, and what is
+// read is written the same.
+func FuzzCodec(f *testing.F) {
+	f.Add("/history/p/feature%2Fx/0000000000000007/bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy", []byte(`{"project":"p","sequence":1,"parts":{"r":{"order":1,"config":{"id":"p","domains":[{"fqdn":"a.b"}]}}}}`))
+	f.Add("/verified/a.example/p/01700000000000000000/yes", []byte(`{"claims":{"a.b":"2020-01-01T00:00:00Z"}}`))
+	f.Add("/history/p/%zz/1/x", []byte(`[]`))
+	f.Fuzz(func(t *testing.T, key string, raw []byte) {
+		if e, err := parseEntry(key); err == nil {
+			again, err := parseEntry(e.key().String())
+			require.NoError(t, err)
+			require.Equal(t, e, again)
+		}
+		if host, st, err := parseStatement(key); err == nil && st.at.UnixNano() >= 0 {
+			h, again, err := parseStatement(statementKey(host, st.project, st.at, st.yes).String())
+			require.NoError(t, err)
+			require.Equal(t, host, h)
+			require.True(t, st.at.Equal(again.at) && st.yes == again.yes && st.project == again.project)
+		}
+		var o origin
+		_ = json.Unmarshal(raw, &o)
+		d, err := decode(raw)
+		if err != nil {
+			return
+		}
+		block, err := encode(d)
+		if err != nil {
+			return // a time beyond what JSON writes
+		}
+		same, err := decode(block.RawData())
+		require.NoError(t, err)
+		again, err := encode(same)
+		require.NoError(t, err)
+		require.Equal(t, block.Cid(), again.Cid())
+		merged, _ := encode(merge(d, same))
+		other, _ := encode(merge(same, d))
+		if merged != nil && other != nil {
+			require.Equal(t, merged.Cid(), other.Cid())
+		}
+		opts := &options{zone: "z.example", production: nil}
+		opts.claims(d, func(string) (time.Time, bool) { return time.Time{}, false })
+		_, _ = compare(d, same)
+	})
+}
