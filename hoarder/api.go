@@ -61,6 +61,7 @@ func (s *Service) Handler() http.Handler {
 		}
 		rpc.Reply(w, item, err, nil)
 	})
+	s.storeRoutes(mux)
 	return mux
 }
 

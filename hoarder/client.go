@@ -3,6 +3,7 @@ package hoarder
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/ipfs/go-cid"
@@ -13,13 +14,15 @@ import (
 
 // Client calls the hoarder of its own host, or else one of another node.
 type Client struct {
-	host taubyte.Host
-	rpc  *rpc.Client
+	host    taubyte.Host
+	own     *Service // that the client belongs to, if it does to one
+	rpc     *rpc.Client
+	handles handles
 }
 
 // NewClient returns a client. Close it when done.
 func NewClient(host taubyte.Host) *Client {
-	return &Client{host: host, rpc: rpc.NewClient(host, Protocol, nil)}
+	return &Client{host: host, rpc: rpc.NewClient(host, Protocol, codes)}
 }
 
 // Close drops the client's streams.
@@ -29,6 +32,9 @@ func (c *Client) Close() error {
 }
 
 func (c *Client) local() *Service {
+	if c.own != nil {
+		return c.own
+	}
 	s, _ := c.host.Local(Protocol).(*Service)
 	return s
 }
@@ -79,4 +85,40 @@ func (c *Client) Hold(ctx context.Context) (release func(), err error) {
 		return s.Hold(ctx)
 	}
 	return func() {}, nil
+}
+
+// Database opens a database, and makes it if there is none. It is cheap when this
+// client has opened it before. A specification other than before changes the
+// database's.
+func (c *Client) Database(ctx context.Context, i Instance, d DatabaseSpec) (*Database, error) {
+	sp, err := spec{Min: d.Min, Max: d.Max, Size: d.Size}.withDefaults(DefaultDatabaseSize)
+	if err != nil {
+		return nil, fmt.Errorf("opening database %.100q: %w", i.Name, err)
+	}
+	h, err := c.open(ctx, kindDatabase, i, sp)
+	if err != nil {
+		return nil, fmt.Errorf("opening database %.100q: %w", i.Name, err)
+	}
+	return &Database{h}, nil
+}
+
+// Storage opens a storage, as Database does a database.
+func (c *Client) Storage(ctx context.Context, i Instance, d StorageSpec) (*Storage, error) {
+	sp, err := spec{Min: d.Min, Max: d.Max, Size: d.Size, Versioning: d.Versioning, TTL: d.TTL}.withDefaults(DefaultStorageSize)
+	if err != nil {
+		return nil, fmt.Errorf("opening storage %.100q: %w", i.Name, err)
+	}
+	h, err := c.open(ctx, kindStorage, i, sp)
+	if err != nil {
+		return nil, fmt.Errorf("opening storage %.100q: %w", i.Name, err)
+	}
+	return &Storage{h}, nil
+}
+
+// Drop is Service.Drop.
+func (c *Client) Drop(ctx context.Context, i Instance) error {
+	if s := c.local(); s != nil {
+		return s.Drop(ctx, i)
+	}
+	return c.rpc.Call(ctx, http.MethodPost, "/stores/drop", i, nil)
 }

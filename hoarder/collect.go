@@ -2,8 +2,10 @@ package hoarder
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ipfs/boxo/blockstore"
 	"github.com/ipfs/boxo/ipld/merkledag"
@@ -89,18 +91,62 @@ func (s *Service) collectRoot(ctx context.Context, root cid.Cid) error {
 // deleteUnshared deletes the blocks of a root that no other root of this node
 // reaches, and returns how many.
 func (s *Service) deleteUnshared(ctx context.Context, root cid.Cid) (int, error) {
-	store := s.host.Blocks().Blockstore()
 	// Blocks are stored by their hash, whatever CID leads to them.
 	unshared := map[string]cid.Cid{}
-	if err := walkLocal(ctx, store, root, func(c cid.Cid) error {
-		unshared[string(c.Hash())] = c
-		return nil
-	}); err != nil {
+	if err := s.reach(ctx, root, unshared); err != nil {
 		return 0, err
 	}
+	if err := s.spareWanted(ctx, unshared); err != nil {
+		return 0, err
+	}
+	// The root last: as long as it is there, the rest can be found again.
+	n := 0
+	last, found := unshared[string(root.Hash())]
+	delete(unshared, string(root.Hash()))
+	for _, c := range unshared {
+		deleted, err := s.deleteBlock(ctx, c)
+		if err != nil {
+			return n, err
+		}
+		n += deleted
+	}
+	if !found {
+		return n, nil
+	}
+	deleted, err := s.deleteBlock(ctx, last)
+	return n + deleted, err
+}
+
+// reach adds the blocks of a DAG, as far as they are on disk.
+func (s *Service) reach(ctx context.Context, root cid.Cid, into map[string]cid.Cid) error {
+	return walkLocal(ctx, s.host.Blocks().Blockstore(), root, func(c cid.Cid) error {
+		into[string(c.Hash())] = c
+		return nil
+	})
+}
+
+// deleteBlock deletes a block that is there, unless an upload has need of it.
+func (s *Service) deleteBlock(ctx context.Context, c cid.Cid) (n int, err error) {
+	store := s.host.Blocks().Blockstore()
+	err = s.pins.unlessPinned(c, func() error {
+		has, err := store.Has(ctx, c)
+		if err == nil && has {
+			n = 1
+			err = store.DeleteBlock(ctx, c)
+		}
+		if err != nil {
+			return fmt.Errorf("deleting block %s: %w", c, err)
+		}
+		return nil
+	})
+	return n, err
+}
+
+// spareWanted takes those blocks out that are part of something that is to stay.
+func (s *Service) spareWanted(ctx context.Context, blocks map[string]cid.Cid) error {
 	others, err := s.held(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	wanted := cid.NewSet()
 	for c, h := range others {
@@ -114,41 +160,150 @@ func (s *Service) deleteUnshared(ctx context.Context, root cid.Cid) (int, error)
 		}
 		return nil
 	}); err != nil {
-		return 0, err
+		return err
 	}
-	err = wanted.ForEach(func(other cid.Cid) error {
-		if len(unshared) == 0 {
+	if err := each(ctx, s.local, "/file", func(key ds.Key, value []byte) error {
+		var k kept
+		if err := json.Unmarshal(value, &k); err != nil {
+			return fmt.Errorf("reading the record %s of a file: %w", key, err)
+		}
+		wanted.Add(k.Root)
+		return nil
+	}); err != nil {
+		return err
+	}
+	s.pins.mu.Lock()
+	for c := range s.pins.filling {
+		wanted.Add(c)
+	}
+	s.pins.mu.Unlock()
+	return wanted.ForEach(func(other cid.Cid) error {
+		if len(blocks) == 0 {
 			return nil
 		}
-		return walkLocal(ctx, store, other, func(c cid.Cid) error {
-			delete(unshared, string(c.Hash()))
+		return walkLocal(ctx, s.host.Blocks().Blockstore(), other, func(c cid.Cid) error {
+			delete(blocks, string(c.Hash()))
 			return nil
 		})
 	})
-	if err != nil {
-		return 0, err
+}
+
+// collectTrash has the blocks deleted soon that storages left behind.
+func (s *Service) collectTrash() {
+	select {
+	case s.trash <- struct{}{}:
+	default:
 	}
-	// The root last: as long as it is there, the rest can be found again.
-	n := 0
-	last, found := unshared[string(root.Hash())]
-	delete(unshared, string(root.Hash()))
-	for _, c := range unshared {
-		has, err := store.Has(ctx, c)
-		if err == nil && has {
-			err = store.DeleteBlock(ctx, c)
-			n++
+}
+
+// emptyTrash deletes what storages left behind, whenever there is some, and at the
+// interval what could not be deleted before.
+func (s *Service) emptyTrash() {
+	tick := time.NewTicker(s.o.interval)
+	defer tick.Stop()
+	for {
+		if err := s.sweepTrash(s.life); err != nil && s.life.Err() == nil {
+			s.o.log.Warn("deleting content of storages", "err", err)
 		}
-		if err != nil {
-			return n, fmt.Errorf("deleting block %s: %w", c, err)
+		select {
+		case <-tick.C:
+		case <-s.trash:
+		case <-s.life.Done():
+			return
 		}
 	}
-	if found {
-		if err := store.DeleteBlock(ctx, last); err != nil {
-			return n, fmt.Errorf("deleting block %s: %w", last, err)
-		}
-		n++
+}
+
+// sweepTrash deletes the blocks of all garbage at once: what is to stay is walked
+// over once for all of it. Its records go last.
+func (s *Service) sweepTrash(ctx context.Context) error {
+	if some, err := s.hasTrash(ctx); err != nil || !some {
+		return err
 	}
-	return n, nil
+	return s.holds.sweep(ctx, func() error {
+		blocks := map[string]cid.Cid{}
+		var records []ds.Key
+		if err := each(ctx, s.local, "/garbage", func(key ds.Key, _ []byte) error {
+			root, err := cid.Decode(key.Name())
+			if err == nil {
+				records = append(records, key)
+				err = s.reach(ctx, root, blocks)
+			}
+			return err
+		}); err != nil {
+			return err
+		}
+		if err := each(ctx, s.local, "/upload", func(key ds.Key, value []byte) error {
+			if s.pins.isActive(key) {
+				return nil
+			}
+			records = append(records, key)
+			for len(value) > 0 {
+				n, c, err := cid.CidFromBytes(value)
+				if err != nil {
+					return fmt.Errorf("reading the record %s of an upload: %w", key, err)
+				}
+				blocks[string(c.Hash())] = c
+				value = value[n:]
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := s.spareWanted(ctx, blocks); err != nil {
+			return err
+		}
+		// Roots are deleted before what is below them, so a sweep that is cut off
+		// must not lose sight of the rest.
+		if err := s.noteTrash(ctx, blocks, &records); err != nil {
+			return err
+		}
+		n := 0
+		for _, c := range blocks {
+			deleted, err := s.deleteBlock(ctx, c)
+			if err != nil {
+				return err
+			}
+			n += deleted
+		}
+		for _, key := range records {
+			if err := s.local.Delete(ctx, key); err != nil {
+				return fmt.Errorf("removing %s: %w", key, err)
+			}
+		}
+		s.o.log.Debug("content of storages deleted", "blocks", n)
+		return nil
+	})
+}
+
+// noteTrash writes the blocks down as those of an upload that nobody waits for.
+func (s *Service) noteTrash(ctx context.Context, blocks map[string]cid.Cid, records *[]ds.Key) error {
+	if len(blocks) == 0 {
+		return nil
+	}
+	var value []byte
+	for _, c := range blocks {
+		value = append(value, c.Bytes()...)
+	}
+	key := ds.KeyWithNamespaces([]string{"upload", newNonce(), "0"})
+	if err := s.local.Put(ctx, key, value); err != nil {
+		return fmt.Errorf("writing %s: %w", key, err)
+	}
+	*records = append(*records, key)
+	return nil
+}
+
+func (s *Service) hasTrash(ctx context.Context) (bool, error) {
+	for _, prefix := range []string{"/garbage", "/upload"} {
+		some := false
+		if err := each(ctx, s.local, prefix, func(key ds.Key, _ []byte) error {
+			some = some || !s.pins.isActive(key)
+			return nil
+		}); err != nil || some {
+			return some, err
+		}
+	}
+	return false, nil
 }
 
 // roomAgain takes back what this node said of having no room.

@@ -2,6 +2,7 @@ package hoarder
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -26,10 +27,11 @@ const Protocol protocol.ID = "/taubyte/hoarder/1"
 type Option func(*options)
 
 type options struct {
-	capacity int64
-	grace    time.Duration
-	interval time.Duration
-	log      *slog.Logger
+	capacity   int64
+	openStores int
+	grace      time.Duration
+	interval   time.Duration
+	log        *slog.Logger
 }
 
 // WithCapacity bounds the bytes that the node keeps, which are never exceeded:
@@ -48,6 +50,12 @@ func WithGrace(d time.Duration) Option { return func(o *options) { o.grace = d }
 // missed or failed, and for what waits for its time. The default is 15 seconds.
 func WithInterval(d time.Duration) Option { return func(o *options) { o.interval = d } }
 
+// WithOpenStores bounds how many databases and storages are open at a time, in place
+// of 256. More than that are opened by turns, which costs some milliseconds each time;
+// an open one takes about a megabyte. Those in use at the moment are not closed, so the
+// bound can be exceeded by as many calls as run.
+func WithOpenStores(n int) Option { return func(o *options) { o.openStores = n } }
+
 // WithLogger sets where the service logs. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
@@ -55,6 +63,7 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 type Service struct {
 	host     taubyte.Host
 	registry *crdt.Store
+	base     taubyte.Datastore
 	local    taubyte.Datastore // what this node has, and is fetching
 	o        options
 	server   *rpc.Server
@@ -66,36 +75,49 @@ type Service struct {
 	once sync.Once
 	err  error
 
-	holds holds
-	space space
+	holds  holds
+	space  space
+	pins   pins
+	stores stores
+	peers  *Client // to other hoarders
+	trash  chan struct{}
 
-	mu         sync.Mutex
-	fetching   map[cid.Cid]*fetch
-	collecting map[cid.Cid]bool
-	pulling    int
-	missing    map[peer.ID]time.Time // holders that are away, and since when
-	dirty      chan struct{}         // there is something in todo
-	todo       map[cid.Cid]struct{}
-	all        bool // look at everything
+	mu          sync.Mutex
+	fetching    map[cid.Cid]*fetch
+	collecting  map[cid.Cid]bool
+	pulling     int
+	missing     map[peer.ID]time.Time // holders that are away, and since when
+	dirty       chan struct{}         // there is something in todo
+	todo        map[cid.Cid]struct{}
+	all         bool // look at everything
+	dirtyStores chan struct{}
+	todoStores  map[string]struct{} // by id
+	allStores   bool
 }
 
 // New starts a hoarder on the host. ctx bounds the start only.
 func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
-	o := options{grace: time.Minute, interval: 15 * time.Second, log: slog.Default()}
+	o := options{grace: time.Minute, interval: 15 * time.Second, openStores: 256, log: slog.Default()}
 	for _, opt := range opts {
 		opt(&o)
 	}
 	s := &Service{
-		host:       host,
-		local:      namespace.Wrap(store, ds.NewKey("/hoarder")),
-		o:          o,
-		fetching:   map[cid.Cid]*fetch{},
-		missing:    map[peer.ID]time.Time{},
-		collecting: map[cid.Cid]bool{},
-		dirty:      make(chan struct{}, 1),
-		todo:       map[cid.Cid]struct{}{},
+		host:        host,
+		base:        store,
+		local:       namespace.Wrap(store, ds.NewKey("/hoarder")),
+		trash:       make(chan struct{}, 1),
+		o:           o,
+		fetching:    map[cid.Cid]*fetch{},
+		missing:     map[peer.ID]time.Time{},
+		collecting:  map[cid.Cid]bool{},
+		dirty:       make(chan struct{}, 1),
+		todo:        map[cid.Cid]struct{}{},
+		dirtyStores: make(chan struct{}, 1),
+		todoStores:  map[string]struct{}{},
 	}
 	s.holds.init()
+	s.peers = NewClient(host)
+	s.peers.own = s
 	s.life, s.stop = context.WithCancel(context.Background())
 	if err := s.start(ctx, store); err != nil {
 		_ = s.Close()
@@ -118,6 +140,17 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore) error {
 	for _, h := range have {
 		s.space.used += h.Size
 	}
+	if err := s.loadStores(ctx); err != nil {
+		return err
+	}
+	if err := each(ctx, s.local, "/file", func(_ ds.Key, value []byte) error {
+		var k kept
+		err := json.Unmarshal(value, &k)
+		s.space.used += k.Size
+		return err
+	}); err != nil {
+		return err
+	}
 	events, err := s.registry.Watch(s.life, ds.NewKey("/"), 0)
 	if err != nil {
 		return err
@@ -130,6 +163,8 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore) error {
 		return err
 	}
 	s.wg.Go(s.tend)
+	s.wg.Go(s.tendStores)
+	s.wg.Go(s.emptyTrash)
 	s.wg.Go(s.announce)
 	if s.server, err = rpc.Serve(s.host, Protocol, s.Handler()); err != nil {
 		return err
@@ -152,6 +187,8 @@ func (s *Service) Close() error {
 		s.stop()
 		s.mu.Unlock()
 		s.wg.Wait()
+		s.closeStores()
+		s.peers.rpc.Close()
 		if s.registry != nil {
 			if err := s.registry.Close(); s.err == nil {
 				s.err = err
@@ -160,4 +197,14 @@ func (s *Service) Close() error {
 	})
 	s.wg.Wait()
 	return s.err
+}
+
+// Database is Client.Database.
+func (s *Service) Database(ctx context.Context, i Instance, d DatabaseSpec) (*Database, error) {
+	return s.peers.Database(ctx, i, d)
+}
+
+// Storage is Client.Storage.
+func (s *Service) Storage(ctx context.Context, i Instance, d StorageSpec) (*Storage, error) {
+	return s.peers.Storage(ctx, i, d)
 }

@@ -28,6 +28,13 @@ func (s *space) take(n int64) error {
 	return nil
 }
 
+// room reports whether there is any.
+func (s *space) room() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.capacity == 0 || s.used < s.capacity
+}
+
 func (s *space) give(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

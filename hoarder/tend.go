@@ -23,9 +23,12 @@ func (s *Service) follow(events <-chan crdt.Event) {
 	for e := range events {
 		if e.Lost {
 			s.lookAtAll()
+			s.lookAtAllStores()
 			continue
 		}
-		if parts := e.Key.List(); len(parts) >= 3 {
+		if id, ok := isStoreKey(e.Key); ok {
+			s.lookStore(id)
+		} else if parts := e.Key.List(); len(parts) >= 3 {
 			if root, err := cid.Decode(parts[1]); err == nil {
 				s.look(root)
 			}
@@ -50,6 +53,7 @@ func (s *Service) watchPeers() error {
 					return
 				}
 				s.lookAtAll()
+				s.lookAtAllStores()
 			case <-s.life.Done():
 				return
 			}
@@ -62,17 +66,17 @@ func (s *Service) look(root cid.Cid) {
 	s.mu.Lock()
 	s.todo[root] = struct{}{}
 	s.mu.Unlock()
-	s.wake()
+	s.nudge()
 }
 
 func (s *Service) lookAtAll() {
 	s.mu.Lock()
 	s.all = true
 	s.mu.Unlock()
-	s.wake()
+	s.nudge()
 }
 
-func (s *Service) wake() {
+func (s *Service) nudge() {
 	select {
 	case s.dirty <- struct{}{}:
 	default:
@@ -206,11 +210,11 @@ func (s *Service) live() []peer.ID {
 	return slices.Compact(live)
 }
 
-// rank orders peers for a root, alike on every node (rendezvous hashing).
-func rank(root cid.Cid, peers []peer.ID) []peer.ID {
+// rank orders peers for a root or a store, alike on every node (rendezvous hashing).
+func rank(what []byte, peers []peer.ID) []peer.ID {
 	score := func(p peer.ID) string {
 		h := sha256.New()
-		h.Write(root.Bytes())
+		h.Write(what)
 		h.Write([]byte(p))
 		return string(h.Sum(nil))
 	}
@@ -238,7 +242,7 @@ func (s *Service) mine(i Item) bool {
 	free := slices.DeleteFunc(s.live(), func(p peer.ID) bool {
 		return slices.Contains(holders, p) || slices.Contains(i.full, p)
 	})
-	ranked := rank(i.Root, free)
+	ranked := rank(i.Root.Bytes(), free)
 	return slices.Contains(ranked[:min(wanted, len(ranked))], s.host.ID())
 }
 
@@ -255,19 +259,21 @@ func (s *Service) surplus(i Item) bool {
 			holders = append(holders, r.Peer)
 		}
 	}
-	return slices.Index(rank(i.Root, holders), s.host.ID()) >= most
+	return slices.Index(rank(i.Root.Bytes(), holders), s.host.ID()) >= most
 }
 
 // gone reports whether a holder has been away for longer than the grace.
-func (s *Service) gone(p peer.ID) bool {
+func (s *Service) gone(p peer.ID) bool { return s.goneFor(p, s.o.grace) }
+
+func (s *Service) goneFor(p peer.ID, grace time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	since, ok := s.missing[p]
 	if !ok {
 		s.missing[p] = time.Now()
-		return s.o.grace == 0
+		return grace == 0
 	}
-	return time.Since(since) >= s.o.grace
+	return time.Since(since) >= grace
 }
 
 func (s *Service) back(p peer.ID) {

@@ -1,0 +1,258 @@
+package hoarder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/taubyte/taubyte"
+)
+
+// site is a node with a replica: this one, called directly, or another. A write
+// returns what whoever wants to see it must wait for.
+type site interface {
+	get(ctx context.Context, r ref, after position, key string) ([]byte, error)
+	write(ctx context.Context, r ref, after position, key string, value []byte) (position, error)
+	list(ctx context.Context, r ref, after position, prefix string) ([]string, error)
+	usedBytes(ctx context.Context, r ref, after position) (int64, error)
+	add(ctx context.Context, r ref, after position, a addition, content io.Reader) (File, position, error)
+	stat(ctx context.Context, r ref, after position, name string, version uint32) (File, error)
+	files(ctx context.Context, r ref, after position, name string) ([]File, error)
+	removeFile(ctx context.Context, r ref, after position, name string, version uint32, all bool) (position, error)
+}
+
+// handles are a client's stores. A store has one handle, whoever opens it, so that
+// all see each other's writes.
+type handles struct {
+	mu  sync.Mutex
+	all map[string]*handle
+}
+
+// maxHandles bounds what a client remembers; those that were not used for the
+// longest time are forgotten.
+const maxHandles = 4096
+
+// handle is a client's way to a store.
+type handle struct {
+	c    *Client
+	id   string
+	inst Instance
+	kind kind
+
+	mu    sync.Mutex
+	spec  spec
+	known bool
+	place place
+	used  time.Time
+	seen  position // of this client
+}
+
+func (c *Client) open(ctx context.Context, k kind, i Instance, sp spec) (*handle, error) {
+	if err := i.check(); err != nil {
+		return nil, err
+	}
+	id := i.id(k)
+	c.handles.mu.Lock()
+	h := c.handles.all[id]
+	if h == nil {
+		if c.handles.all == nil {
+			c.handles.all = map[string]*handle{}
+		}
+		if len(c.handles.all) >= maxHandles {
+			c.handles.forgetOne()
+		}
+		h = &handle{c: c, id: id, inst: i, kind: k}
+		c.handles.all[id] = h
+	}
+	c.handles.mu.Unlock()
+	h.mu.Lock()
+	same := h.known && h.spec == sp
+	h.used = time.Now()
+	h.mu.Unlock()
+	if same {
+		return h, nil
+	}
+	return h, h.find(ctx, sp)
+}
+
+// forgetOne forgets the handle that was not used for the longest time. Callers hold
+// mu.
+func (hs *handles) forgetOne() {
+	var oldest *handle
+	for _, h := range hs.all {
+		if oldest == nil || h.used.Before(oldest.used) {
+			oldest = h
+		}
+	}
+	delete(hs.all, oldest.id)
+}
+
+// find asks where the store is, and has it made if need be.
+func (h *handle) find(ctx context.Context, sp spec) error {
+	o := openRequest{Kind: h.kind, Instance: h.inst, Spec: sp}
+	var p place
+	var err error
+	if s := h.c.local(); s != nil {
+		p, err = s.locate(ctx, o)
+	} else {
+		p, err = h.c.locate(ctx, o)
+	}
+	if err != nil {
+		return err
+	}
+	if len(p.Hosts) == 0 {
+		return fmt.Errorf("%w: a store without replicas", taubyte.ErrUnavailable)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.place.Gen != p.Gen {
+		h.seen = nil // another life, in which nothing was written
+	}
+	// Nearest first, as far as that is known.
+	far := func(p peer.ID) time.Duration {
+		if d := h.c.host.Peerstore().LatencyEWMA(p); d > 0 {
+			return d
+		}
+		return math.MaxInt64
+	}
+	slices.SortStableFunc(p.Hosts, func(a, b peer.ID) int {
+		switch x, y := far(a), far(b); {
+		case x < y/2: // a small difference is none
+			return -1
+		case y < x/2:
+			return 1
+		}
+		return 0
+	})
+	h.known, h.spec, h.place = true, sp, p
+	return nil
+}
+
+// tries bounds how often a call asks again where the store is.
+const tries = 4
+
+// do runs a call on the nearest replica, or on the next if that can't be reached or
+// does not serve.
+func (h *handle) do(ctx context.Context, call func(site, ref, position) error) error {
+	var err error
+	for try := range tries {
+		if try > 0 {
+			if !pause(ctx, time.Duration(try*try)*20*time.Millisecond) {
+				return err
+			}
+			h.mu.Lock()
+			sp := h.spec
+			h.mu.Unlock()
+			if e := h.find(ctx, sp); e != nil {
+				if !errors.Is(e, taubyte.ErrUnavailable) {
+					return e
+				}
+				err = e
+				continue
+			}
+		}
+		h.mu.Lock()
+		r, hosts := ref{h.place.ID, h.place.Gen}, slices.Clone(h.place.Hosts)
+		after := make(position, len(h.seen))
+		for p, seq := range h.seen {
+			after[p] = seq
+		}
+		h.mu.Unlock()
+		if s := h.c.local(); s != nil && s.serves(r) {
+			if err = call(s, r, after); !passOver(err) || ctx.Err() != nil {
+				return err
+			}
+		}
+		for i, p := range hosts {
+			if p == h.c.host.ID() {
+				continue
+			}
+			if err = call(remote{h.c, p}, r, after); !passOver(err) || ctx.Err() != nil {
+				if i > 0 {
+					h.prefer(p)
+				}
+				return err
+			}
+		}
+	}
+	if err == nil {
+		err = errElsewhere
+	}
+	return err
+}
+
+// passOver reports whether another replica may do better.
+func passOver(err error) bool {
+	return errors.Is(err, taubyte.ErrUnavailable) || errors.Is(err, taubyte.ErrClosed)
+}
+
+// prefer puts the replica that answered first.
+func (h *handle) prefer(p peer.ID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := slices.Index(h.place.Hosts, p); i > 0 {
+		hosts := slices.Delete(slices.Clone(h.place.Hosts), i, i+1)
+		h.place.Hosts = append([]peer.ID{p}, hosts...)
+	}
+}
+
+// wrote keeps what a write returned.
+func (h *handle) wrote(pos position, err error) error {
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for p, seq := range pos {
+		if seq == 0 {
+			continue
+		}
+		if h.seen == nil {
+			h.seen = position{}
+		}
+		h.seen[p] = max(h.seen[p], seq)
+	}
+	return nil
+}
+
+func (h *handle) total(ctx context.Context) (n int64, err error) {
+	err = h.do(ctx, func(s site, r ref, after position) error {
+		n, err = s.usedBytes(ctx, r, after)
+		return err
+	})
+	return n, h.wrap("measuring", "", err)
+}
+
+func (h *handle) capacity() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.spec.Size
+}
+
+func (h *handle) wrap(doing, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if key == "" {
+		return fmt.Errorf("%s %s %q: %w", doing, h.kind, h.inst.Name, err)
+	}
+	return fmt.Errorf("%s %.100q of %s %q: %w", doing, key, h.kind, h.inst.Name, err)
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,356 @@
+package hoarder
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/crdt"
+)
+
+// The keys of a store's replicas.
+//
+//	/d/+<part>/+<part>…             entry of a database: its key, cut at each slash
+//	/f/<name>/<version>/<nonce>     version of a file of a storage; the name in hex
+//	/m/<peer>                       mark: what <peer> has written so far
+//
+// A mark is in the batch of the writes that it counts. So a replica that has the
+// mark has the writes and whatever their writer had.
+const (
+	entries = "/d"
+	files   = "/f"
+	marks   = "/m"
+)
+
+// A mark says how many writes a replica made, and what they did to the store's size.
+type mark struct {
+	seq   uint64 // only ever grows
+	bytes int64
+	items int64
+}
+
+func (m mark) encode() []byte {
+	b := binary.AppendUvarint(nil, m.seq)
+	return binary.AppendVarint(binary.AppendVarint(b, m.bytes), m.items)
+}
+
+func decodeMark(b []byte) (m mark, err error) {
+	var n [3]int
+	if m.seq, n[0] = binary.Uvarint(b); n[0] > 0 {
+		if m.bytes, n[1] = binary.Varint(b[n[0]:]); n[1] > 0 {
+			m.items, n[2] = binary.Varint(b[n[0]+n[1]:])
+		}
+	}
+	if n[2] <= 0 {
+		return m, fmt.Errorf("%w mark of a replica", taubyte.ErrInvalid)
+	}
+	return m, nil
+}
+
+func markKey(p peer.ID) ds.Key { return ds.RawKey(marks + "/" + p.String()) }
+
+// position says of some replicas how many of their writes somebody has seen.
+type position map[peer.ID]uint64
+
+// MarshalJSON has peers as their text, which encoding/json does not do for keys.
+func (p position) MarshalJSON() ([]byte, error) {
+	text := make(map[string]uint64, len(p))
+	for id, seq := range p {
+		text[id.String()] = seq
+	}
+	return json.Marshal(text)
+}
+
+// UnmarshalJSON decodes what MarshalJSON wrote.
+func (p *position) UnmarshalJSON(b []byte) error {
+	var text map[string]uint64
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	*p = make(position, len(text))
+	for name, seq := range text {
+		id, err := peer.Decode(name)
+		if err != nil {
+			return err
+		}
+		(*p)[id] = seq
+	}
+	return nil
+}
+
+// replica is a store's replica on this node, while it is open.
+type replica struct {
+	s    *Service
+	ref  ref
+	kind kind
+	data *crdt.Store
+	stop context.CancelFunc
+	life context.Context
+	wg   sync.WaitGroup
+
+	mu      sync.Mutex
+	spec    spec
+	marks   map[peer.ID]mark
+	offset  mark          // what the marks' sums are wrong by: concurrent writes
+	moved   chan struct{} // closed when a mark grows
+	queue   []*change
+	commits bool  // a goroutine works on the queue
+	counted int64 // writes since the last count
+	foreign bool  // others wrote since the last count
+	unsure  bool  // a commit failed: what is in the store has to be read again
+	coming  int64 // bytes of uploads under way
+
+	filling filling
+}
+
+// storeName is a store's name as a crdt.
+func storeName(r ref) string { return "store-" + r.String() }
+
+func (s *Service) openReplica(ctx context.Context, r ref, k kind, sp spec) (*replica, error) {
+	data, err := crdt.Open(ctx, s.host, s.base, storeName(r), crdt.WithWriters(taubyte.RoleHoarder), crdt.WithLogger(s.o.log))
+	if err != nil {
+		return nil, err
+	}
+	rep := &replica{s: s, ref: r, kind: k, data: data, spec: sp, marks: map[peer.ID]mark{}, moved: make(chan struct{})}
+	rep.life, rep.stop = context.WithCancel(s.life)
+	rep.filling.init()
+	if err := rep.start(ctx); err != nil {
+		return nil, errors.Join(err, rep.close())
+	}
+	return rep, nil
+}
+
+func (r *replica) start(ctx context.Context) error {
+	events, err := r.data.Watch(r.life, ds.NewKey(marks), 0)
+	if err != nil {
+		return err
+	}
+	if err := r.count(ctx); err != nil {
+		return err
+	}
+	// After a disk was lost, the numbers go on above those that were lost.
+	self := r.s.host.ID()
+	own := r.marks[self]
+	own.seq = max(own.seq, uint64(time.Now().UnixMicro()))
+	r.marks[self] = own
+	r.wg.Go(func() { r.follow(events) })
+	if r.kind == kindStorage {
+		return r.followFiles()
+	}
+	return nil
+}
+
+// close ends the replica. Nobody uses it any more.
+func (r *replica) close() error {
+	r.stop()
+	r.wg.Wait()
+	return r.data.Close()
+}
+
+// follow keeps the marks current.
+func (r *replica) follow(events <-chan crdt.Event) {
+	for e := range events {
+		if e.Lost {
+			if err := r.readMarks(r.life); err != nil && r.life.Err() == nil {
+				r.s.o.log.Warn("reading the marks of a store", "store", r.ref, "err", err)
+			}
+			continue
+		}
+		r.mark(e.Key, e.Value)
+	}
+}
+
+func (r *replica) mark(key ds.Key, value []byte) {
+	p, err := peer.Decode(key.Name())
+	if err != nil {
+		return
+	}
+	m, err := decodeMark(value)
+	if err != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p == r.s.host.ID() || m.seq <= r.marks[p].seq {
+		return
+	}
+	r.marks[p] = m
+	r.foreign = true
+	r.grown()
+}
+
+// grown wakes who waits for marks. Callers hold mu.
+func (r *replica) grown() {
+	close(r.moved)
+	r.moved = make(chan struct{})
+}
+
+func (r *replica) readMarks(ctx context.Context) error {
+	return each(ctx, r.data, marks, func(key ds.Key, value []byte) error {
+		r.mark(key, value)
+		return nil
+	})
+}
+
+// count adds up what is in the store, and so sets right what concurrent writes at
+// several replicas have miscounted. Nothing is committed meanwhile.
+func (r *replica) count(ctx context.Context) error {
+	var sum, told mark
+	seen := map[peer.ID]mark{}
+	// One query is one view of entries and marks.
+	res, err := r.data.Query(ctx, query.Query{})
+	if err != nil {
+		return fmt.Errorf("counting store %s: %w", r.ref, err)
+	}
+	defer res.Close()
+	for e := range res.Next() {
+		if e.Error != nil {
+			return fmt.Errorf("counting store %s: %w", r.ref, e.Error)
+		}
+		if name, ok := strings.CutPrefix(e.Key, marks+"/"); ok {
+			p, err := peer.Decode(name)
+			if err != nil {
+				continue
+			}
+			m, err := decodeMark(e.Value)
+			if err != nil {
+				return fmt.Errorf("counting store %s: %w", r.ref, err)
+			}
+			seen[p] = m
+			told.bytes += m.bytes
+			told.items += m.items
+			continue
+		}
+		n, err := r.weigh(e.Key, e.Value)
+		if err != nil {
+			return fmt.Errorf("counting store %s: %w", r.ref, err)
+		}
+		sum.bytes += n
+		sum.items++
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for p, m := range seen {
+		if old := r.marks[p]; old.seq > m.seq {
+			if p != r.s.host.ID() {
+				// It has grown since the view: counted by its own word.
+				continue
+			}
+			m.seq = old.seq // numbers may have been given out
+		}
+		r.marks[p] = m
+	}
+	r.offset = mark{bytes: sum.bytes - told.bytes, items: sum.items - told.items}
+	r.counted, r.foreign, r.unsure = 0, false, false
+	r.grown()
+	return nil
+}
+
+// weigh is what an entry counts against the store's size.
+func (r *replica) weigh(key string, value []byte) (int64, error) {
+	if r.kind == kindStorage {
+		v, err := decodeVersion(value)
+		return v.Size, err
+	}
+	return int64(len(entryName(key)) + len(value)), nil
+}
+
+// total is what the store holds. Callers hold mu.
+func (r *replica) total() mark {
+	t := r.offset
+	for _, m := range r.marks {
+		t.bytes += m.bytes
+		t.items += m.items
+	}
+	return mark{bytes: max(t.bytes, 0), items: max(t.items, 0)}
+}
+
+func (r *replica) size() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.total().bytes
+}
+
+// position is what this replica has of each.
+func (r *replica) position() position {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pos := position{}
+	for p, m := range r.marks {
+		pos[p] = m.seq
+	}
+	return pos
+}
+
+// reachWait bounds how long a call waits for writes to arrive.
+const reachWait = 5 * time.Second
+
+// reach returns when the replica has what the position says. It does not wait for
+// writes of replicas that have been away for longer than the grace.
+func (r *replica) reach(ctx context.Context, want position) error {
+	if r.has(want) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, reachWait)
+	defer cancel()
+	return r.reachFor(ctx, want)
+}
+
+// reachFor is reach for as long as ctx allows.
+func (r *replica) reachFor(ctx context.Context, want position) error {
+	ask := make(chan struct{}, 1) // gossip may have been missed
+	ask <- struct{}{}
+	for {
+		r.mu.Lock()
+		moved := r.moved
+		r.mu.Unlock()
+		if r.has(want) {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ask:
+			r.wg.Go(func() {
+				_ = r.data.Synced(ctx) // asked again as long as somebody waits
+				t := time.NewTimer(50 * time.Millisecond)
+				defer t.Stop()
+				select {
+				case <-t.C:
+					ask <- struct{}{}
+				case <-ctx.Done():
+				}
+			})
+		case <-ctx.Done():
+			return fmt.Errorf("store %s: %w: writes that were seen before have not arrived: %w", r.ref, taubyte.ErrUnavailable, ctx.Err())
+		case <-r.life.Done():
+			return errElsewhere
+		}
+	}
+}
+
+func (r *replica) has(want position) bool {
+	missing := position{}
+	r.mu.Lock()
+	for p, seq := range want {
+		if r.marks[p].seq < seq {
+			missing[p] = seq
+		}
+	}
+	r.mu.Unlock()
+	if len(missing) == 0 {
+		return true
+	}
+	maps.DeleteFunc(missing, func(p peer.ID, _ uint64) bool { return p != r.s.host.ID() && r.s.away(p) })
+	return len(missing) == 0
+}
