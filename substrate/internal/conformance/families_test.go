@@ -1,0 +1,138 @@
+package conformance_test
+
+import (
+	"fmt"
+	"net"
+	"testing"
+
+	"github.com/miekg/dns"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taubyte/taubyte/tns/config"
+)
+
+// Every family, from stock Go by the SDK of this repository.
+func TestGuestSDK(t *testing.T) {
+	c := newCloud(t)
+	c.function("guest", stockGo(t, "testdata/guest"), at("http", "redirect", "fetch", "dns", "self", "memory"))
+	require.NoError(t, c.deploy())
+
+	w := c.post("/guest/http?one=1&two=2%203", "sent", "X-Word", "first", "X-Word", "second", "User-Agent", "tester")
+	require.Equal(t, 418, w.Code, w.Body)
+	require.Equal(t, "short and stout", w.Body.String())
+	require.Equal(t, []string{"one", "two"}, w.Header()["X-Answer"])
+	require.True(t, w.Flushed)
+	w = c.post("/guest/redirect", "")
+	require.Equal(t, 303, w.Code)
+	require.Equal(t, "/elsewhere", w.Header().Get("Location"))
+	for _, family := range []struct{ name, body, want string }{
+		{"fetch", far(t).URL, "ok"},
+		{"dns", nameServer(t), "ok"},
+		{"self", "", string(project)},
+		{"memory", "", "ok"},
+	} {
+		t.Run(family.name, func(t *testing.T) {
+			for range 2 {
+				w := c.post("/guest/"+family.name, family.body)
+				require.Equal(t, 200, w.Code, w.Body)
+				require.Equal(t, family.want, w.Body.String())
+			}
+		})
+	}
+}
+
+// Every family, from code for the public go-sdk, and the examples that it comes with.
+func TestPublicSDK(t *testing.T) {
+	if raceEnabled {
+		t.Skip("as TestGuestSDK")
+	}
+	c := newCloud(t)
+	module := stockGo(t, withExamples(t, "testdata/public"))
+	c.function("public", module, at("http", "redirect", "fetch", "dns", "self", "memory", "ethereum"))
+	c.function("example", module, func(f *config.Function) { f.Call = "exampleHTTP" })
+	require.NoError(t, c.deploy())
+
+	w := c.post("/example?username=sam", "Hello, world!", "Content-Type", "application/json", "User-Agent", "tester")
+	require.Equal(t, "200 Hello from the other side!", fmt.Sprintf("%d %s", w.Code, w.Body))
+	for _, line := range []string{"Body: Hello, world!", "Headers: [Content-Type User-Agent]", "Username: sam", "example http returned 0"} {
+		c.logged(line)
+	}
+
+	w = c.post("/public/http?one=1&two=2%203", "sent", "X-Word", "first", "User-Agent", "tester")
+	require.Equal(t, "418 ok", fmt.Sprintf("%d %s", w.Code, w.Body))
+	require.Equal(t, "one", w.Header().Get("X-Answer"))
+	w = c.post("/public/redirect", "")
+	require.Equal(t, 307, w.Code)
+	require.Equal(t, "/elsewhere", w.Header().Get("Location"))
+	for name, body := range map[string]string{"fetch": far(t).URL, "dns": nameServer(t), "self": "", "memory": "", "ethereum": ""} {
+		t.Run(name, func(t *testing.T) {
+			for range 2 {
+				w := c.post("/public/"+name, body)
+				require.Equal(t, "200 ok", fmt.Sprintf("%d %s", w.Code, w.Body))
+			}
+		})
+	}
+}
+
+func TestRust(t *testing.T) {
+	c := newCloud(t)
+	module := rust(t, "testdata/rust/guest.rs")
+	for _, export := range []string{"http", "fetch", "views", "panics"} {
+		c.function(export, module, func(f *config.Function) { f.Call = export })
+	}
+	require.NoError(t, c.deploy())
+	url := far(t).URL
+	for range 2 {
+		w := c.post("/http", "longer than a buffer", "X-Word", "mellon")
+		require.Equal(t, "201 mellon: longer than a buffer", fmt.Sprintf("%d %s", w.Code, w.Body))
+		w = c.post("/fetch", url)
+		require.Equal(t, `200 far got "by reference"`, fmt.Sprintf("%d %s", w.Code, w.Body))
+		c.answers("/views", "seen")
+		require.Equal(t, 500, c.post("/panics", "").Code)
+	}
+}
+
+// AssemblyScript starts a module by wasm's start section or, as its shim for WASI
+// does, by _start.
+func TestAssemblyScript(t *testing.T) {
+	c := newCloud(t)
+	c.function("section", assemblyScript(t, "testdata/assemblyscript/guest.ts"))
+	c.function("exported", assemblyScript(t, "testdata/assemblyscript/guest.ts", "--exportStart", "_start"))
+	require.NoError(t, c.deploy())
+	for range 2 {
+		for _, path := range []string{"/section", "/exported"} {
+			w := c.post(path+"?name=you", "")
+			require.Equal(t, "200 hello you of "+string(project), fmt.Sprintf("%d %s", w.Code, w.Body))
+			require.Equal(t, "AssemblyScript", w.Header().Get("X-Made-By"))
+		}
+	}
+}
+
+// nameServer is a DNS server with a few records. It returns its address.
+func nameServer(t testing.TB) string {
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	records := map[uint16][]string{
+		dns.TypeTXT:   {"records.example.test. TXT one", "records.example.test. TXT two"},
+		dns.TypePTR:   {"7.2.0.192.in-addr.arpa. PTR a.example.test."},
+		dns.TypeA:     {"records.example.test. CNAME target.example.test.", "target.example.test. A 192.0.2.7"},
+		dns.TypeAAAA:  {"records.example.test. CNAME target.example.test."},
+		dns.TypeCNAME: {"records.example.test. CNAME target.example.test."},
+		dns.TypeMX:    {"records.example.test. MX 20 n.example.test.", "records.example.test. MX 10 m.example.test."},
+	}
+	started := make(chan struct{})
+	s := &dns.Server{PacketConn: pc, NotifyStartedFunc: func() { close(started) }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		a := new(dns.Msg).SetReply(q)
+		for _, text := range records[q.Question[0].Qtype] {
+			rr, err := dns.NewRR(text)
+			if err == nil {
+				a.Answer = append(a.Answer, rr)
+			}
+		}
+		_ = w.WriteMsg(a)
+	})}
+	go func() { _ = s.ActivateAndServe() }()
+	<-started
+	t.Cleanup(func() { _ = s.Shutdown() })
+	return pc.LocalAddr().String()
+}

@@ -1,0 +1,5 @@
+module guest
+
+go 1.24
+
+require github.com/taubyte/taubyte/substrate/guest v0.0.0
