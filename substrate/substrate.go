@@ -76,8 +76,9 @@ type Limits struct {
 	Timeout time.Duration
 	// Memory is the most memory that one instance may ask for. Default 512 MiB.
 	Memory int64
-	// NodeMemory bounds the memory of all instances of the node. Default 1 GiB.
-	NodeMemory int64
+	// NodeMemory bounds the memory of all instances of the node, and ProjectMemory
+	// that of one project's. Default 1 GiB, and half of NodeMemory.
+	NodeMemory, ProjectMemory int64
 	// Concurrency is how many calls of one function are worked on at a time, and
 	// Queue how many may wait for that. Default 64 and 256.
 	Concurrency, Queue int
@@ -108,6 +109,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Timeout, 5*time.Minute)
 	def(&l.Memory, 512<<20)
 	def(&l.NodeMemory, 1<<30)
+	def(&l.ProjectMemory, l.NodeMemory/2)
 	def(&l.Concurrency, 64)
 	def(&l.Queue, 256)
 	def(&l.RequestBody, 64<<20)
@@ -194,7 +196,7 @@ func (s *Service) start(ctx context.Context, c *options) error {
 	client := c.egress.Client()
 	s.closes = append(s.closes, func() error { client.CloseIdleConnections(); return nil })
 	s.engine, err = vm.New(ctx, vm.Config{
-		CacheDir: c.cacheDir, ModuleBytes: s.limits.ModuleBytes, Memory: s.limits.NodeMemory, Idle: s.limits.Idle, Warm: s.limits.WarmMemory,
+		CacheDir: c.cacheDir, ModuleBytes: s.limits.ModuleBytes, Memory: s.limits.NodeMemory, Share: s.limits.ProjectMemory, Idle: s.limits.Idle, Warm: s.limits.WarmMemory,
 		Services: abi.Services{HTTP: client, Dialer: c.egress.Dialer()}, Log: s.log,
 	})
 	if err != nil {

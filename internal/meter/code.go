@@ -71,7 +71,7 @@ func (m *rewriter) function(body []byte, typ uint32) error {
 }
 
 // effort is what the engine's work to compile a function depends on.
-type effort struct{ branches, loops, calls uint64 }
+type effort struct{ branches, loops, calls, locals uint64 }
 
 // A loop, with the blocks that a check adds, is as much work as several
 // branches; the targets of a table are less, since most are the same.
@@ -79,9 +79,10 @@ const (
 	loopWeight   = 5
 	tableShift   = 3
 	reloadWeight = 16
+	localWeight  = 16
 	// reloadsMost bounds what the engine has in memory at once: after every
 	// call, it reads each mutable global again.
-	reloadsMost = 1 << 20
+	reloadsMost = 1 << 18
 )
 
 func (e *effort) add(in instruction) {
@@ -105,7 +106,7 @@ func (m *rewriter) spend(e effort) error {
 	if reloads > reloadsMost {
 		return beyond("reads of globals after calls in a function", reloads, reloadsMost)
 	}
-	m.complexity += paths*paths + reloadWeight*reloads
+	m.complexity += paths*paths + reloadWeight*reloads + localWeight*e.locals
 	if m.complexity > uint64(m.limits.Complexity) {
 		return beyond("units of complexity", m.complexity, m.limits.Complexity)
 	}
@@ -118,7 +119,7 @@ func (d *decoder) survey() error {
 	*p = plan{charges: p.charges[:0]}
 	p.charges = append(p.charges, charge{none: d.startsWithLoop()})
 	loops := d.loops[:0] // the charge of each open loop
-	var work effort
+	work := effort{locals: uint64(d.locals)}
 	base, current := 0, 0 // the function's charge, and that of the innermost loop
 	for len(d.open) > 0 {
 		ended := d.open[len(d.open)-1]

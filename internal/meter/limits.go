@@ -22,8 +22,8 @@ type Limits struct {
 	FunctionBytes int
 	// Complexity bounds the work of compiling the module, for which its size is
 	// no measure: it grows with the square of the branches in a function, and
-	// 30 KB can take minutes. 50 million units are about a second; a module of
-	// stock Go has about 6 million for each MB. Default 1,000,000,000.
+	// 30 KB can take minutes. 40 million units are about a second; a module of
+	// stock Go has about 6 million for each MB. Default 400,000,000.
 	Complexity int
 	// Locals is the number of locals of one function, parameters included. A
 	// declaration of billions takes ten bytes of module. Default 50,000.
@@ -34,8 +34,9 @@ type Limits struct {
 	Tables int
 	// TableEntries is the size of one table: a larger minimum is refused, and a
 	// larger maximum lowered to it. Stock Go has one entry for each function.
-	// Default 100,000.
-	TableEntries uint32
+	// Default 100,000. TableGrowth is by how many entries it may grow, and lowers
+	// its maximum likewise. Default 4,096.
+	TableEntries, TableGrowth uint32
 	// MemoryPages is the size of the memory in pages of 64 KiB: a larger
 	// minimum is refused, and a larger maximum lowered to it, so that growing
 	// beyond it fails as the specification has it. Default 65,536 (4 GiB).
@@ -58,7 +59,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Exports, 10_000)
 	set(&l.Functions, 100_000)
 	set(&l.FunctionBytes, 1<<20)
-	set(&l.Complexity, 1_000_000_000)
+	set(&l.Complexity, 400_000_000)
 	set(&l.Locals, 50_000)
 	set(&l.Globals, 1_000)
 	set(&l.Tables, 16)
@@ -66,6 +67,9 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Data, 100_000)
 	if l.TableEntries == 0 {
 		l.TableEntries = 100_000
+	}
+	if l.TableGrowth == 0 {
+		l.TableGrowth = 4096
 	}
 	if l.MemoryPages == 0 || l.MemoryPages > 65_536 {
 		l.MemoryPages = 65_536

@@ -8,7 +8,7 @@ import (
 
 // Version changes whenever Instrument makes other code of the same module. Who
 // keeps metered or compiled modules makes it part of the key.
-const Version = 3
+const Version = 4
 
 // The names that are added to a module, and that it must not use itself.
 const (

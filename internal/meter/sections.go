@@ -114,7 +114,7 @@ func (m *rewriter) tableSection(r *reader) error {
 	m.out = appendU32(m.out, n)
 	for range n {
 		m.out = append(m.out, refType(r))
-		if err := m.bounded(r, "entries of a table", m.limits.TableEntries, 1<<32-1); err != nil {
+		if err := m.bounded(r, "entries of a table", m.limits.TableEntries, m.limits.TableGrowth, 1<<32-1); err != nil {
 			return err
 		}
 	}
@@ -129,16 +129,16 @@ func (m *rewriter) memorySection(r *reader) error {
 	}
 	m.out = appendU32(m.out, n)
 	for range n {
-		if err := m.bounded(r, "pages of memory", m.limits.MemoryPages, 1<<16); err != nil {
+		if err := m.bounded(r, "pages of memory", m.limits.MemoryPages, m.limits.MemoryPages, 1<<16); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// bounded copies the size of a table or a memory and makes limit its maximum.
-// most is what the format allows.
-func (m *rewriter) bounded(r *reader, what string, limit, most uint32) error {
+// bounded copies the size of a table or a memory and lowers its maximum to limit
+// and to what growth allows. most is what the format allows.
+func (m *rewriter) bounded(r *reader, what string, limit, growth, most uint32) error {
 	low, high, hasHigh, err := sizes(r)
 	switch {
 	case err != nil:
@@ -149,9 +149,10 @@ func (m *rewriter) bounded(r *reader, what string, limit, most uint32) error {
 		r.fail("a maximum of %d below the minimum of %d", high, low)
 	case high > most:
 		r.fail("a maximum of %d %s", high, what)
-	case !hasHigh || high > limit:
+	case !hasHigh:
 		high = limit
 	}
+	high = min(high, limit, low+min(growth, limit-low))
 	m.out = append(m.out, 1)
 	m.out = appendU32(m.out, low)
 	m.out = appendU32(m.out, high)

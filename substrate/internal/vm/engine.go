@@ -21,8 +21,8 @@ import (
 	"github.com/taubyte/taubyte/substrate/internal/abi"
 )
 
-// Config is what an Engine needs. ModuleBytes, Memory, Idle
-// and Log are set.
+// Config is what an Engine needs. ModuleBytes, Memory,
+// Share, Idle and Log are set.
 type Config struct {
 	// CacheDir keeps compiled code; empty: in memory alone.
 	CacheDir string
@@ -31,8 +31,9 @@ type Config struct {
 	Interpret bool
 	// ModuleBytes bounds one module's file.
 	ModuleBytes int
-	// Memory bounds the memory of all instances together.
-	Memory int64
+	// Memory bounds the memory of all instances together, and Share that of one
+	// project's.
+	Memory, Share int64
 	// Idle is how long an unused instance is kept.
 	Idle time.Duration
 	// Warm bounds the memory for instances that are kept longer, one for a function.
@@ -64,6 +65,7 @@ type Engine struct {
 	closed    bool
 	modules   map[cid.Cid]*Module
 	functions map[*Function]struct{}
+	shares    map[taubyte.ProjectID]*share
 }
 
 // Compiling is heavy: as many modules at once, each on all cores.
@@ -76,6 +78,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 		compiling: make(chan struct{}, compilers),
 		modules:   map[cid.Cid]*Module{},
 		functions: map[*Function]struct{}{},
+		shares:    map[taubyte.ProjectID]*share{},
 	}
 	var err error
 	e.cache = wazero.NewCompilationCache()
@@ -191,13 +194,19 @@ type Module struct {
 	refs   int  // guarded by the engine's mu
 	ended  bool // loading has; guarded by the engine's mu
 
-	done     chan struct{} // closed when what follows is set
-	err      error
-	compiled wazero.CompiledModule
-	links    []string // names of the guest modules it imports
-	minimum  uint64   // bytes of memory at the start
+	done chan struct{} // closed when what follows is set
+	err  error
+	translated
+	links   []string // names of the guest modules it imports
+	minimum uint64   // bytes of memory at the start
 
 	usual atomic.Uint64 // bytes of memory after an instance's first event
+}
+
+// translated is a module as it can be instantiated.
+type translated struct {
+	compiled wazero.CompiledModule // nil: there is none
+	extra    int64                 // bytes that an instance takes beside its memory
 }
 
 // Load returns the module of that content, compiling what fetch returns unless
@@ -283,24 +292,24 @@ func (e *Engine) load(ctx context.Context, m *Module, fetch func(context.Context
 
 func (e *Engine) compile(ctx context.Context, m *Module, fetch func(context.Context) ([]byte, error)) error {
 	start := time.Now()
-	compiled, err := e.recall(ctx, m.id)
+	made, err := e.recall(ctx, m.id)
 	if err != nil {
 		return err
 	}
-	recalled := compiled != nil
+	recalled := made.compiled != nil
 	if !recalled {
 		code, err := fetch(ctx)
 		if err != nil {
 			return err
 		}
-		if compiled, err = e.translate(ctx, m.id, code); err != nil {
+		if made, err = e.translate(ctx, m.id, code); err != nil {
 			return err
 		}
 	}
-	if err := m.inspect(compiled); err != nil {
-		return errors.Join(err, compiled.Close(ctx))
+	if err := m.inspect(made.compiled); err != nil {
+		return errors.Join(err, made.compiled.Close(ctx))
 	}
-	m.compiled = compiled
+	m.translated = made
 	e.config.Log.Debug("module loaded", "module", m.id, "from disk", recalled, "took", time.Since(start))
 	return nil
 }
@@ -315,41 +324,42 @@ func (e *Engine) place(ctx context.Context) error {
 	}
 }
 
-// recall returns the module that was compiled before, or nil.
-func (e *Engine) recall(ctx context.Context, id cid.Cid) (wazero.CompiledModule, error) {
+// recall returns the module if it was compiled before.
+func (e *Engine) recall(ctx context.Context, id cid.Cid) (translated, error) {
 	if e.shells == nil {
-		return nil, nil
+		return translated{}, nil
 	}
 	if err := e.place(ctx); err != nil {
-		return nil, err
+		return translated{}, err
 	}
 	defer func() { <-e.compiling }()
-	compiled, size := e.shells.load(ctx, e.runtime, id)
-	if compiled != nil && size > e.config.ModuleBytes {
-		return nil, errors.Join(fmt.Errorf("%w module: %d bytes, the limit is %d", taubyte.ErrInvalid, size, e.config.ModuleBytes), compiled.Close(ctx))
+	m, size := e.shells.load(ctx, e.runtime, id)
+	if m.compiled != nil && size > e.config.ModuleBytes {
+		err := fmt.Errorf("%w module: %d bytes, the limit is %d", taubyte.ErrInvalid, size, e.config.ModuleBytes)
+		return translated{}, errors.Join(err, m.compiled.Close(ctx))
 	}
-	return compiled, nil
+	return m, nil
 }
 
 // translate meters and compiles a module.
-func (e *Engine) translate(ctx context.Context, id cid.Cid, code []byte) (wazero.CompiledModule, error) {
+func (e *Engine) translate(ctx context.Context, id cid.Cid, code []byte) (translated, error) {
 	if err := e.place(ctx); err != nil {
-		return nil, err
+		return translated{}, err
 	}
 	defer func() { <-e.compiling }()
 	metered, err := meter.Instrument(code, meter.Limits{ModuleBytes: e.config.ModuleBytes})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
+		return translated{}, fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
 	}
 	if e.shells != nil {
 		err := e.shells.make(ctx, id, len(code), metered)
 		if err == nil {
-			if compiled, _ := e.shells.load(ctx, e.runtime, id); compiled != nil {
-				return compiled, nil
+			if m, _ := e.shells.load(ctx, e.runtime, id); m.compiled != nil {
+				return m, nil
 			}
 		}
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return translated{}, ctx.Err()
 		}
 		// The disk may be full, or the module invalid: the next lines find out.
 		e.config.Log.Debug("compiled code is not kept", "module", id, "err", err)
@@ -357,11 +367,11 @@ func (e *Engine) translate(ctx context.Context, id cid.Cid, code []byte) (wazero
 	compiled, err := e.runtime.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), metered)
 	switch {
 	case err == nil:
-		return compiled, nil
+		return translated{compiled, sizeOf(metered)}, nil
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return translated{}, ctx.Err()
 	}
-	return nil, fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
+	return translated{}, fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
 }
 
 // inspect checks what can be seen of a module before it is run.

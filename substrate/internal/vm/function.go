@@ -54,6 +54,7 @@ type Function struct {
 	spec    Spec
 	modules []Link // all, in the order of instantiation: the function's own last
 	engine  *Engine
+	share   *share // of the project
 	limit   uint64 // of a memory, in bytes
 	log     *slog.Logger
 	rate    *abi.Rate
@@ -78,6 +79,12 @@ func (e *Engine) NewFunction(spec Spec) (*Function, error) {
 	f.pool = newPool(f, spec.Concurrency, spec.Queue)
 	e.mu.Lock()
 	e.functions[f] = struct{}{}
+	f.share = e.shares[spec.Self.Project]
+	if f.share == nil {
+		f.share = &share{}
+		e.shares[spec.Self.Project] = f.share
+	}
+	f.share.functions++
 	e.running.Add(1)
 	e.mu.Unlock()
 	if err := f.check(); err != nil {
@@ -107,6 +114,9 @@ func (f *Function) check() error {
 func (f *Function) release() {
 	f.engine.mu.Lock()
 	delete(f.engine.functions, f)
+	if f.share.functions--; f.share.functions == 0 {
+		delete(f.engine.shares, f.spec.Self.Project)
+	}
 	f.engine.mu.Unlock()
 	for _, l := range f.modules {
 		l.Module.Release()

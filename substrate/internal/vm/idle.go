@@ -46,14 +46,18 @@ func (e *Engine) trimTo(before time.Time) {
 }
 
 // reclaim drops idle instances, those unused for longest first, until they give
-// back so many bytes of memory. It returns false where there is none.
-func (e *Engine) reclaim(bytes int64) bool {
+// back so many bytes of memory: of a project, or of all. It returns false where
+// there is none.
+func (e *Engine) reclaim(bytes int64, of *share) bool {
 	type idle struct {
 		f     *Function
 		since time.Time
 	}
 	var all []idle
 	for _, f := range e.list() {
+		if of != nil && f.share != of {
+			continue
+		}
 		for _, since := range f.pool.idleSince() {
 			all = append(all, idle{f, since})
 		}

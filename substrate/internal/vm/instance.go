@@ -17,6 +17,7 @@ import (
 // An instance is a guest in the making, at work or waiting for work.
 type instance struct {
 	engine   *Engine
+	share    *share
 	guest    *abi.Guest
 	modules  []api.Module // the function's own is the last
 	memories []*memory
@@ -28,6 +29,7 @@ type instance struct {
 	since    time.Time     // when it became idle
 
 	stackBytes int64  // counted to the memory of the node
+	extra      int64  // likewise: of tables and the like
 	first      uint64 // bytes of memory after the first event
 }
 
@@ -35,7 +37,7 @@ type instance struct {
 // within the deadline.
 func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *instance, err error) {
 	g := abi.NewGuest(f.engine.life, f.spec.Self, f.spec.Limits, f.engine.config.Services, f.log, f.rate)
-	in := &instance{engine: f.engine, guest: g, modules: make([]api.Module, 0, 1+len(f.spec.Links))}
+	in := &instance{engine: f.engine, share: f.share, guest: g, modules: make([]api.Module, 0, 1+len(f.spec.Links))}
 	f.engine.instances.Add(1)
 	defer func() {
 		if p := recover(); p != nil {
@@ -63,13 +65,21 @@ func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *i
 	}
 	var life context.Context = g
 	life = experimental.WithMemoryAllocator(life, experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory {
-		m := &memory{engine: f.engine, module: f.modules[len(in.modules)].Module, limit: f.limit}
+		m := &memory{engine: f.engine, share: f.share, module: f.modules[len(in.modules)].Module, limit: f.limit}
 		in.memories = append(in.memories, m)
 		return m
 	}))
 	if len(f.spec.Links) > 0 {
 		life = experimental.WithImportResolver(life, linked)
 	}
+	extra := int64(0)
+	for _, l := range f.modules {
+		extra += l.Module.extra
+	}
+	if !in.engine.take(f.share, extra) {
+		return nil, ErrBusy
+	}
+	in.extra = extra
 	for _, l := range f.modules {
 		m, err := f.engine.runtime.InstantiateModule(life, l.Module.compiled, g.Config(l.Name))
 		if err != nil {
@@ -159,7 +169,7 @@ const overhead = 96 << 10
 
 // weight is what an instance takes while it is idle, in bytes.
 func (in *instance) weight() int64 {
-	w := int64(overhead)
+	w := overhead + in.extra
 	for _, m := range in.memories {
 		w += int64(m.size)
 	}
@@ -175,5 +185,5 @@ func (in *instance) close() {
 	for _, m := range in.memories {
 		m.Free()
 	}
-	in.engine.memory.Add(-in.stackBytes)
+	in.engine.give(in.share, in.stackBytes+in.extra)
 }

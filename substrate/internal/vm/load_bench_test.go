@@ -21,7 +21,7 @@ func BenchmarkLoadStockGoFromDisk(b *testing.B) {
 	b.Logf("%d bytes", len(code))
 	dir := b.TempDir()
 	for b.Loop() {
-		c := vm.Config{ModuleBytes: 16 << 20, Memory: 1 << 30, Idle: 1 << 40, Log: discard, CacheDir: dir}
+		c := vm.Config{ModuleBytes: 16 << 20, Memory: 1 << 30, Share: 1 << 30, Idle: 1 << 40, Log: discard, CacheDir: dir}
 		e, err := vm.New(context.Background(), c)
 		require.NoError(b, err)
 		m, err := load(b, e, code)

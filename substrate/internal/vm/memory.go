@@ -3,11 +3,13 @@ package vm
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // A memory is a guest's linear memory, counted and bounded.
 type memory struct {
 	engine  *Engine
+	share   *share
 	module  *Module
 	limit   uint64
 	size    uint64
@@ -21,7 +23,7 @@ func (m *memory) Reallocate(size uint64) []byte {
 	if size > m.limit {
 		return nil
 	}
-	if !m.engine.take(int64(size) - int64(m.size)) {
+	if !m.engine.take(m.share, int64(size)-int64(m.size)) {
 		m.starved = true
 		return nil
 	}
@@ -44,24 +46,40 @@ func (m *memory) Reallocate(size uint64) []byte {
 
 // Free implements experimental.LinearMemory. It may be called twice.
 func (m *memory) Free() {
-	m.engine.memory.Add(-int64(m.size))
+	m.engine.give(m.share, int64(m.size))
 	m.engine.spares.put(m.buf)
 	m.size, m.buf = 0, nil
 }
 
-// take counts memory for an instance. Where the node has none left, idle
-// instances make room, of whatever function.
-func (e *Engine) take(n int64) bool {
-	for {
-		over := e.memory.Add(n) - e.config.Memory
-		if over <= 0 || n <= 0 {
-			return true
-		}
-		e.memory.Add(-n)
-		if !e.reclaim(over) {
+// A share is the memory of all instances of a project.
+type share struct {
+	functions int // guarded by the engine's mu
+	bytes     atomic.Int64
+}
+
+// take counts memory for an instance. Where the node, or the project, has none
+// left, idle instances make room: those of any function, or of the project's.
+func (e *Engine) take(s *share, n int64) bool {
+	for n > 0 && s.bytes.Add(n) > e.config.Share {
+		s.bytes.Add(-n)
+		if !e.reclaim(n, s) {
 			return false
 		}
 	}
+	for n > 0 && e.memory.Add(n) > e.config.Memory {
+		e.memory.Add(-n)
+		if !e.reclaim(n, nil) {
+			s.bytes.Add(-n)
+			return false
+		}
+	}
+	return true
+}
+
+// give gives back what was taken.
+func (e *Engine) give(s *share, n int64) {
+	s.bytes.Add(-n)
+	e.memory.Add(-n)
 }
 
 // Spares are the buffers of memories that are gone, cleared: the collector would

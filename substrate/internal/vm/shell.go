@@ -99,12 +99,10 @@ func compileInto(ctx context.Context, dir string, module []byte) (name string, e
 // make compiles a metered module and files what load needs. The error is wazero's
 // where it is the module's fault.
 func (s *shells) make(ctx context.Context, id cid.Cid, size int, metered []byte) error {
-	shell, err := hollow(metered)
-	if err != nil {
-		return err
-	}
+	shell := hollow(metered)
 	var names [2]string
 	var folders [2]string
+	var err error
 	for i, module := range [][]byte{metered, shell} {
 		if folders[i], err = s.making(); err != nil {
 			return err
@@ -133,34 +131,41 @@ func (s *shells) make(ctx context.Context, id cid.Cid, size int, metered []byte)
 
 // load gives a module's shell to the runtime, with its compiled code. It returns
 // nil where there is none that is whole.
-func (s *shells) load(ctx context.Context, r wazero.Runtime, id cid.Cid) (compiled wazero.CompiledModule, size int) {
+func (s *shells) load(ctx context.Context, r wazero.Runtime, id cid.Cid) (m translated, size int) {
 	record, err := os.ReadFile(s.path(id))
 	if err != nil {
-		return nil, 0
+		return translated{}, 0
 	}
 	size, name, shell, ok := decodeShell(record)
 	if !ok {
-		return nil, 0
+		return translated{}, 0
 	}
 	code := filepath.Join(s.dir, name)
-	before, err := os.Lstat(code)
+	file, err := os.Open(code) // open, so that no other file can be taken for it
 	if err != nil {
-		return nil, 0
+		return translated{}, 0
 	}
-	compiled, err = r.CompileModule(ctx, shell)
+	before, err := file.Stat()
+	if err != nil {
+		_ = file.Close()
+		return translated{}, 0
+	}
+	compiled, err := r.CompileModule(ctx, shell)
+	after, lost := os.Stat(code)
+	_ = file.Close()
 	if err != nil {
 		_ = os.Remove(code) // it is damaged
-		return nil, 0
+		return translated{}, 0
 	}
-	if after, err := os.Lstat(code); err != nil || !os.SameFile(before, after) {
+	if lost != nil || !os.SameFile(before, after) {
 		_ = compiled.Close(ctx)
 		_ = os.Remove(code) // it was compiled from the shell
-		return nil, 0
+		return translated{}, 0
 	}
 	now := time.Now()
 	_ = os.Chtimes(code, now, now) // prune drops what was unused for longest
 	_ = os.Chtimes(s.path(id), now, now)
-	return compiled, size
+	return translated{compiled, sizeOf(shell)}, size
 }
 
 // A shell is filed behind a line that has the digest of the rest, the size of the
@@ -187,35 +192,20 @@ func decodeShell(record []byte) (size int, name string, shell []byte, ok bool) {
 // hollow returns a metered module with all functions' code replaced by a trap, and
 // a section that tells it from every other module: two may differ in their code
 // alone. Metered modules have no such section.
-func hollow(module []byte) ([]byte, error) {
-	const header, codeSection = 8, 10
-	broken := errors.New("sections of a metered module")
-	if len(module) < header {
-		return nil, broken
-	}
-	out := append([]byte{}, module[:header]...)
-	for rest := module[header:]; len(rest) > 0; {
-		size, n := binary.Uvarint(rest[1:])
-		if n <= 0 || size > uint64(len(rest)-1-n) {
-			return nil, broken
+func hollow(module []byte) []byte {
+	out := append([]byte{}, module[:min(len(module), headerLength)]...)
+	for id, content := range sectionsOf(module) {
+		if id == sectionCode {
+			functions, _ := binary.Uvarint(content)
+			content = binary.AppendUvarint(nil, functions)
+			for range functions {
+				content = append(content, 3, 0, 0x00, 0x0b) // 3 bytes, no locals, unreachable, end
+			}
 		}
-		section := rest[:1+n+int(size)]
-		if rest = rest[len(section):]; section[0] != codeSection {
-			out = append(out, section...)
-			continue
-		}
-		functions, n := binary.Uvarint(section[1+n:])
-		if n <= 0 {
-			return nil, broken
-		}
-		content := binary.AppendUvarint(nil, functions)
-		for range functions {
-			content = append(content, 3, 0, 0x00, 0x0b) // 3 bytes, no locals, unreachable, end
-		}
-		out = append(binary.AppendUvarint(append(out, codeSection), uint64(len(content))), content...)
+		out = append(binary.AppendUvarint(append(out, id), uint64(len(content))), content...)
 	}
 	digest := sha256.Sum256(module)
 	const name = "taubyte/shell"
 	out = append(out, 0, byte(1+len(name)+len(digest)), byte(len(name)))
-	return append(append(out, name...), digest[:]...), nil
+	return append(append(out, name...), digest[:]...)
 }

@@ -41,7 +41,7 @@ func (in *instance) watchStack() error {
 	if size <= max(stackFree, in.stackBytes) {
 		return nil
 	}
-	if size > stackMost || !in.engine.take(size-in.stackBytes) {
+	if size > stackMost || !in.engine.take(in.share, size-in.stackBytes) {
 		return errStack
 	}
 	in.stackBytes = size
