@@ -15,6 +15,7 @@ import (
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/unixfs"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
+	"github.com/taubyte/taubyte/substrate/internal/messages"
 	"github.com/taubyte/taubyte/substrate/internal/site"
 	"github.com/taubyte/taubyte/substrate/internal/vm"
 	"github.com/taubyte/taubyte/tns"
@@ -49,6 +50,7 @@ type deployment struct {
 	project   *config.Project // nil while no repository has given one
 	functions map[resourceKey]*vm.Function
 	websites  map[resourceKey]*site.Site
+	channels  *messages.Rules
 	routed    bool      // the table has led to it
 	made      time.Time // when it was ready
 }
@@ -94,6 +96,7 @@ func (s *Service) prepare(ctx context.Context, d *tns.Deployment) error {
 		live := maps.Clone(*s.live.Load())
 		live[key] = made
 		s.live.Store(&live)
+		s.settle(key.branchKey)
 		delete(s.faults, key.branchKey)
 	} else if ctx.Err() == nil {
 		s.faults[key.branchKey] = fault{key.sequence, err}
@@ -152,6 +155,7 @@ func (s *Service) giveUp() {
 	s.mu.Lock()
 	live := maps.Clone(*s.live.Load())
 	var gone []*deployment
+	var changed []branchKey
 	for key, d := range live {
 		switch {
 		case current[key]:
@@ -159,9 +163,13 @@ func (s *Service) giveUp() {
 		case d.routed, key.sequence < sequences[key.branchKey], time.Since(d.made) > unrouted:
 			delete(live, key)
 			gone = append(gone, d)
+			changed = append(changed, key.branchKey)
 		}
 	}
 	s.live.Store(&live)
+	for _, b := range changed {
+		s.settle(b)
+	}
 	s.mu.Unlock()
 	for _, d := range gone {
 		d.close()
@@ -226,6 +234,9 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 		}
 	}
 	wg.Wait()
+	if err := made.connect(); err != nil {
+		faults = append(faults, err)
+	}
 	if err := errors.Join(faults...); err != nil {
 		made.close()
 		return nil, err

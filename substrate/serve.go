@@ -20,6 +20,10 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, wire.RefusedDraining, http.StatusServiceUnavailable)
 		return
 	}
+	if hash, channel, ok := wire.Socket(r.URL.Path); ok {
+		s.serveSocket(w, r, hash, channel)
+		return
+	}
 	// A deployment may be replaced between the look-up and the call. The table led
 	// to the new one before the old one was given up: it is looked up again.
 	var last *tns.Deployment

@@ -19,6 +19,7 @@ import (
 	"github.com/taubyte/taubyte/seer"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
 	"github.com/taubyte/taubyte/substrate/internal/egress"
+	"github.com/taubyte/taubyte/substrate/internal/messages"
 	"github.com/taubyte/taubyte/substrate/internal/site"
 	"github.com/taubyte/taubyte/substrate/internal/vm"
 	"github.com/taubyte/taubyte/substrate/wire"
@@ -101,6 +102,12 @@ type Limits struct {
 	WarmMemory int64
 	// WebsiteCache bounds the memory for small files of websites. Default 64 MiB.
 	WebsiteCache int
+	// Sockets is how many WebSockets the node has open, and ProjectSockets those of
+	// one project. Default 20,000 and 10,000.
+	Sockets, ProjectSockets int
+	// Message is the size of a message on a channel. Default 256 KiB, which is the
+	// most.
+	Message int
 }
 
 const defaultTimeout = 30 * time.Second
@@ -121,6 +128,10 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Idle, time.Minute)
 	def(&l.WarmMemory, l.NodeMemory/8)
 	def(&l.WebsiteCache, 64<<20)
+	def(&l.Sockets, 20_000)
+	def(&l.ProjectSockets, 10_000)
+	def(&l.Message, maxMessage)
+	l.Message = min(l.Message, maxMessage)
 	return l
 }
 
@@ -142,6 +153,7 @@ type Service struct {
 	files  *site.Cache
 	agent  *seer.Agent
 	table  *tns.Table
+	hub    *messages.Hub
 	mounts []func(context.Context) error // close what leads requests here, in time
 	closes []func() error                // close what the node itself uses; the last first
 
@@ -197,12 +209,15 @@ func (s *Service) start(ctx context.Context, c *options) error {
 	s.closes = append(s.closes, func() error { client.CloseIdleConnections(); return nil })
 	s.engine, err = vm.New(ctx, vm.Config{
 		CacheDir: c.cacheDir, ModuleBytes: s.limits.ModuleBytes, Memory: s.limits.NodeMemory, Share: s.limits.ProjectMemory, Idle: s.limits.Idle, Warm: s.limits.WarmMemory,
-		Services: abi.Services{HTTP: client, Dialer: c.egress.Dialer()}, Log: s.log,
+		Services: abi.Services{HTTP: client, Dialer: c.egress.Dialer(), Messages: publisher{s}}, Log: s.log,
 	})
 	if err != nil {
 		return err
 	}
 	if err := s.join(ctx); err != nil {
+		return err
+	}
+	if err := s.openChannels(); err != nil {
 		return err
 	}
 	if c.registry == nil {
@@ -215,15 +230,20 @@ func (s *Service) start(ctx context.Context, c *options) error {
 	}
 	s.wg.Go(s.follow)
 
-	for id, handler := range map[protocol.ID]http.Handler{wire.Protocol: s, Protocol: s.Handler()} {
-		var roles []taubyte.Role // none: every member
-		if id == wire.Protocol {
-			roles = []taubyte.Role{taubyte.RoleGateway}
-		}
-		if err := s.mount(id, handler, roles); err != nil {
+	for _, m := range []struct {
+		id      protocol.ID
+		handler http.Handler
+		roles   []taubyte.Role // none: every member
+	}{
+		{Protocol, s.Handler(), nil},
+		{peersProtocol, s.peersHandler(), []taubyte.Role{taubyte.RoleSubstrate}},
+		{wire.Protocol, s, []taubyte.Role{taubyte.RoleGateway}},
+	} {
+		if err := s.mount(m.id, m.handler, m.roles); err != nil {
 			return err
 		}
 	}
+	s.mounts = append(s.mounts, s.hub.Close) // first of all: sockets go to other nodes
 	s.agent.Announce()
 	return nil
 }
@@ -258,6 +278,8 @@ type Stats struct {
 	InFlight    int   `json:"inFlight"` // requests
 	Queued      int   `json:"queued"`   // calls waiting for an instance
 	Fuel        int64 `json:"fuel"`     // that all calls so far took
+
+	Messages MessageStats `json:"messages"`
 }
 
 // Stats returns the node's figures.
@@ -266,6 +288,7 @@ func (s *Service) Stats() Stats {
 	st := Stats{
 		Deployments: len(live), Modules: len(s.engine.Modules()), Memory: s.engine.Memory(),
 		InFlight: int(s.inFlight.Load()), Queued: s.engine.Queued(), Fuel: s.engine.Fuel(),
+		Messages: s.hub.Stats(),
 	}
 	for _, d := range live {
 		st.Functions += len(d.functions)

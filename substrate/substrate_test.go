@@ -68,6 +68,7 @@ func (c *cloud) start(opts ...substrate.Option) *substrate.Service {
 // A thing is a resource of a project and what was built for it.
 type thing struct {
 	add    func(*config.Resources)
+	app    func(*config.Project) // in place of add: to an application
 	id     taubyte.ResourceID
 	module []byte
 	files  map[string]string
@@ -103,7 +104,11 @@ func (c *cloud) publish(things ...thing) uint64 {
 	p.Domains = []config.Domain{{Common: config.Common{ID: "id-domain", Name: "domain"}, FQDN: domain, CertType: "auto"}}
 	assets := map[taubyte.ResourceID]cid.Cid{}
 	for _, t := range things {
-		t.add(&p.Resources)
+		if t.app != nil {
+			t.app(p)
+		} else {
+			t.add(&p.Resources)
+		}
 		var root cid.Cid
 		var err error
 		switch {

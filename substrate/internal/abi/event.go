@@ -25,10 +25,16 @@ func (g *Guest) kind(id uint64) uint32 {
 	return g.under
 }
 
-// wrongEvent answers a question about an event of a kind that there is none of.
-var wrongEvent = errno(func(g *Guest, _ module, a []uint64) Errno {
-	if g.kind(a[0]) == typeNone {
-		return ErrEventNotFound
+// onEvent is a function about the event under way, whose id is its first parameter
+// and which has to be of a kind.
+func onEvent(kind uint32, do errno) errno {
+	return func(g *Guest, m module, a []uint64) Errno {
+		switch g.kind(a[0]) {
+		case kind:
+			return do(g, m, a)
+		case typeNone:
+			return ErrEventNotFound
+		}
+		return ErrNilAddress
 	}
-	return ErrNilAddress
-})
+}

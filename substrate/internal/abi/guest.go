@@ -27,6 +27,10 @@ type Services struct {
 	// to what guests may reach.
 	HTTP   *http.Client
 	Dialer *net.Dialer
+	// Messages publishes on channels.
+	Messages Messages
+	// Commands sends commands to functions of other nodes.
+	Commands Commands
 }
 
 // A Guest is what the host knows of one instance, and the context that its code
@@ -48,6 +52,7 @@ type Guest struct {
 	fifoBytes int
 	clients   []*client
 	resolvers []*resolver
+	sendings  []*sending
 
 	// The time that the guest has, for its start or an event.
 	parent   context.Context
@@ -62,6 +67,13 @@ type Guest struct {
 	under uint32 // its type; typeNone: there is none
 	event uint32 // its id; ids are never used again
 	http  exchange
+
+	message message // of a pub/sub event
+	order   order   // of a p2p event
+	depth   int     // of functions that have brought the event about
+
+	discoveries   map[uint32]string // answers that wait to be fetched
+	lastDiscovery uint32
 
 	outgoing int64 // bytes that are held for its requests to others
 	requests int   // their number
@@ -161,14 +173,16 @@ func (g *Guest) begin(kind uint32) uint32 {
 // does that it is better made anew.
 func (g *Guest) Spent() bool {
 	const many = maxHandles / 2
-	return len(g.clients) > many || len(g.resolvers) > many || len(g.fifos) > many || len(g.views) > many || g.fifoBytes > maxFifoBytes/2
+	return len(g.clients) > many || len(g.resolvers) > many || len(g.sendings) > many || len(g.fifos) > many || len(g.views) > many || g.fifoBytes > maxFifoBytes/2
 }
 
 // End forgets the event: no later call of the guest can ask about it. An HTTP
 // event ends with EndHTTP instead.
 func (g *Guest) End() {
 	g.under = typeNone
+	g.message, g.order, g.depth = message{}, order{}, 0
 	g.hangUp()
+	g.endCommands()
 	clear(g.answers)
 	g.stdout.end()
 	g.stderr.end()
