@@ -1,8 +1,8 @@
 package tns
 
 import (
+	"bufio"
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -174,14 +174,18 @@ func (c *Client) WatchProject(ctx context.Context, project taubyte.ProjectID, br
 	go func() {
 		defer close(out)
 		defer resp.Body.Close()
-		lines := json.NewDecoder(resp.Body)
+		lines := bufio.NewReaderSize(resp.Body, 64<<10)
 		for {
-			var change Change
-			if lines.Decode(&change) != nil {
+			line, err := lines.ReadBytes('\n')
+			if err != nil {
+				return
+			}
+			change, err := unmarshal[Change](line)
+			if err != nil {
 				return
 			}
 			select {
-			case out <- change:
+			case out <- *change:
 			case <-ctx.Done():
 				return
 			}

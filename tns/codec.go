@@ -110,8 +110,8 @@ func encode(d *Deployment) (blocks.Block, error) {
 }
 
 func decode(raw []byte) (*Deployment, error) {
-	d := new(Deployment)
-	if err := json.Unmarshal(raw, d); err != nil {
+	d, err := unmarshal[Deployment](raw)
+	if err != nil {
 		return nil, fmt.Errorf("%w deployment: %w", taubyte.ErrInvalid, err)
 	}
 	return d, nil

@@ -51,3 +51,31 @@ func FuzzCodec(f *testing.F) {
 		_, _ = compare(d, same)
 	})
 }
+
+// The decoder of this package and encoding/json read the same.
+func FuzzUnmarshal(f *testing.F) {
+	whole := `{"project":"p","branch":"m","sequence":7,"time":"2020-01-01T00:00:00Z","built":{"r":18},"claims":{"a.b":"2020-01-01T00:00:00Z"},"parts":{"r":{"repository":"r","commit":"c","order":1,
+		"assets":{"f":{"/":"bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"}},"config":{"id":"p","egress":{"allow":[]},
+		"functions":[{"id":"f","name":"\u00e4\n","local":true,"timeout":-5,"memory":32,"paths":["/a","/b"],"domains":[]}],
+		"applications":[{"id":"a","tags":["x"],"databases":[{"id":"d","useRegex":false}],"websites":[{"id":"w","provider":"github"}]}]}}}}`
+	for _, s := range []string{
+		whole, `{"project":"p","deployment":` + whole + `,"hosts":[{"host":"a.b","verified":true,"rank":1}],"conflicts":[{"project":"q","host":"h","state":"lost"}],"token":"t"}`,
+		`{}`, `null`, `{"parts":null}`, `{"Project":"p"}`, `{"project":"a","project":"b"}`, `{"parts":{"a":{},"a":{"order":1}}}`, `{"sequence":1.0}`, `{"sequence":01}`,
+		`{"sequence":-1}`, `{"sequence":184467440737095516150}`, "{\"project\":\"\xff\"}", `{"project":"p"} x`, `{"time":7}`, `{"time":"x"}`, `{"more":[1,{"a":null}]}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		same(t, new(Deployment), raw)
+		same(t, new(Change), raw)
+	})
+}
+
+func same[T Deployment | Change](t *testing.T, want *T, raw []byte) {
+	wantErr := json.Unmarshal(raw, want)
+	got, err := unmarshal[T](raw)
+	require.Equal(t, wantErr == nil, err == nil, "%v, not %v", err, wantErr)
+	if err == nil {
+		require.Equal(t, want, got)
+	}
+}
