@@ -104,7 +104,7 @@ func (c *Client) Database(ctx context.Context, i Instance, d DatabaseSpec) (*Dat
 
 // Storage opens a storage, as Database does a database.
 func (c *Client) Storage(ctx context.Context, i Instance, d StorageSpec) (*Storage, error) {
-	sp, err := spec{Min: d.Min, Max: d.Max, Size: d.Size, Versioning: d.Versioning, TTL: d.TTL}.withDefaults(DefaultStorageSize)
+	sp, err := spec(d).withDefaults(DefaultStorageSize)
 	if err != nil {
 		return nil, fmt.Errorf("opening storage %.100q: %w", i.Name, err)
 	}
@@ -121,4 +121,14 @@ func (c *Client) Drop(ctx context.Context, i Instance) error {
 		return s.Drop(ctx, i)
 	}
 	return c.rpc.Call(ctx, http.MethodPost, "/stores/drop", i, nil)
+}
+
+// Stores is Service.Stores.
+func (c *Client) Stores(ctx context.Context) ([]Store, error) {
+	if s := c.local(); s != nil {
+		return s.Stores(ctx)
+	}
+	var all []Store
+	err := c.rpc.Call(ctx, http.MethodGet, "/stores", nil, &all)
+	return all, err
 }

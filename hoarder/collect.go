@@ -253,13 +253,22 @@ func (s *Service) sweepTrash(ctx context.Context) error {
 		if err := s.spareWanted(ctx, blocks); err != nil {
 			return err
 		}
-		// Roots are deleted before what is below them, so a sweep that is cut off
-		// must not lose sight of the rest.
-		if err := s.noteTrash(ctx, blocks, &records); err != nil {
+		// Roots may go before what is below them, so a sweep that is cut off must not
+		// lose sight of the rest.
+		now, later := part(blocks, sweepSize)
+		key, err := s.noteTrash(ctx, now)
+		if err != nil {
 			return err
 		}
+		records = append(records, key)
+		if len(later) > 0 {
+			if _, err := s.noteTrash(ctx, later); err != nil {
+				return err
+			}
+			s.collectTrash()
+		}
 		n := 0
-		for _, c := range blocks {
+		for _, c := range now {
 			deleted, err := s.deleteBlock(ctx, c)
 			if err != nil {
 				return err
@@ -276,21 +285,28 @@ func (s *Service) sweepTrash(ctx context.Context) error {
 	})
 }
 
-// noteTrash writes the blocks down as those of an upload that nobody waits for.
-func (s *Service) noteTrash(ctx context.Context, blocks map[string]cid.Cid, records *[]ds.Key) error {
-	if len(blocks) == 0 {
-		return nil
+// sweepSize is how many blocks are deleted at once, while nothing is kept or added.
+const sweepSize = 1024
+
+func part(blocks map[string]cid.Cid, n int) (first, rest []cid.Cid) {
+	for _, c := range blocks {
+		first = append(first, c)
 	}
+	n = min(n, len(first))
+	return first[:n], first[n:]
+}
+
+// noteTrash writes blocks down as those of an upload that nobody waits for.
+func (s *Service) noteTrash(ctx context.Context, blocks []cid.Cid) (ds.Key, error) {
 	var value []byte
 	for _, c := range blocks {
 		value = append(value, c.Bytes()...)
 	}
 	key := ds.KeyWithNamespaces([]string{"upload", newNonce(), "0"})
 	if err := s.local.Put(ctx, key, value); err != nil {
-		return fmt.Errorf("writing %s: %w", key, err)
+		return key, fmt.Errorf("writing %s: %w", key, err)
 	}
-	*records = append(*records, key)
-	return nil
+	return key, nil
 }
 
 func (s *Service) hasTrash(ctx context.Context) (bool, error) {

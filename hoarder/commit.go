@@ -78,7 +78,7 @@ func (r *replica) commitGroup(ctx context.Context, group []*change) error {
 	r.mu.Lock()
 	total := r.total()
 	// One count for at least as many writes as there are entries to count.
-	stale := r.unsure || r.foreign && r.counted > max(4096, total.items)
+	stale := r.unsure || r.foreign && r.counted >= total.items
 	r.mu.Unlock()
 	if stale {
 		if err := r.count(ctx); err != nil {
@@ -91,7 +91,7 @@ func (r *replica) commitGroup(ctx context.Context, group []*change) error {
 	own := r.marks[r.s.host.ID()]
 	r.mu.Unlock()
 	before := t.total
-	own.seq++
+	own.seq = max(own.seq, r.above) + 1
 	for _, c := range group {
 		if c.err = t.do(c.run); c.err == nil {
 			c.seq = own.seq

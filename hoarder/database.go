@@ -157,10 +157,24 @@ func (s *Service) list(ctx context.Context, r ref, after position, prefix string
 
 func (s *Service) usedBytes(ctx context.Context, r ref, after position) (n int64, err error) {
 	err = s.with(ctx, r, "", after, func(rep *replica) error {
+		err := rep.recount(ctx)
 		n = rep.size()
-		return nil
+		return err
 	})
 	return n, err
+}
+
+// recount sets right what other replicas may have made wrong, if that is soon done.
+func (r *replica) recount(ctx context.Context) error {
+	r.mu.Lock()
+	r.unsure = r.unsure || r.foreign && r.total().items < 4096
+	unsure := r.unsure
+	r.mu.Unlock()
+	if !unsure {
+		return nil
+	}
+	_, err := r.change(ctx, func(*tx) error { return nil })
+	return err
 }
 
 func errTooLong(value []byte) error {

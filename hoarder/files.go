@@ -262,7 +262,7 @@ func (r *replica) add(ctx context.Context, a addition, content io.Reader) (File,
 		return File{}, 0, err
 	}
 	// The file's record is there before its blocks lose their protection.
-	release, err := r.s.holds.hold(ctx)
+	release, err := r.s.holds.hold(ctx, short)
 	if err != nil {
 		up.abort()
 		return File{}, 0, err

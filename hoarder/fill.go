@@ -229,7 +229,7 @@ func (s *Service) fetchFile(ctx context.Context, r *replica, key string, v versi
 // settleFile records a file whose DAG has arrived, unless some of it was collected
 // meanwhile.
 func (s *Service) settleFile(ctx context.Context, r *replica, key string, v version) (bool, error) {
-	release, err := s.holds.hold(ctx)
+	release, err := s.holds.hold(ctx, short)
 	if err != nil {
 		return false, err
 	}

@@ -93,6 +93,7 @@ type Service struct {
 	dirtyStores chan struct{}
 	todoStores  map[string]struct{} // by id
 	allStores   bool
+	working     map[string]bool // stores that something is being done about
 }
 
 // New starts a hoarder on the host. ctx bounds the start only.
@@ -114,6 +115,7 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		todo:        map[cid.Cid]struct{}{},
 		dirtyStores: make(chan struct{}, 1),
 		todoStores:  map[string]struct{}{},
+		working:     map[string]bool{},
 	}
 	s.holds.init()
 	s.peers = NewClient(host)
@@ -183,6 +185,7 @@ func (s *Service) Close() error {
 		if s.server != nil {
 			s.err = s.server.Close()
 		}
+		s.handAllOver()
 		s.mu.Lock() // nothing is begun after this
 		s.stop()
 		s.mu.Unlock()

@@ -32,7 +32,7 @@ func (s *Service) join(ctx context.Context, r ref, t told) error {
 		if err == nil && n == 0 {
 			err = fmt.Errorf("%w: no other replica is there", taubyte.ErrUnavailable)
 		}
-		if err == nil && h.Kind == kindStorage {
+		if err == nil && rep.kind == kindStorage {
 			err = rep.fillAll(ctx)
 		}
 		return err
@@ -52,16 +52,15 @@ func (s *Service) serve(ctx context.Context, r ref, t told, fill func(*hosting, 
 	}
 	if h == nil {
 		h = newHosting(r, hosted{told: t})
-		// On disk before there is any data, so that none is ever forgotten.
-		if err := put(ctx, s.local, hostedKey(r), h.hosted); err != nil {
-			s.stores.mu.Unlock()
-			return err
-		}
 		s.stores.all[r] = h
 	}
 	h.users++
 	s.stores.mu.Unlock()
 	defer s.done(h)
+	// On disk before there is any data, so that none is ever forgotten.
+	if err := s.saveHosting(ctx, h, func(*hosted) {}); err != nil {
+		return err
+	}
 	rep, err := s.open(ctx, h, fill == nil)
 	if err == nil && fill != nil {
 		err = fill(h, rep)
@@ -91,10 +90,16 @@ func (s *Service) catchUpFrom(ctx context.Context, h *hosting, rep *replica, wai
 	if err != nil {
 		return 0, err
 	}
-	if e.ref != h.ref {
+	if e.ref.Gen > h.ref.Gen {
 		return 0, errElsewhere // dropped
 	}
+	if e.ref != h.ref {
+		return 0, nil // the registry has yet to hear that this life began
+	}
 	want, n := s.wakeOthers(ctx, e, nil, false)
+	s.stores.mu.Lock()
+	h.woken = time.Now()
+	s.stores.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	return n, rep.reachFor(ctx, want)
@@ -149,8 +154,9 @@ func (s *Service) wake(ctx context.Context, r ref, after position, content bool)
 		return nil, errElsewhere
 	}
 	h.users++
+	h.asked = time.Now()
 	s.stores.mu.Unlock()
-	defer s.done(h)
+	defer s.doneQuietly(h)
 	rep, err := s.open(ctx, h, false)
 	if err != nil {
 		return nil, err
@@ -158,7 +164,7 @@ func (s *Service) wake(ctx context.Context, r ref, after position, content bool)
 	if err := rep.reach(ctx, after); err != nil {
 		return nil, err
 	}
-	if content && h.Kind == kindStorage {
+	if content && rep.kind == kindStorage {
 		if err := rep.fillAll(ctx); err != nil {
 			return nil, err
 		}
@@ -171,15 +177,17 @@ func (s *Service) wake(ctx context.Context, r ref, after position, content bool)
 func (s *Service) markDirty(ctx context.Context, r *replica) error {
 	s.stores.mu.Lock()
 	h := s.stores.all[r.ref]
-	dirty := h != nil && h.Dirty
 	s.stores.mu.Unlock()
 	if h == nil {
 		return errElsewhere
 	}
-	if dirty {
+	h.saving.Lock()
+	defer h.saving.Unlock()
+	r.written = true
+	if s.recordOf(h).Dirty {
 		return nil
 	}
-	return s.saveHosting(ctx, h, func(h *hosted) { h.Dirty = true })
+	return s.saveLocked(ctx, h, func(h *hosted) { h.Dirty = true })
 }
 
 // Drop removes the instance's database and storage with all that is in them. An
@@ -286,6 +294,8 @@ func (s *Service) destroy(ctx context.Context, r ref) error {
 	if err := clearPrefix(ctx, s.base, "/crdt/"+storeName(r)); err != nil {
 		return err
 	}
+	h.saving.Lock()
+	defer h.saving.Unlock()
 	if err := remove(ctx, s.local, hostedKey(r)); err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func checkRoot(root cid.Cid) error {
 
 // claimHeld records the claim where the content is here already.
 func (s *Service) claimHeld(ctx context.Context, root cid.Cid, o KeepOptions) (bool, error) {
-	release, err := s.holds.hold(ctx)
+	release, err := s.holds.hold(ctx, inner)
 	if err != nil {
 		return false, err
 	}
@@ -271,7 +271,7 @@ func (s *Service) reserve(ctx context.Context, root cid.Cid) (int64, error) {
 // settle records a DAG that has arrived, unless a block of it was collected
 // meanwhile: collection does not run beside it.
 func (s *Service) settle(ctx context.Context, root cid.Cid, size int64, f *fetch) (bool, error) {
-	release, err := s.holds.hold(ctx)
+	release, err := s.holds.hold(ctx, inner)
 	if err != nil {
 		return false, err
 	}
@@ -307,7 +307,7 @@ func (s *Service) settle(ctx context.Context, root cid.Cid, size int64, f *fetch
 
 // abandon gives up a fetch: what has arrived is marked for collection.
 func (s *Service) abandon(ctx context.Context, root cid.Cid, full bool) error {
-	release, err := s.holds.hold(ctx)
+	release, err := s.holds.hold(ctx, inner)
 	if err != nil {
 		return err
 	}

@@ -103,6 +103,7 @@ type replica struct {
 	spec    spec
 	marks   map[peer.ID]mark
 	offset  mark          // what the marks' sums are wrong by: concurrent writes
+	above   uint64        // the numbers of this life
 	moved   chan struct{} // closed when a mark grows
 	queue   []*change
 	commits bool  // a goroutine works on the queue
@@ -111,6 +112,7 @@ type replica struct {
 	unsure  bool  // a commit failed: what is in the store has to be read again
 	coming  int64 // bytes of uploads under way
 
+	written bool // since it was last asked; guarded by hosting.saving
 	filling filling
 }
 
@@ -140,10 +142,7 @@ func (r *replica) start(ctx context.Context) error {
 		return err
 	}
 	// After a disk was lost, the numbers go on above those that were lost.
-	self := r.s.host.ID()
-	own := r.marks[self]
-	own.seq = max(own.seq, uint64(time.Now().UnixMicro()))
-	r.marks[self] = own
+	r.above = uint64(time.Now().UnixMicro())
 	r.wg.Go(func() { r.follow(events) })
 	if r.kind == kindStorage {
 		return r.followFiles()
@@ -242,14 +241,9 @@ func (r *replica) count(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for p, m := range seen {
-		if old := r.marks[p]; old.seq > m.seq {
-			if p != r.s.host.ID() {
-				// It has grown since the view: counted by its own word.
-				continue
-			}
-			m.seq = old.seq // numbers may have been given out
+		if r.marks[p].seq < m.seq {
+			r.marks[p] = m // otherwise it has grown since the view
 		}
-		r.marks[p] = m
 	}
 	r.offset = mark{bytes: sum.bytes - told.bytes, items: sum.items - told.items}
 	r.counted, r.foreign, r.unsure = 0, false, false

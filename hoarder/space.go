@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/taubyte/taubyte"
 )
@@ -42,13 +43,30 @@ func (s *space) give(n int64) {
 }
 
 // holds keep garbage collection away: it runs while nobody holds, and who wants to
-// hold meanwhile waits for its end. Holding twice is never a deadlock.
+// hold meanwhile waits for its end.
+//
+// So that it does run, new holds of programs wait as well once it has waited for a
+// while, and so do the short ones of storages when only others of those are in its way.
+// What Keep needs never waits for what waits: it may be called under a hold.
 type holds struct {
 	mu       sync.Mutex
 	n        int
+	outer    int // of these, by Hold
 	sweeping bool
+	waiting  time.Time     // since when a sweep waits; zero for none
 	changed  chan struct{} // closed when n comes to 0 or a sweep ends
 }
+
+// starving is how long a sweep waits before new holds do.
+const starving = 2 * time.Second
+
+type holdKind int
+
+const (
+	inner holdKind = iota // perhaps under another one
+	short                 // over in a moment, and under no other
+	outer                 // of a program
+)
 
 func (h *holds) init() { h.changed = make(chan struct{}) }
 
@@ -57,10 +75,16 @@ func (h *holds) signal() {
 	h.changed = make(chan struct{})
 }
 
+// blocked reports whether a new hold has to wait. Callers hold mu.
+func (h *holds) blocked(k holdKind) bool {
+	starved := !h.waiting.IsZero() && time.Since(h.waiting) > starving
+	return h.sweeping || starved && (k == outer || k == short && h.outer == 0)
+}
+
 // hold returns the release, which may be called twice.
-func (h *holds) hold(ctx context.Context) (release func(), err error) {
+func (h *holds) hold(ctx context.Context, k holdKind) (release func(), err error) {
 	h.mu.Lock()
-	for h.sweeping {
+	for h.blocked(k) {
 		changed := h.changed
 		h.mu.Unlock()
 		select {
@@ -71,10 +95,16 @@ func (h *holds) hold(ctx context.Context) (release func(), err error) {
 		h.mu.Lock()
 	}
 	h.n++
+	if k == outer {
+		h.outer++
+	}
 	h.mu.Unlock()
 	return sync.OnceFunc(func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
+		if k == outer {
+			h.outer--
+		}
 		if h.n--; h.n == 0 {
 			h.signal()
 		}
@@ -85,16 +115,23 @@ func (h *holds) hold(ctx context.Context) (release func(), err error) {
 func (h *holds) sweep(ctx context.Context, collect func() error) error {
 	h.mu.Lock()
 	for h.n > 0 || h.sweeping {
+		if h.waiting.IsZero() {
+			h.waiting = time.Now()
+		}
 		changed := h.changed
 		h.mu.Unlock()
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			h.mu.Lock()
+			h.waiting = time.Time{} // whoever else waits begins anew
+			h.signal()
+			h.mu.Unlock()
 			return ctx.Err()
 		}
 		h.mu.Lock()
 	}
-	h.sweeping = true
+	h.sweeping, h.waiting = true, time.Time{}
 	h.mu.Unlock()
 	defer func() {
 		h.mu.Lock()
@@ -106,5 +143,8 @@ func (h *holds) sweep(ctx context.Context, collect func() error) error {
 }
 
 // Hold keeps garbage collection on this node away until release is called: for
-// programs that add blocks here and then call Keep.
-func (s *Service) Hold(ctx context.Context) (release func(), err error) { return s.holds.hold(ctx) }
+// programs that add blocks here and then call Keep. A program that holds does not hold
+// again before it has released: it could wait for itself.
+func (s *Service) Hold(ctx context.Context) (release func(), err error) {
+	return s.holds.hold(ctx, outer)
+}

@@ -127,17 +127,20 @@ func lifeAndPeer(key ds.Key) (uint64, peer.ID, bool) {
 
 // hosting is a store that this node has a replica of.
 type hosting struct {
-	ref ref
-	hosted
-	gate chan struct{} // holds one token: who has it opens or closes
+	ref    ref
+	gate   chan struct{} // holds one token: who has it opens or closes
+	saving sync.Mutex    // held while the record is changed
 
 	// Guarded by stores.mu.
+	hosted
 	rep      *replica
 	users    int
 	idle     chan struct{} // closed when users comes to 0, if somebody waits for it
 	used     time.Time
+	asked    time.Time // when another replica last asked it to be open
 	leaving  bool
-	verified bool // the open replica has what the others had
+	verified bool      // the open replica has what the others had
+	woken    time.Time // when the others were last asked to be open
 }
 
 // hosted is the node's own record of a store.
@@ -177,18 +180,33 @@ func (s *Service) loadStores(ctx context.Context) error {
 	})
 }
 
-// saveHosting writes the record of a store as change leaves it.
-func (s *Service) saveHosting(ctx context.Context, h *hosting, change func(*hosted)) error {
+// recordOf returns what the node's record of a store says.
+func (s *Service) recordOf(h *hosting) hosted {
 	s.stores.mu.Lock()
 	defer s.stores.mu.Unlock()
-	next := h.hosted
-	change(&next)
-	if s.stores.all[h.ref] != h {
+	return h.hosted
+}
+
+// saveHosting writes the record of a store as change leaves it.
+func (s *Service) saveHosting(ctx context.Context, h *hosting, change func(*hosted)) error {
+	h.saving.Lock()
+	defer h.saving.Unlock()
+	return s.saveLocked(ctx, h, change)
+}
+
+func (s *Service) saveLocked(ctx context.Context, h *hosting, change func(*hosted)) error {
+	s.stores.mu.Lock()
+	next, here := h.hosted, s.stores.all[h.ref] == h
+	s.stores.mu.Unlock()
+	if !here {
 		return errElsewhere
 	}
+	change(&next)
 	if err := put(ctx, s.local, hostedKey(h.ref), next); err != nil {
 		return err
 	}
+	s.stores.mu.Lock()
+	defer s.stores.mu.Unlock()
 	h.hosted = next
 	return nil
 }
@@ -264,7 +282,7 @@ func (s *Service) open(ctx context.Context, h *hosting, verify bool) (*replica, 
 	}
 	defer h.unlock()
 	s.stores.mu.Lock()
-	rep, good := h.rep, h.verified
+	rep, good, is := h.rep, h.verified, h.hosted
 	here := s.stores.all[h.ref] == h && !h.leaving && s.life.Err() == nil
 	s.stores.mu.Unlock()
 	if !here {
@@ -273,7 +291,7 @@ func (s *Service) open(ctx context.Context, h *hosting, verify bool) (*replica, 
 	if rep == nil {
 		s.closeSurplus()
 		var err error
-		if rep, err = s.openReplica(ctx, h.ref, h.Kind, h.Spec); err != nil {
+		if rep, err = s.openReplica(ctx, h.ref, is.Kind, is.Spec); err != nil {
 			return nil, err
 		}
 		s.stores.mu.Lock()
@@ -437,7 +455,7 @@ func (s *Service) locate(ctx context.Context, o openRequest) (place, error) {
 	}
 	if !e.known || len(e.hosts) == 0 {
 		// It may be that others made it and this node has not heard of it.
-		if err := s.registry.Synced(ctx); err != nil {
+		if err := s.hearOthers(ctx); err != nil {
 			return place{}, fmt.Errorf("%w: %w", taubyte.ErrUnavailable, err)
 		}
 		if e, err = s.storeEntry(ctx, id); err != nil {
@@ -464,6 +482,23 @@ func (s *Service) locate(ctx context.Context, o openRequest) (place, error) {
 	}
 	s.lookStore(id)
 	return place{ID: id, Gen: e.ref.Gen, Hosts: rank([]byte(id), hosts)}, nil
+}
+
+// hearOthers returns when the registry has what the hoarders know that this node is
+// connected to, also if they have only just met.
+func (s *Service) hearOthers(ctx context.Context) error {
+	for _, p := range s.host.Network().Peers() {
+		ask, cancel := context.WithTimeout(ctx, wakeTimeout)
+		m, err := s.host.Member(ask, p)
+		// Until they have identified themselves, nobody knows what they replicate.
+		for err == nil && m.Has(taubyte.RoleHoarder) {
+			if known, _ := s.host.Peerstore().GetProtocols(p); len(known) > 0 || !pause(ask, 5*time.Millisecond) {
+				break
+			}
+		}
+		cancel()
+	}
+	return s.registry.Synced(ctx)
 }
 
 // found has a store's first replica made, by the first hoarder in the store's order
@@ -508,6 +543,41 @@ func (s *Service) eachStore(ctx context.Context, do func(id string)) error {
 		}
 	}
 	return nil
+}
+
+// A Store is a database or storage and what the registry knows of it.
+type Store struct {
+	Kind     string    `json:"kind"` // "database" or "storage"
+	Instance Instance  `json:"instance"`
+	Min      int       `json:"min"` // replicas
+	Max      int       `json:"max"`
+	Size     int64     `json:"size"`               // bytes that it may have
+	Replicas []Replica `json:"replicas,omitempty"` // without their sizes
+}
+
+// Stores lists the databases and storages, in no order that means anything.
+func (s *Service) Stores(ctx context.Context) ([]Store, error) {
+	var ids []string
+	if err := s.eachStore(ctx, func(id string) { ids = append(ids, id) }); err != nil {
+		return nil, fmt.Errorf("listing the stores: %w", err)
+	}
+	live := s.live()
+	all := []Store{}
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(ids))) {
+		e, err := s.storeEntry(ctx, id)
+		if err != nil {
+			return nil, fmt.Errorf("listing the stores: %w", err)
+		}
+		if !e.known {
+			continue
+		}
+		st := Store{Kind: string(e.Kind), Instance: e.Instance, Min: e.Spec.Min, Max: e.Spec.Max, Size: e.Spec.Size}
+		for _, p := range e.hosts {
+			st.Replicas = append(st.Replicas, Replica{Peer: p, Live: slices.Contains(live, p)})
+		}
+		all = append(all, st)
+	}
+	return all, nil
 }
 
 // isStoreKey returns the store that a key of the registry is about.

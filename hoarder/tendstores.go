@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -98,39 +99,92 @@ func (s *Service) tendStore(ctx context.Context, id string) error {
 	if err := s.respecifyMine(ctx, e); err != nil {
 		return err
 	}
-	top := s.top(e)
+	top, self := s.top(e), s.host.ID()
+	ready := mine != nil && s.recordOf(mine).Ready
 	switch {
-	case mine != nil && mine.Ready:
-		if !slices.Contains(e.hosts, s.host.ID()) { // a crash came between
-			if err := put(ctx, s.registry, hostKey(e.ref, s.host.ID()), struct{}{}); err != nil {
+	case ready && !slices.Contains(top, self) && s.allThere(top, e):
+		s.work(id, func() error { return s.leave(ctx, mine, e, top) })
+	case ready:
+		if !slices.Contains(e.hosts, self) { // a crash came between, or it was given up
+			if err := put(ctx, s.registry, hostKey(e.ref, self), struct{}{}); err != nil {
 				return err
 			}
 		}
-		if err := s.expire(ctx, mine, e); err != nil {
+		if err := s.giveUp(ctx, e, top); err != nil {
 			return err
 		}
-		if !slices.Contains(top, s.host.ID()) && s.allThere(top, e) {
-			return s.leave(ctx, mine, e)
-		}
-		return s.share(ctx, mine, e)
-	case slices.Contains(top, s.host.ID()) && s.anyThere(e):
-		return s.join(ctx, e.ref, e.told)
-	case mine != nil && len(e.hosts) > 0 && !slices.Contains(top, s.host.ID()):
-		return s.destroy(ctx, e.ref) // it was about to join
+		s.work(id, func() error { return errors.Join(s.expire(ctx, mine, e), s.share(ctx, mine, e)) })
+	case slices.Contains(top, self) && s.anyThere(e):
+		s.work(id, func() error { return s.join(ctx, e.ref, e.told) })
+	case mine != nil && len(e.hosts) > 0 && !slices.Contains(top, self):
+		s.work(id, func() error { return s.destroy(ctx, e.ref) }) // it was about to join
 	}
 	return nil
 }
 
-// top are the hoarders that should have a store: the first in its order of those that
-// are there, or have been till a moment ago, and have room.
-func (s *Service) top(e entry) []peer.ID {
+// works is how many stores a node works on at a time: data moves at a modest pace.
+const works = 2
+
+// work does something about a store in the background, unless something is being
+// done; when all hands are full, the next look over everything tries again.
+func (s *Service) work(id string, do func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.working[id] || len(s.working) >= works || s.life.Err() != nil {
+		return
+	}
+	s.working[id] = true
+	s.wg.Go(func() {
+		if err := do(); err != nil && s.life.Err() == nil {
+			s.o.log.Warn("working on a store", "store", id, "err", err)
+		}
+		s.mu.Lock()
+		full := len(s.working) >= works
+		delete(s.working, id)
+		s.mu.Unlock()
+		if full {
+			s.lookAtAllStores() // there are hands again
+		}
+	})
+}
+
+// giveUp takes hosts out of the registry that are gone, once all that should have the
+// store have it. One that comes back enters itself again.
+func (s *Service) giveUp(ctx context.Context, e entry, top []peer.ID) error {
+	if len(top) == 0 || top[0] != s.host.ID() || !s.allThere(top, e) {
+		return nil
+	}
 	live := s.live()
+	for _, p := range e.hosts {
+		if !slices.Contains(live, p) && !slices.Contains(top, p) && s.goneFor(p, s.patience(e, live)) {
+			if err := remove(ctx, s.registry, hostKey(e.ref, p)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// patience is how long a host may be away before another takes its place. Where
+// enough are left there is no hurry to copy everything.
+func (s *Service) patience(e entry, live []peer.ID) time.Duration {
 	there := 0
 	for _, p := range e.hosts {
 		if slices.Contains(live, p) {
 			there++
 		}
 	}
+	if there >= e.Spec.Min {
+		return s.o.grace * 10
+	}
+	return s.o.grace
+}
+
+// top are the hoarders that should have a store: the first in its order of those that
+// are there, or have been till a moment ago, and have room.
+func (s *Service) top(e entry) []peer.ID {
+	live := s.live()
+	patience := s.patience(e, live)
 	candidates := slices.DeleteFunc(slices.Clone(live), func(p peer.ID) bool {
 		return slices.Contains(e.full, p) && !slices.Contains(e.hosts, p)
 	})
@@ -138,11 +192,6 @@ func (s *Service) top(e entry) []peer.ID {
 		if slices.Contains(live, p) {
 			s.back(p)
 			continue
-		}
-		// Where enough are left, there is no hurry to copy everything.
-		patience := s.o.grace
-		if there >= e.Spec.Min {
-			patience *= 10
 		}
 		if !s.goneFor(p, patience) {
 			candidates = append(candidates, p)
@@ -203,30 +252,39 @@ func (s *Service) share(ctx context.Context, h *hosting, e entry) error {
 		return nil
 	}
 	defer s.doneQuietly(h)
+	return s.handOver(ctx, h, e)
+}
+
+// handOver has every other replica get what is here, and if they all have, remembers
+// it. The caller is a user of the store.
+func (s *Service) handOver(ctx context.Context, h *hosting, e entry) error {
 	rep, err := s.open(ctx, h, false)
 	if err != nil {
 		return err
 	}
-	if !s.handOver(ctx, rep, e) {
-		return nil // some are away; when they come back they are told
-	}
-	return s.saveHosting(ctx, h, func(h *hosted) { h.Dirty = false })
-}
-
-// handOver reports whether every other replica has what is here.
-func (s *Service) handOver(ctx context.Context, rep *replica, e entry) bool {
+	h.saving.Lock()
+	rep.written = false
+	h.saving.Unlock()
 	others := 0
 	for _, p := range e.hosts {
 		if p != s.host.ID() {
 			others++
 		}
 	}
-	_, n := s.wakeOthers(ctx, e, rep.position(), rep.kind == kindStorage)
-	return n == others
+	if _, n := s.wakeOthers(ctx, e, rep.position(), rep.kind == kindStorage); n < others {
+		return nil // some are away; they are asked again
+	}
+	h.saving.Lock()
+	defer h.saving.Unlock()
+	if rep.written {
+		return nil
+	}
+	return s.saveLocked(ctx, h, func(h *hosted) { h.Dirty = false })
 }
 
-// leave gives a replica up that is one too many, once the others have all of it.
-func (s *Service) leave(ctx context.Context, h *hosting, e entry) error {
+// leave gives a replica up that is one too many, once those that should have the store
+// have all of it.
+func (s *Service) leave(ctx context.Context, h *hosting, e entry, top []peer.ID) error {
 	s.stores.mu.Lock()
 	h.leaving = true // nothing new is written
 	h.users++
@@ -234,8 +292,9 @@ func (s *Service) leave(ctx context.Context, h *hosting, e entry) error {
 	handed := false
 	rep, err := s.openLeaving(ctx, h)
 	if err == nil {
+		e.hosts = top
 		_, n := s.wakeOthers(ctx, e, rep.position(), rep.kind == kindStorage)
-		handed = n >= min(e.Spec.Max, len(e.hosts)-1)
+		handed = n == len(top)
 	}
 	s.doneQuietly(h)
 	if !handed {
@@ -245,6 +304,39 @@ func (s *Service) leave(ctx context.Context, h *hosting, e entry) error {
 		return err
 	}
 	return s.destroy(ctx, h.ref)
+}
+
+// handAllOver has the others get what was written here, as far as they do within a
+// moment: for a node that is about to close.
+func (s *Service) handAllOver() {
+	ctx, cancel := context.WithTimeout(s.life, wakeTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	hands := make(chan struct{}, 16)
+	for _, h := range s.hostings() {
+		s.stores.mu.Lock()
+		due := h.rep != nil && h.Dirty && h.Ready && !h.leaving
+		if due {
+			h.users++
+		}
+		s.stores.mu.Unlock()
+		if !due {
+			continue
+		}
+		wg.Go(func() {
+			defer s.done(h)
+			hands <- struct{}{}
+			defer func() { <-hands }()
+			e, err := s.storeEntry(ctx, h.ref.ID)
+			if err == nil && e.ref == h.ref {
+				err = s.handOver(ctx, h, e)
+			}
+			if err != nil {
+				s.o.log.Debug("handing a store over", "store", h.ref, "err", err)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // openLeaving opens the replica of one that is leaving, and waits for the writes that
@@ -262,11 +354,12 @@ func (s *Service) openLeaving(ctx context.Context, h *hosting) (*replica, error)
 				return nil, err
 			}
 			s.stores.mu.Lock()
-			rep = h.rep
+			rep := h.rep
+			is := h.hosted
 			s.stores.mu.Unlock()
 			var err error
 			if rep == nil {
-				if rep, err = s.openReplica(ctx, h.ref, h.Kind, h.Spec); err == nil {
+				if rep, err = s.openReplica(ctx, h.ref, is.Kind, is.Spec); err == nil {
 					s.stores.mu.Lock()
 					h.rep, h.verified = rep, false
 					s.stores.open++
@@ -291,37 +384,55 @@ func (s *Service) doneQuietly(h *hosting) {
 	used := h.used
 	s.stores.mu.Unlock()
 	s.done(h)
-	s.stores.mu.Lock()
-	if h.users == 0 {
-		h.used = used
-	}
-	s.stores.mu.Unlock()
+	s.unused(h, used)
 }
+
+// unused takes back that a store was used since.
+func (s *Service) unused(h *hosting, since time.Time) {
+	s.stores.mu.Lock()
+	defer s.stores.mu.Unlock()
+	if h.users == 0 {
+		h.used = since
+	}
+}
+
+// idle is how long a replica stays open that nobody uses.
+const idle = 5 * time.Minute
 
 // closeIdle closes replicas that nobody has used for a while, and keeps the other
 // replicas of those that are used open.
 func (s *Service) closeIdle() {
-	const idle = 5 * time.Minute
 	for _, h := range s.hostings() {
 		s.stores.mu.Lock()
-		open, unused := h.rep != nil, h.users == 0 && time.Since(h.used) > idle
-		active := open && h.verified && time.Since(h.used) <= idle/2
-		s.stores.mu.Unlock()
-		switch {
-		case open && unused:
-			s.tryShut(h)
-		case active:
-			if e, err := s.storeEntry(s.life, h.ref.ID); err == nil && e.ref == h.ref {
-				s.wakeOthers(s.life, e, nil, false)
-			}
+		unused := h.rep != nil && h.users == 0 && time.Since(h.used) > idle && time.Since(h.asked) > idle
+		wake := h.rep != nil && h.verified && time.Since(h.used) < idle/3 && time.Since(h.woken) > idle/3
+		if wake {
+			h.woken = time.Now()
 		}
+		s.stores.mu.Unlock()
+		if unused {
+			s.tryShut(h)
+		}
+		if !wake {
+			continue
+		}
+		e, err := s.storeEntry(s.life, h.ref.ID)
+		if err != nil || e.ref != h.ref {
+			continue
+		}
+		s.mu.Lock()
+		if s.life.Err() == nil {
+			s.wg.Go(func() { s.wakeOthers(s.life, e, nil, false) })
+		}
+		s.mu.Unlock()
 	}
 }
 
 // expire removes the files of a storage whose time is over. The first of its replicas
 // does, for all of them.
 func (s *Service) expire(ctx context.Context, h *hosting, e entry) error {
-	if h.Kind != kindStorage || h.Spec.TTL == 0 {
+	is := s.recordOf(h)
+	if is.Kind != kindStorage || is.Spec.TTL == 0 || time.Now().Before(is.Expires) {
 		return nil
 	}
 	live := s.live()
@@ -329,37 +440,42 @@ func (s *Service) expire(ctx context.Context, h *hosting, e entry) error {
 	if ranked := rank([]byte(e.ref.ID), hosts); len(ranked) > 0 && ranked[0] != s.host.ID() {
 		return nil
 	}
-	if time.Now().Before(h.Expires) {
-		return nil
+	s.stores.mu.Lock()
+	used := h.used
+	s.stores.mu.Unlock()
+	_, rep, err := s.use(ctx, h.ref, kindStorage)
+	if err != nil {
+		if errors.Is(err, taubyte.ErrUnavailable) {
+			return nil // later
+		}
+		return err
 	}
-	err := s.with(ctx, h.ref, kindStorage, nil, func(rep *replica) error {
-		var next time.Time
-		_, err := rep.change(ctx, func(t *tx) error {
-			all, err := rep.records(t.ctx, files, t)
-			if err != nil {
-				return err
-			}
-			now := time.Now()
-			next = now.Add(t.spec.TTL)
-			for _, v := range all {
-				if at := v.Time.Add(t.spec.TTL); !now.Before(at) {
-					err = t.remove(v.key)
-				} else if at.Before(next) {
-					next = at
-				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+	defer func() {
+		s.done(h)
+		s.unused(h, used)
+	}()
+	var next time.Time
+	_, err = rep.change(ctx, func(t *tx) error {
+		all, err := rep.records(t.ctx, files, t)
 		if err != nil {
 			return err
 		}
-		return s.saveHosting(ctx, h, func(h *hosted) { h.Expires = next })
+		now := time.Now()
+		next = now.Add(t.spec.TTL)
+		for _, v := range all {
+			if at := v.Time.Add(t.spec.TTL); !now.Before(at) {
+				err = t.remove(v.key)
+			} else if at.Before(next) {
+				next = at
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
-	if errors.Is(err, taubyte.ErrUnavailable) {
-		return nil // later
+	if err == nil {
+		err = s.saveHosting(ctx, h, func(h *hosted) { h.Expires = next })
 	}
 	if err != nil {
 		return fmt.Errorf("removing files whose time is over: %w", err)

@@ -196,6 +196,7 @@ func (c *Client) destroy(ctx context.Context, p peer.ID, r ref) error {
 // storeRoutes are the part of the API for databases and storages. Values and contents
 // are bodies as they are.
 //
+//	GET    /stores                            [Store]
 //	POST   /stores/open                       {"kind", "instance", "spec"} → where it is
 //	POST   /stores/drop                       an instance
 //	GET    /stores/{id}/{gen}/value?key=      the value
@@ -236,6 +237,14 @@ func (s *Service) storeRoutes(mux *http.ServeMux) {
 		})
 	}
 	hoarders := []taubyte.Role{taubyte.RoleHoarder}
+	mux.HandleFunc("GET /stores", func(w http.ResponseWriter, r *http.Request) {
+		var all []Store
+		err := s.allowed(r, users)
+		if err == nil {
+			all, err = s.Stores(r.Context())
+		}
+		rpc.Reply(w, all, err, codes)
+	})
 	mux.HandleFunc("POST /stores/open", func(w http.ResponseWriter, r *http.Request) {
 		var o openRequest
 		var p place

@@ -1,0 +1,366 @@
+package hoarder_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/hoarder"
+	"github.com/taubyte/taubyte/internal/testnet"
+)
+
+// cluster is some hoarders and a node that has none.
+type cluster struct {
+	t      *testing.T
+	net    *testnet.Net
+	nodes  []*testnet.Node
+	at     map[peer.ID]*hoarder.Service
+	caller *testnet.Node
+}
+
+func newCluster(t *testing.T, n int) *cluster {
+	c := &cluster{t: t, net: testnet.New(t), at: map[peer.ID]*hoarder.Service{}}
+	for range n {
+		c.join()
+	}
+	c.caller = c.net.Node(taubyte.RoleSubstrate)
+	return c
+}
+
+// join adds a hoarder.
+func (c *cluster) join() *testnet.Node {
+	n := c.net.Node(taubyte.RoleHoarder)
+	c.nodes = append(c.nodes, n)
+	c.at[n.ID()] = start(c.t, n)
+	return n
+}
+
+// stop ends a hoarder and its node.
+func (c *cluster) stop(id peer.ID) {
+	require.NoError(c.t, c.at[id].Close())
+	i := slices.IndexFunc(c.nodes, func(n *testnet.Node) bool { return n.ID() == id })
+	require.NoError(c.t, c.nodes[i].Close())
+	c.net.Forget(c.nodes[i])
+	c.nodes = slices.Delete(c.nodes, i, i+1)
+	delete(c.at, id)
+}
+
+// hosts are the nodes on whose disk a store is.
+func (c *cluster) hosts() (ids []peer.ID) {
+	for _, n := range c.nodes {
+		if hasKeys(c.t, n, "/crdt/store-") {
+			ids = append(ids, n.ID())
+		}
+	}
+	return ids
+}
+
+// ready are the nodes that have said that they have all of the store.
+func (c *cluster) ready(i hoarder.Instance) (ids []peer.ID) {
+	stores, err := c.at[c.nodes[0].ID()].Stores(c.t.Context())
+	require.NoError(c.t, err)
+	for _, s := range stores {
+		if s.Instance == i {
+			for _, r := range s.Replicas {
+				if r.Live {
+					ids = append(ids, r.Peer)
+				}
+			}
+		}
+	}
+	return ids
+}
+
+func (c *cluster) wantReady(i hoarder.Instance, n int) []peer.ID {
+	c.t.Helper()
+	var ids []peer.ID
+	testnet.Eventually(c.t, func() bool { ids = c.ready(i); return len(ids) == n }, "%d replicas", n)
+	return ids
+}
+
+func TestReplicasFailOver(t *testing.T) {
+	c := newCluster(t, 3)
+	cl := client(t, c.caller)
+	d := database(t, cl, named("notes"), hoarder.DatabaseSpec{})
+	s := storage(t, cl, named("files"), hoarder.StorageSpec{})
+	c.wantReady(named("notes"), 3)
+	big := noise(11, 900_000)
+	for round := range 2 {
+		for i := range 20 {
+			key := fmt.Sprintf("k%d", i)
+			require.NoError(t, d.Put(t.Context(), key, fmt.Appendf(nil, "%d-%d", round, i)))
+			wantValue(t, d, key, fmt.Sprintf("%d-%d", round, i))
+		}
+		put(t, s, "f", append(big, byte(round)), true)
+		require.Len(t, content(t, s, "f", 0), len(big)+1)
+		testnet.Eventually(t, func() bool { return len(c.ready(named("files"))) == 3-round }, "storage's replicas")
+		// The one that served is the one that goes.
+		c.stop(served(t, c, d))
+		for i := range 20 {
+			wantValue(t, d, fmt.Sprintf("k%d", i), fmt.Sprintf("%d-%d", round, i))
+		}
+		require.NoError(t, d.Put(t.Context(), "k0", []byte("after")))
+		wantValue(t, d, "k0", "after")
+		require.True(t, bytes.Equal(append(big, byte(round)), content(t, s, "f", 0)))
+	}
+}
+
+// served is the node whose replica has the client's next call.
+func served(t *testing.T, c *cluster, d *hoarder.Database) peer.ID {
+	t.Helper()
+	id := hoarder.Nearest(d)
+	require.Contains(t, c.at, id)
+	return id
+}
+
+func TestEveryReplicaTakesWrites(t *testing.T) {
+	c := newCluster(t, 3)
+	var ds []*hoarder.Database
+	for _, n := range c.nodes {
+		d := database(t, c.at[n.ID()], named("x"), hoarder.DatabaseSpec{Size: 1 << 20})
+		require.NoError(t, d.Put(t.Context(), n.ID().String(), make([]byte, 48)))
+		ds = append(ds, d)
+	}
+	c.wantReady(named("x"), 3)
+	for _, d := range ds {
+		testnet.Eventually(t, func() bool {
+			keys, err := d.List(t.Context(), "")
+			require.NoError(t, err)
+			used, err := d.Used(t.Context())
+			require.NoError(t, err)
+			return len(keys) == 3 && used == 300
+		}, "all writes everywhere, and counted")
+	}
+}
+
+func TestTakeover(t *testing.T) {
+	c := newCluster(t, 2)
+	cl := client(t, c.caller)
+	spec := hoarder.DatabaseSpec{Min: 2, Max: 2}
+	d := database(t, cl, named("notes"), spec)
+	for i := range 50 {
+		require.NoError(t, d.Put(t.Context(), fmt.Sprintf("k%d", i), noise(i, 1000)))
+	}
+	s := storage(t, cl, named("files"), hoarder.StorageSpec{Min: 2, Max: 2})
+	put(t, s, "f", noise(4, 600_000), false)
+	c.wantReady(named("notes"), 2)
+	c.wantReady(named("files"), 2)
+	fresh := c.join()
+	gone := c.nodes[0].ID()
+	if gone == served(t, c, d) {
+		gone = c.nodes[1].ID()
+	}
+	c.stop(gone)
+	testnet.Eventually(t, func() bool {
+		return slices.Contains(c.ready(named("notes")), fresh.ID()) && slices.Contains(c.ready(named("files")), fresh.ID())
+	}, "taken over")
+	// The fresh one alone has all of it.
+	for _, n := range slices.Clone(c.nodes) {
+		if n != fresh {
+			c.stop(n.ID())
+		}
+	}
+	for i := range 50 {
+		v, err := d.Get(t.Context(), fmt.Sprintf("k%d", i))
+		require.NoError(t, err)
+		require.Equal(t, noise(i, 1000), v)
+	}
+	require.Equal(t, noise(4, 600_000), content(t, s, "f", 0))
+}
+
+func TestBalanceWhenNodesJoin(t *testing.T) {
+	c := newCluster(t, 1)
+	first := c.nodes[0].ID()
+	cl := client(t, c.caller)
+	var ds []*hoarder.Database
+	const stores = 12
+	for i := range stores {
+		d := database(t, cl, named(fmt.Sprint(i)), hoarder.DatabaseSpec{Max: 1})
+		require.NoError(t, d.Put(t.Context(), "k", fmt.Append(nil, i)))
+		ds = append(ds, d)
+	}
+	fresh := c.join()
+	moved := func() (n int) {
+		for i := range stores {
+			if ids := c.ready(named(fmt.Sprint(i))); len(ids) == 1 && ids[0] == fresh.ID() {
+				n++
+			}
+		}
+		return n
+	}
+	testnet.Eventually(t, func() bool { return moved() > 0 }, "some move")
+	testnet.Eventually(t, func() bool {
+		for i := range stores {
+			if len(c.ready(named(fmt.Sprint(i)))) != 1 {
+				return false
+			}
+		}
+		return true
+	}, "each has one replica")
+	require.Less(t, moved(), stores, "not all: %v", first)
+	for i, d := range ds {
+		wantValue(t, d, "k", fmt.Sprint(i))
+		require.NoError(t, d.Put(t.Context(), "l", nil))
+		wantValue(t, d, "l", "")
+	}
+}
+
+// Both sides of a cut add a version of one file.
+func TestConcurrentAdditions(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.at[c.nodes[0].ID()], c.at[c.nodes[1].ID()]
+	sa := storage(t, a, named("v"), hoarder.StorageSpec{Versioning: true})
+	put(t, sa, "f", []byte("first"), false)
+	sb := storage(t, b, named("v"), hoarder.StorageSpec{Versioning: true})
+	pa, pb := storage(t, a, named("p"), hoarder.StorageSpec{}), storage(t, b, named("p"), hoarder.StorageSpec{})
+	put(t, pa, "f", []byte("first"), false)
+	c.wantReady(named("v"), 2)
+	c.wantReady(named("p"), 2)
+	mend := cut(c.nodes[0], c.nodes[1])
+	put(t, sa, "f", []byte("of a"), false)
+	put(t, pa, "f", []byte("of a"), true)
+	time.Sleep(2 * time.Millisecond) // the clock tells which is later
+	put(t, sb, "f", []byte("of b"), false)
+	put(t, pb, "f", []byte("of b"), true)
+	mend()
+	for _, s := range []*hoarder.Storage{sa, sb} {
+		testnet.Eventually(t, func() bool {
+			vs, err := s.Versions(t.Context(), "f")
+			return err == nil && len(vs) == 3
+		}, "both")
+		for i, want := range []string{"first", "of a", "of b"} {
+			require.Equal(t, want, string(content(t, s, "f", uint32(i+1))))
+		}
+	}
+	require.EqualValues(t, 4, put(t, sb, "f", nil, false).Version)
+	for _, s := range []*hoarder.Storage{pa, pb} {
+		testnet.Eventually(t, func() bool { return string(content(t, s, "f", 0)) == "of b" }, "the later one")
+		vs, err := s.Versions(t.Context(), "f")
+		require.NoError(t, err)
+		require.Len(t, vs, 1)
+	}
+	put(t, pa, "f", []byte("next"), true)
+	for _, s := range []*hoarder.Storage{pa, pb} {
+		testnet.Eventually(t, func() bool {
+			used, err := s.Used(t.Context())
+			return err == nil && used == 4
+		}, "what was lost is not counted")
+	}
+}
+
+// cut keeps two nodes from reaching each other until mend is called.
+func cut(a, b *testnet.Node) (mend func()) {
+	var undo []func()
+	for _, pair := range [][2]*testnet.Node{{a, b}, {b, a}} {
+		other := pair[1].ID()
+		n := &network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
+			if c.RemotePeer() == other {
+				go c.Close()
+			}
+		}}
+		pair[0].Network().Notify(n)
+		undo = append(undo, func() { pair[0].Network().StopNotify(n) })
+	}
+	_ = a.Network().ClosePeer(b.ID())
+	return func() {
+		for _, f := range undo {
+			f()
+		}
+	}
+}
+
+func TestStoresRestart(t *testing.T) {
+	dir := t.TempDir()
+	net := testnet.New(t)
+	var used int64
+	for life := range 3 {
+		func() {
+			store, err := taubyte.OpenDatastore(dir)
+			require.NoError(t, err)
+			defer func() { require.NoError(t, store.Close()) }()
+			n := net.NodeOn(store)
+			defer func() { require.NoError(t, n.Close()); net.Forget(n) }()
+			h, err := hoarder.New(t.Context(), n, store, hoarder.WithLogger(testnet.Logger(t)), hoarder.WithOpenStores(2))
+			require.NoError(t, err)
+			defer func() { require.NoError(t, h.Close()) }()
+			for i := range 6 { // more than are open at a time
+				d := database(t, h, named(fmt.Sprint(i)), hoarder.DatabaseSpec{Size: 1000})
+				if life > 0 {
+					wantValue(t, d, "k", fmt.Sprint(life-1, i))
+					n, err := d.Used(t.Context())
+					require.NoError(t, err)
+					require.Equal(t, used, n, "counted as before")
+				}
+				require.NoError(t, d.Put(t.Context(), "k", fmt.Append(nil, life, i)))
+				require.ErrorIs(t, d.Put(t.Context(), "l", make([]byte, 996)), hoarder.ErrFull)
+				used, err = d.Used(t.Context())
+				require.NoError(t, err)
+			}
+			s := storage(t, h, named("f"), hoarder.StorageSpec{Versioning: true})
+			put(t, s, "f", noise(life, 300_000), false)
+			for v := range life + 1 {
+				require.Equal(t, noise(v, 300_000), content(t, s, "f", uint32(v+1)))
+			}
+		}()
+	}
+}
+
+func TestWhoMayCall(t *testing.T) {
+	net := testnet.New(t)
+	n, gateway := net.Node(taubyte.RoleHoarder), net.Node(taubyte.RoleGateway, taubyte.RoleMonkey)
+	start(t, n)
+	c := client(t, gateway)
+	_, err := c.Database(t.Context(), named("x"), hoarder.DatabaseSpec{})
+	require.ErrorIs(t, err, taubyte.ErrForbidden)
+	require.ErrorIs(t, c.Drop(t.Context(), named("x")), taubyte.ErrForbidden)
+	_, err = c.Storage(t.Context(), named("x"), hoarder.StorageSpec{})
+	require.ErrorIs(t, err, taubyte.ErrForbidden)
+	require.False(t, errors.Is(err, taubyte.ErrNotFound))
+}
+
+func TestReplicasAreAway(t *testing.T) {
+	c := newCluster(t, 2)
+	cl := client(t, c.caller)
+	d := database(t, cl, named("x"), hoarder.DatabaseSpec{Max: 1})
+	require.NoError(t, d.Put(t.Context(), "k", nil))
+	c.stop(served(t, c, d))
+	// Who has no data does not make do without.
+	_, err := d.Get(t.Context(), "k")
+	require.ErrorIs(t, err, taubyte.ErrUnavailable)
+	require.NotErrorIs(t, err, taubyte.ErrNotFound)
+	_, err = client(t, c.caller).Database(t.Context(), named("x"), hoarder.DatabaseSpec{Max: 1})
+	require.ErrorIs(t, err, taubyte.ErrUnavailable)
+	require.Empty(t, c.hosts())
+}
+
+func TestDropEverywhere(t *testing.T) {
+	c := newCluster(t, 3)
+	cl := client(t, c.caller)
+	d := database(t, cl, named("x"), hoarder.DatabaseSpec{})
+	s := storage(t, cl, named("x"), hoarder.StorageSpec{})
+	require.NoError(t, d.Put(t.Context(), "k", nil))
+	put(t, s, "f", noise(1, 500_000), false)
+	testnet.Eventually(t, func() bool { return len(c.ready(named("x"))) == 6 }, "of both, three replicas")
+	for _, n := range c.nodes {
+		testnet.Eventually(t, func() bool { return blockCount(t, n) > 0 }, "the file is everywhere")
+	}
+	require.NoError(t, cl.Drop(t.Context(), named("x")))
+	testnet.Eventually(t, func() bool { return len(c.hosts()) == 0 }, "gone everywhere")
+	for _, n := range c.nodes {
+		testnet.Eventually(t, func() bool { return blockCount(t, n) == 0 }, "and its blocks")
+	}
+	wantNoKey(t, d, "k")
+	require.NoError(t, d.Put(t.Context(), "k", []byte("again")))
+	wantValue(t, d, "k", "again")
+	list, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, list)
+}
