@@ -16,7 +16,17 @@
 //
 // Parts of one repository are ordered (Part.Order). What was published before does
 // not come back by being published again, neither after a rollback nor after the
-// branch was removed. Everything that ever was current stays in the history.
+// branch was removed. Two replicas that did not reach each other may both publish:
+// what the branch then runs is the merge of both, and nothing that was acknowledged is
+// lost.
+//
+// # History
+//
+// Every replica fetches and keeps what was current, the last 100 deployments of each
+// branch (WithHistory), so that any of them can list it, compare two (Diff) and go
+// back (Rollback) when the node that published is gone. A deployment that no node in
+// reach has is listed as Missing. Assets tells what the history of a project is made
+// of: the rest of what was ever built for it may be released.
 //
 // # Where requests go
 //
@@ -25,11 +35,39 @@
 // knows while no registry answers (Age says for how long). WithPrepare holds a new
 // deployment back until the node is ready for it.
 //
-// A host belongs to one project: a verified claim beats one that is not, then the
-// earlier counts, on every node alike. Branches that are not in production are served
-// at "<branch>--<label>.<zone>". An exact host beats a wildcard, an exact path of a
-// function a website, and of websites the longest prefix wins. A path that is known
-// with other methods says which.
+// An exact host beats a wildcard, an exact path of a function a website, and of
+// websites the longest prefix wins. A path that is known with other methods says which.
+//
+// # Whose a host is
+//
+// A branch in production (WithProductionBranches) claims the domains of its
+// configuration. Of two projects that claim a name, one has it, the same on every node:
+//
+//   - the one that the name was generated for: a label of the zone (WithZone) that is
+//     the last eight characters of the project's id and a number, or ends with "-" and
+//     these characters;
+//   - else the one that showed that it owns the name, and of two the first. Who checks
+//     the proof, a TXT record for instance, tells Verify;
+//   - else the one that claimed it first.
+//
+// A claim is part of the deployment: it begins with the first that has the domain,
+// lasts as long as a branch in production has it without a break, and ends with the
+// last. Who leaves and returns begins anew. Names that nobody verified are served,
+// unless WithVerifiedOnly says otherwise; WithOpenDomains takes all as verified. Who
+// loses is told: by Conflicts, in each Change and Summary, and in the log. Claims lists
+// who wants a name.
+//
+// Branches that are not in production are previews. Each domain has a name for each of
+// them, "<branch>--<domain>--<hash>.<zone>", that no other branch or project can have.
+// Where branch and domain are labels as they stand and the domain is of the zone, the
+// preview also is at "<branch>--<label>.<zone>", which is claimed like any name; where
+// the label was generated for the project that is its only name.
+//
+// # Watching
+//
+// Watch tells what every branch runs now, then Ready, then what changes; WatchProject
+// does for one project or branch. A watch that broke off goes on from the token of its
+// last change. A change costs what it changes, not what there is.
 //
 // # Local and remote
 //
