@@ -2,6 +2,6 @@
 
 package meter_test
 
-// raceDetector makes the engine's compiler ten times slower: large modules that
-// only the compiler sees are left to the tests without it.
+// raceDetector makes the engine's compiler ten times slower: large modules are
+// interpreted with it.
 const raceDetector = true

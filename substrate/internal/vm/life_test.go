@@ -5,9 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -528,14 +525,14 @@ func TestLoadOnce(t *testing.T) {
 
 // Stock Go makes guests with no SDK at all, and they run on every platform.
 func TestStockGo(t *testing.T) {
-	code := buildGo(t, "testdata/gopong")
 	for name, interpret := range map[string]bool{"compiled": false, "interpreted": true} {
-		if raceEnabled && !interpret {
-			continue // compiling 2 MB under the race detector takes 10 s
-		}
 		t.Run(name, func(t *testing.T) {
-			e := engine(t, func(c *vm.Config) { c.Interpret = interpret })
-			f := function(t, e, code, "ping", func(s *vm.Spec) { s.Memory = 16 << 20 })
+			option := compiled(t)
+			if interpret {
+				option = func(c *vm.Config) { c.Interpret = true }
+			}
+			e := engine(t, option)
+			f := stockGo(t, e, "gopong", "ping", interpret)
 			for range 3 {
 				w := get(t, f, "/")
 				require.Equal(t, 200, w.Code)
@@ -544,25 +541,12 @@ func TestStockGo(t *testing.T) {
 			idle, _ := f.Warm()
 			require.Equal(t, 1, idle)
 
-			f = function(t, e, code, "files", func(s *vm.Spec) { s.Memory = 16 << 20 })
+			f = stockGo(t, e, "gopong", "files", interpret)
 			for range 2 {
 				require.Equal(t, "file", get(t, f, "/").Body.String())
 			}
 		})
 	}
-}
-
-func buildGo(t testing.TB, dir string) []byte {
-	t.Helper()
-	out := filepath.Join(t.TempDir(), "main.wasm")
-	c := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", out, ".")
-	c.Dir = dir
-	c.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=-mod=mod", "GOWORK=off")
-	text, err := c.CombinedOutput()
-	require.NoError(t, err, string(text))
-	code, err := os.ReadFile(out)
-	require.NoError(t, err)
-	return code
 }
 
 func BenchmarkPongStockGo(b *testing.B) {

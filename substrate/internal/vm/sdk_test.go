@@ -18,13 +18,10 @@ import (
 
 // A function written with the SDK for stock Go is an http.Handler.
 func TestGuestSDK(t *testing.T) {
-	if raceEnabled {
-		t.Skip("compiling 5 MB takes half a minute under the race detector, which sees nothing of guests")
-	}
 	client := egress.Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}.Client()
-	e := engine(t, func(c *vm.Config) { c.Services = abi.Services{HTTP: client} })
+	e := engine(t, compiled(t), func(c *vm.Config) { c.Services = abi.Services{HTTP: client} })
 	t.Cleanup(client.CloseIdleConnections)
-	f := function(t, e, buildGo(t, "testdata/handler"), "handle", func(s *vm.Spec) { s.Memory = 64 << 20 })
+	f := stockGo(t, e, "handler", "handle", false)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = f.ServeHTTP(w, r) }))
 	defer s.Close()
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, strings.Repeat("far", 50_000)) }))
