@@ -131,6 +131,7 @@ func (s *Service) follow() {
 	for {
 		changed := s.table.Changed()
 		s.giveUp()
+		s.wind()
 		s.agent.Announce() // gateways prefer a node that has the module
 		select {
 		case <-changed:

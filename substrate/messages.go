@@ -55,6 +55,7 @@ func (s *Service) openChannels() error {
 func (s *Service) peersHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/messages/", s.hub.Handler())
+	mux.Handle("POST /timers", s.clock)
 	return mux
 }
 

@@ -154,6 +154,7 @@ type Service struct {
 	agent  *seer.Agent
 	table  *tns.Table
 	hub    *messages.Hub
+	clock  *clock
 	mounts []func(context.Context) error // close what leads requests here, in time
 	closes []func() error                // close what the node itself uses; the last first
 
@@ -220,6 +221,7 @@ func (s *Service) start(ctx context.Context, c *options) error {
 	if err := s.openChannels(); err != nil {
 		return err
 	}
+	s.openClock()
 	if c.registry == nil {
 		client := tns.NewClient(s.host)
 		c.registry = client
@@ -278,6 +280,8 @@ type Stats struct {
 	InFlight    int   `json:"inFlight"` // requests
 	Queued      int   `json:"queued"`   // calls waiting for an instance
 	Fuel        int64 `json:"fuel"`     // that all calls so far took
+	Timers      int   `json:"timers"`   // that this node may run
+	Ticks       int64 `json:"ticks"`    // of timers that it has run
 
 	Messages MessageStats `json:"messages"`
 }
@@ -288,7 +292,7 @@ func (s *Service) Stats() Stats {
 	st := Stats{
 		Deployments: len(live), Modules: len(s.engine.Modules()), Memory: s.engine.Memory(),
 		InFlight: int(s.inFlight.Load()), Queued: s.engine.Queued(), Fuel: s.engine.Fuel(),
-		Messages: s.hub.Stats(),
+		Messages: s.hub.Stats(), Timers: s.clock.timers.Len(), Ticks: s.clock.ticks.Load(),
 	}
 	for _, d := range live {
 		st.Functions += len(d.functions)
@@ -341,6 +345,9 @@ func (s *Service) Close() error {
 		s.mu.Lock() // nothing new begins behind our back
 		s.stop()
 		s.mu.Unlock()
+		if s.clock != nil {
+			s.clock.timers.Close()
+		}
 		if s.table != nil {
 			errs = append(errs, s.table.Close())
 		}

@@ -1,5 +1,5 @@
 // Package event is what a function gets to do: HTTP requests to answer,
-// messages of channels, commands of peers. It is small, and so are the modules
+// messages of channels, commands of peers, ticks of timers. It is small, and so are the modules
 // that import it: those that also import net/http are three times as large and
 // take longer to build and to start.
 //

@@ -13,6 +13,7 @@ const (
 	KindHTTP
 	KindPubSub
 	KindP2P
+	KindTimer
 )
 
 // String gives the kind's name.
@@ -24,6 +25,8 @@ func (k Kind) String() string {
 		return "pubsub"
 	case KindP2P:
 		return "p2p"
+	case KindTimer:
+		return "timer"
 	}
 	return "unknown"
 }

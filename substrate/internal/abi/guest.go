@@ -67,6 +67,7 @@ type Guest struct {
 	under uint32 // its type; typeNone: there is none
 	event uint32 // its id; ids are never used again
 	http  exchange
+	due   time.Time // of a timer's tick
 
 	message message // of a pub/sub event
 	order   order   // of a p2p event

@@ -128,6 +128,8 @@ func EthSubscribeContractEvent(uint32, uint32, string, string, uint32) Errno { r
 
 func GetEventType(uint32, *uint32) {}
 
+func GetTimerEventScheduled(uint32, *uint64) Errno { return Outside }
+
 func GetGlobalValueSize(string, uint32, uint32, *uint32) Errno { return Outside }
 
 func GetGlobalValue(string, uint32, uint32, *byte) Errno { return Outside }

@@ -209,6 +209,10 @@ func EthSubscribeContractEvent(uint32, uint32, string, string, uint32) Errno
 //go:noescape
 func GetEventType(uint32, *uint32)
 
+//go:wasmimport taubyte/sdk getTimerEventScheduled
+//go:noescape
+func GetTimerEventScheduled(uint32, *uint64) Errno
+
 //go:wasmimport taubyte/sdk getGlobalValueSize
 //go:noescape
 func GetGlobalValueSize(string, uint32, uint32, *uint32) Errno
