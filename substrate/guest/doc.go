@@ -19,6 +19,13 @@
 //	//go:wasmexport hello
 //	func entry(e uint32) uint32 { return guest.ServeHTTP(e, http.HandlerFunc(hello)) }
 //
+// A function with a timer, which is run by the clock, has an entry point of another kind:
+//
+//	//go:wasmexport nightly
+//	func nightly(e uint32) uint32 { return guest.ServeTimer(e, clean) }
+//
+//	func clean(due time.Time) error { … }
+//
 // # What the rest is for
 //
 // This package imports net/http, which makes modules of 5 MB. Package event does
