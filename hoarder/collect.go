@@ -222,11 +222,14 @@ func (s *Service) sweepTrash(ctx context.Context) error {
 	}
 	return s.holds.sweep(ctx, func() error {
 		blocks := map[string]cid.Cid{}
-		var records []ds.Key
-		if err := each(ctx, s.local, "/garbage", func(key ds.Key, _ []byte) error {
+		records := map[ds.Key][]byte{}
+		if err := each(ctx, s.local, "/garbage", func(key ds.Key, value []byte) error {
+			if !s.overdue(value) {
+				return nil
+			}
 			root, err := cid.Decode(key.Name())
 			if err == nil {
-				records = append(records, key)
+				records[key] = value
 				err = s.reach(ctx, root, blocks)
 			}
 			return err
@@ -237,7 +240,7 @@ func (s *Service) sweepTrash(ctx context.Context) error {
 			if s.pins.isActive(key) {
 				return nil
 			}
-			records = append(records, key)
+			records[key] = value
 			for len(value) > 0 {
 				n, c, err := cid.CidFromBytes(value)
 				if err != nil {
@@ -256,13 +259,11 @@ func (s *Service) sweepTrash(ctx context.Context) error {
 		// Roots may go before what is below them, so a sweep that is cut off must not
 		// lose sight of the rest.
 		now, later := part(blocks, sweepSize)
-		key, err := s.noteTrash(ctx, now)
-		if err != nil {
+		if err := s.noteTrash(ctx, now, records); err != nil {
 			return err
 		}
-		records = append(records, key)
 		if len(later) > 0 {
-			if _, err := s.noteTrash(ctx, later); err != nil {
+			if err := s.noteTrash(ctx, later, nil); err != nil {
 				return err
 			}
 			s.collectTrash()
@@ -275,13 +276,13 @@ func (s *Service) sweepTrash(ctx context.Context) error {
 			}
 			n += deleted
 		}
-		for _, key := range records {
-			if err := s.local.Delete(ctx, key); err != nil {
-				return fmt.Errorf("removing %s: %w", key, err)
+		for key, value := range records {
+			if err := s.removeTrash(ctx, key, value); err != nil {
+				return err
 			}
 		}
 		s.o.log.Debug("content of storages deleted", "blocks", n)
-		return nil
+		return s.roomAgain(ctx)
 	})
 }
 
@@ -297,29 +298,57 @@ func part(blocks map[string]cid.Cid, n int) (first, rest []cid.Cid) {
 }
 
 // noteTrash writes blocks down as those of an upload that nobody waits for.
-func (s *Service) noteTrash(ctx context.Context, blocks []cid.Cid) (ds.Key, error) {
+func (s *Service) noteTrash(ctx context.Context, blocks []cid.Cid, records map[ds.Key][]byte) error {
+	if len(blocks) == 0 {
+		return nil
+	}
 	var value []byte
 	for _, c := range blocks {
 		value = append(value, c.Bytes()...)
 	}
 	key := ds.KeyWithNamespaces([]string{"upload", newNonce(), "0"})
 	if err := s.local.Put(ctx, key, value); err != nil {
-		return key, fmt.Errorf("writing %s: %w", key, err)
+		return fmt.Errorf("writing %s: %w", key, err)
 	}
-	return key, nil
+	if records != nil {
+		records[key] = value
+	}
+	return nil
 }
 
-func (s *Service) hasTrash(ctx context.Context) (bool, error) {
-	for _, prefix := range []string{"/garbage", "/upload"} {
-		some := false
-		if err := each(ctx, s.local, prefix, func(key ds.Key, _ []byte) error {
-			some = some || !s.pins.isActive(key)
-			return nil
-		}); err != nil || some {
-			return some, err
-		}
+// removeTrash removes a record, unless it was written anew: what it says may have
+// become garbage after it was found wanted.
+func (s *Service) removeTrash(ctx context.Context, key ds.Key, value []byte) error {
+	s.garbage.Lock()
+	defer s.garbage.Unlock()
+	now, err := s.local.Get(ctx, key)
+	if err == nil && string(now) == string(value) {
+		err = s.local.Delete(ctx, key)
 	}
-	return false, nil
+	if err != nil {
+		return fmt.Errorf("removing %s: %w", key, err)
+	}
+	return nil
+}
+
+// overdue reports whether the grace of a record of garbage is over.
+func (s *Service) overdue(record []byte) bool {
+	var g garbage
+	return json.Unmarshal(record, &g) != nil || time.Since(g.Since) >= s.o.grace
+}
+
+func (s *Service) hasTrash(ctx context.Context) (some bool, err error) {
+	err = each(ctx, s.local, "/garbage", func(_ ds.Key, value []byte) error {
+		some = some || s.overdue(value)
+		return nil
+	})
+	if err != nil || some {
+		return some, err
+	}
+	return some, each(ctx, s.local, "/upload", func(key ds.Key, _ []byte) error {
+		some = some || !s.pins.isActive(key)
+		return nil
+	})
 }
 
 // roomAgain takes back what this node said of having no room.

@@ -156,7 +156,7 @@ func pick(all []version, n uint32) (version, error) {
 	return version{}, fmt.Errorf("%w: no such file", taubyte.ErrNotFound)
 }
 
-func (s *Service) stat(ctx context.Context, r ref, after position, name string, n uint32) (f File, err error) {
+func (s *Service) stat(ctx context.Context, r ref, after position, name string, n uint32, content bool) (f File, err error) {
 	if err := checkKey("name", name); err != nil {
 		return f, err
 	}
@@ -166,6 +166,9 @@ func (s *Service) stat(ctx context.Context, r ref, after position, name string, 
 			return err
 		}
 		v, err := pick(all, n)
+		if err == nil && content {
+			err = rep.waitFor(ctx, v.key)
+		}
 		f = v.File
 		return err
 	})
@@ -189,6 +192,8 @@ func (s *Service) files(ctx context.Context, r ref, after position, name string)
 	return fs, err
 }
 
+// add has the content read by the caller's goroutine, who alone waits when its reader
+// does: the service's own can end at any time.
 func (s *Service) add(ctx context.Context, r ref, after position, a addition, content io.Reader) (f File, pos position, err error) {
 	if err := checkKey("name", a.name); err != nil {
 		return f, nil, err
@@ -196,12 +201,37 @@ func (s *Service) add(ctx context.Context, r ref, after position, a addition, co
 	if _, err := hex.DecodeString(a.nonce); err != nil || len(a.nonce) != 24 {
 		return f, nil, fmt.Errorf("%w nonce", taubyte.ErrInvalid)
 	}
-	err = s.with(ctx, r, kindStorage, after, func(rep *replica) error {
-		var seq uint64
-		f, seq, err = rep.add(ctx, a, content)
-		pos = position{s.host.ID(): seq}
-		return err
+	out, in := io.Pipe()
+	done := make(chan struct{})
+	s.mu.Lock()
+	if s.life.Err() != nil {
+		s.mu.Unlock()
+		return f, nil, taubyte.ErrClosed
+	}
+	s.wg.Go(func() {
+		defer close(done)
+		err = s.with(ctx, r, kindStorage, after, func(rep *replica) error {
+			stop := context.AfterFunc(rep.taking, func() { _ = out.CloseWithError(errElsewhere) })
+			defer stop()
+			var seq uint64
+			var err error
+			f, seq, err = rep.add(ctx, a, out)
+			pos = position{s.host.ID(): seq}
+			return err
+		})
+		_ = out.CloseWithError(io.ErrClosedPipe) // whatever came, no more is read
 	})
+	s.mu.Unlock()
+	_, broke := io.CopyBuffer(in, struct{ io.Reader }{content}, make([]byte, 256<<10))
+	if errors.Is(broke, io.ErrClosedPipe) {
+		broke = nil
+	}
+	if broke == nil {
+		_ = in.Close()
+	} else {
+		_ = in.CloseWithError(broke)
+	}
+	<-done
 	return f, pos, err
 }
 

@@ -126,11 +126,12 @@ func (r *replica) compareFiles(ctx context.Context, t *tx) error {
 	return nil
 }
 
-// retryFill is how long what could not be fetched rests.
-const retryFill = time.Second
+// What could not be fetched rests so long at first, and up to so long.
+const retryFill, mostFill = time.Second, time.Minute
 
 // fill fetches what is missing.
 func (r *replica) fill() {
+	rest := retryFill
 	for {
 		missing, _ := r.filling.rest()
 		failed := false
@@ -148,12 +149,14 @@ func (r *replica) fill() {
 			}
 			r.filling.set(key, nil)
 		}
-		if failed && !pause(r.life, retryFill) {
-			return
-		}
 		if failed {
+			if !pause(r.life, rest) {
+				return
+			}
+			rest = min(2*rest, mostFill)
 			continue
 		}
+		rest = retryFill
 		select {
 		case <-r.filling.more:
 		case <-r.life.Done():
@@ -183,6 +186,33 @@ func (r *replica) fillAll(ctx context.Context) error {
 	}
 }
 
+// waitFor returns when a file is here. It waits only so long: another replica may have
+// it.
+func (r *replica) waitFor(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, reachWait)
+	defer cancel()
+	look := time.NewTicker(20 * time.Millisecond) // for one whose event is on its way
+	defer look.Stop()
+	for {
+		_, changed := r.filling.rest()
+		if here, err := r.s.keepsFile(ctx, r.ref, key); err != nil || here {
+			return err
+		}
+		if is, err := r.data.Has(ctx, ds.RawKey(key)); err != nil || !is {
+			if err == nil {
+				err = fmt.Errorf("%w: no such file", taubyte.ErrNotFound)
+			}
+			return err
+		}
+		select {
+		case <-changed:
+		case <-look.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: the content has not arrived: %w", taubyte.ErrUnavailable, ctx.Err())
+		}
+	}
+}
+
 // fetchFile brings a file's DAG here, if it is still one.
 func (s *Service) fetchFile(ctx context.Context, r *replica, key string, v version) error {
 	if is, err := r.data.Has(ctx, ds.RawKey(key)); err != nil || !is {
@@ -200,7 +230,10 @@ func (s *Service) fetchFile(ctx context.Context, r *replica, key string, v versi
 	s.filling(v.CID, 1)
 	defer s.filling(v.CID, -1)
 	// Garbage unless it becomes a file, whatever happens meanwhile.
-	if err := put(ctx, s.local, garbageKey(v.CID), struct{}{}); err != nil {
+	s.garbage.Lock()
+	err := put(ctx, s.local, garbageKey(v.CID), garbage{time.Now()})
+	s.garbage.Unlock()
+	if err != nil {
 		return err
 	}
 	for {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -23,7 +24,8 @@ type site interface {
 	list(ctx context.Context, r ref, after position, prefix string) ([]string, error)
 	usedBytes(ctx context.Context, r ref, after position) (int64, error)
 	add(ctx context.Context, r ref, after position, a addition, content io.Reader) (File, position, error)
-	stat(ctx context.Context, r ref, after position, name string, version uint32) (File, error)
+	// stat waits for the content to be there if it is wanted.
+	stat(ctx context.Context, r ref, after position, name string, version uint32, content bool) (File, error)
 	files(ctx context.Context, r ref, after position, name string) ([]File, error)
 	removeFile(ctx context.Context, r ref, after position, name string, version uint32, all bool) (position, error)
 }
@@ -135,15 +137,22 @@ func (h *handle) find(ctx context.Context, sp spec) error {
 	return nil
 }
 
-// tries bounds how often a call asks again where the store is.
-const tries = 4
+// A call asks again where the store is so often, and for so long.
+const (
+	tries  = 4
+	trying = 10 * time.Second
+)
 
 // do runs a call on the nearest replica, or on the next if that can't be reached or
 // does not serve.
 func (h *handle) do(ctx context.Context, call func(site, ref, position) error) error {
 	var err error
+	began := time.Now()
 	for try := range tries {
 		if try > 0 {
+			if time.Since(began) > trying {
+				break
+			}
 			if !pause(ctx, time.Duration(try*try)*20*time.Millisecond) {
 				return err
 			}
@@ -160,10 +169,7 @@ func (h *handle) do(ctx context.Context, call func(site, ref, position) error) e
 		}
 		h.mu.Lock()
 		r, hosts := ref{h.place.ID, h.place.Gen}, slices.Clone(h.place.Hosts)
-		after := make(position, len(h.seen))
-		for p, seq := range h.seen {
-			after[p] = seq
-		}
+		after := maps.Clone(h.seen)
 		h.mu.Unlock()
 		if s := h.c.local(); s != nil && s.serves(r) {
 			if err = call(s, r, after); !passOver(err) || ctx.Err() != nil {

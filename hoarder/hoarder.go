@@ -75,12 +75,13 @@ type Service struct {
 	once sync.Once
 	err  error
 
-	holds  holds
-	space  space
-	pins   pins
-	stores stores
-	peers  *Client // to other hoarders
-	trash  chan struct{}
+	holds   holds
+	space   space
+	pins    pins
+	garbage sync.Mutex // records of garbage are written and removed
+	stores  stores
+	peers   *Client // to other hoarders
+	trash   chan struct{}
 
 	mu          sync.Mutex
 	fetching    map[cid.Cid]*fetch
@@ -94,6 +95,7 @@ type Service struct {
 	todoStores  map[string]struct{} // by id
 	allStores   bool
 	working     map[string]bool // stores that something is being done about
+	again       map[string]bool // of those, to be looked at after it
 }
 
 // New starts a hoarder on the host. ctx bounds the start only.
@@ -116,6 +118,7 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		dirtyStores: make(chan struct{}, 1),
 		todoStores:  map[string]struct{}{},
 		working:     map[string]bool{},
+		again:       map[string]bool{},
 	}
 	s.holds.init()
 	s.peers = NewClient(host)

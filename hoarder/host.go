@@ -284,7 +284,7 @@ func (s *Service) destroy(ctx context.Context, r ref) error {
 	if err := s.shutForGood(ctx, h); err != nil {
 		return err
 	}
-	defer h.unlock()
+	defer h.gate.unlock()
 	if err := remove(ctx, s.registry, hostKey(r, s.host.ID())); err != nil {
 		return err
 	}

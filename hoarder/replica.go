@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -98,6 +98,9 @@ type replica struct {
 	stop context.CancelFunc
 	life context.Context
 	wg   sync.WaitGroup
+	// taking ends when uploads are refused; refuse ends it.
+	taking context.Context
+	refuse context.CancelFunc
 
 	mu      sync.Mutex
 	spec    spec
@@ -126,6 +129,7 @@ func (s *Service) openReplica(ctx context.Context, r ref, k kind, sp spec) (*rep
 	}
 	rep := &replica{s: s, ref: r, kind: k, data: data, spec: sp, marks: map[peer.ID]mark{}, moved: make(chan struct{})}
 	rep.life, rep.stop = context.WithCancel(s.life)
+	rep.taking, rep.refuse = context.WithCancel(rep.life)
 	rep.filling.init()
 	if err := rep.start(ctx); err != nil {
 		return nil, errors.Join(err, rep.close())
@@ -334,17 +338,13 @@ func (r *replica) reachFor(ctx context.Context, want position) error {
 }
 
 func (r *replica) has(want position) bool {
-	missing := position{}
+	var missing []peer.ID
 	r.mu.Lock()
 	for p, seq := range want {
 		if r.marks[p].seq < seq {
-			missing[p] = seq
+			missing = append(missing, p)
 		}
 	}
 	r.mu.Unlock()
-	if len(missing) == 0 {
-		return true
-	}
-	maps.DeleteFunc(missing, func(p peer.ID, _ uint64) bool { return p != r.s.host.ID() && r.s.away(p) })
-	return len(missing) == 0
+	return !slices.ContainsFunc(missing, func(p peer.ID) bool { return p == r.s.host.ID() || !r.s.away(p) })
 }

@@ -99,18 +99,24 @@ func rewinder(r io.Reader) (func() error, error) {
 }
 
 // Stat returns a version of a file, 0 being the latest; or taubyte.ErrNotFound.
-func (s *Storage) Stat(ctx context.Context, name string, version uint32) (f File, err error) {
+func (s *Storage) Stat(ctx context.Context, name string, version uint32) (File, error) {
+	return s.stat(ctx, name, version, false)
+}
+
+func (s *Storage) stat(ctx context.Context, name string, version uint32, content bool) (f File, err error) {
 	err = s.h.do(ctx, func(at site, r ref, after position) error {
-		f, err = at.stat(ctx, r, after, name, version)
+		f, err = at.stat(ctx, r, after, name, version, content)
 		return err
 	})
 	return f, s.h.wrap("looking up", name, err)
 }
 
 // Open opens a version of a file, 0 being the latest. What is not on this node comes
-// from replicas as it is read, and isn't kept here. ctx bounds the reading as well.
+// from replicas as it is read, and isn't kept here. ctx bounds the reading as well. The
+// content of a file that is removed can be read for a while longer, as long as a
+// hoarder's grace.
 func (s *Storage) Open(ctx context.Context, name string, version uint32) (io.ReadSeekCloser, File, error) {
-	f, err := s.Stat(ctx, name, version)
+	f, err := s.stat(ctx, name, version, true)
 	if err != nil {
 		return nil, File{}, err
 	}

@@ -128,8 +128,9 @@ func lifeAndPeer(key ds.Key) (uint64, peer.ID, bool) {
 // hosting is a store that this node has a replica of.
 type hosting struct {
 	ref    ref
-	gate   chan struct{} // holds one token: who has it opens or closes
-	saving sync.Mutex    // held while the record is changed
+	gate   lock       // who has it opens or closes
+	check  lock       // who has it catches up with the others
+	saving sync.Mutex // held while the record is changed
 
 	// Guarded by stores.mu.
 	hosted
@@ -160,7 +161,7 @@ type stores struct {
 }
 
 func newHosting(r ref, h hosted) *hosting {
-	return &hosting{ref: r, hosted: h, gate: make(chan struct{}, 1)}
+	return &hosting{ref: r, hosted: h, gate: make(lock, 1), check: make(lock, 1)}
 }
 
 // loadStores reads what the node hosts. None of it is opened.
@@ -262,52 +263,72 @@ func (s *Service) done(h *hosting) {
 	}
 }
 
-// lock takes the right to open and close a store's replica.
-func (h *hosting) lock(ctx context.Context) error {
+// lock is a mutex that is waited for as long as a context allows.
+type lock chan struct{}
+
+func (l lock) lock(ctx context.Context) error {
 	select {
-	case h.gate <- struct{}{}:
+	case l <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (h *hosting) unlock() { <-h.gate }
+func (l lock) unlock() { <-l }
 
 // open opens the replica; the caller is one of its users. With verify it has what
 // the other replicas had.
 func (s *Service) open(ctx context.Context, h *hosting, verify bool) (*replica, error) {
-	if err := h.lock(ctx); err != nil {
+	rep, err := s.openIt(ctx, h, false)
+	if err != nil || !verify {
+		return rep, err
+	}
+	// Not under the gate: two that catch up with each other have each other open it.
+	if err := h.check.lock(ctx); err != nil {
 		return nil, err
 	}
-	defer h.unlock()
+	defer h.check.unlock()
 	s.stores.mu.Lock()
-	rep, good, is := h.rep, h.verified, h.hosted
-	here := s.stores.all[h.ref] == h && !h.leaving && s.life.Err() == nil
+	good := h.verified
+	s.stores.mu.Unlock()
+	if good {
+		return rep, nil
+	}
+	if err := s.catchUp(ctx, h, rep); err != nil {
+		return nil, err
+	}
+	s.stores.mu.Lock()
+	h.verified = true
+	s.stores.mu.Unlock()
+	return rep, nil
+}
+
+// openIt is open without a look at others. leaving says that it may be on its way out.
+func (s *Service) openIt(ctx context.Context, h *hosting, leaving bool) (*replica, error) {
+	if err := h.gate.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer h.gate.unlock()
+	s.stores.mu.Lock()
+	rep, is := h.rep, h.hosted
+	here := s.stores.all[h.ref] == h && (!h.leaving || leaving) && s.life.Err() == nil
 	s.stores.mu.Unlock()
 	if !here {
 		return nil, errElsewhere
 	}
-	if rep == nil {
-		s.closeSurplus()
-		var err error
-		if rep, err = s.openReplica(ctx, h.ref, is.Kind, is.Spec); err != nil {
-			return nil, err
-		}
-		s.stores.mu.Lock()
-		h.rep, h.verified = rep, false
-		s.stores.open++
-		s.stores.mu.Unlock()
-		good = false
+	if rep != nil {
+		return rep, nil
 	}
-	if verify && !good {
-		if err := s.catchUp(ctx, h, rep); err != nil {
-			return nil, err
-		}
-		s.stores.mu.Lock()
-		h.verified = true
-		s.stores.mu.Unlock()
+	s.closeSurplus()
+	rep, err := s.openReplica(ctx, h.ref, is.Kind, is.Spec)
+	if err != nil {
+		return nil, err
 	}
+	s.stores.mu.Lock()
+	defer s.stores.mu.Unlock()
+	h.rep, h.verified = rep, false
+	s.stores.open++
 	return rep, nil
 }
 
@@ -329,7 +350,7 @@ func (s *Service) shut(h *hosting) (bool, error) {
 func (s *Service) tryShut(h *hosting) {
 	select {
 	case h.gate <- struct{}{}:
-		defer h.unlock()
+		defer h.gate.unlock()
 		if _, err := s.shut(h); err != nil {
 			s.o.log.Warn("closing a store", "store", h.ref, "err", err)
 		}
@@ -361,7 +382,7 @@ func (s *Service) closeSurplus() {
 func (s *Service) closeStores() {
 	for _, h := range s.hostings() {
 		_ = s.shutForGood(context.Background(), h) // without an end there is no error
-		h.unlock()
+		h.gate.unlock()
 	}
 }
 
@@ -374,6 +395,9 @@ func (s *Service) shutForGood(ctx context.Context, h *hosting) error {
 			h.idle = make(chan struct{})
 		}
 		idle := h.idle
+		if h.rep != nil {
+			h.rep.refuse() // an upload could take for ever
+		}
 		s.stores.mu.Unlock()
 		if idle != nil {
 			select {
@@ -382,7 +406,7 @@ func (s *Service) shutForGood(ctx context.Context, h *hosting) error {
 				return ctx.Err()
 			}
 		}
-		if err := h.lock(ctx); err != nil {
+		if err := h.gate.lock(ctx); err != nil {
 			return err
 		}
 		if shut, err := s.shut(h); shut {
@@ -391,7 +415,7 @@ func (s *Service) shutForGood(ctx context.Context, h *hosting) error {
 			}
 			return nil
 		}
-		h.unlock()
+		h.gate.unlock()
 	}
 }
 

@@ -86,9 +86,8 @@ func (s *Service) tendStore(ctx context.Context, id string) error {
 		switch {
 		case h.ref.ID != id:
 		case h.ref.Gen < e.ref.Gen: // dropped
-			if err := s.destroy(ctx, h.ref); err != nil {
-				return err
-			}
+			s.work(id, func() error { return s.destroy(ctx, h.ref) })
+			return nil
 		case h.ref == e.ref:
 			mine = h
 		}
@@ -130,7 +129,11 @@ const works = 2
 func (s *Service) work(id string, do func() error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.working[id] || len(s.working) >= works || s.life.Err() != nil {
+	if s.working[id] {
+		s.again[id] = true
+		return
+	}
+	if len(s.working) >= works || s.life.Err() != nil {
 		return
 	}
 	s.working[id] = true
@@ -141,9 +144,14 @@ func (s *Service) work(id string, do func() error) {
 		s.mu.Lock()
 		full := len(s.working) >= works
 		delete(s.working, id)
+		more := s.again[id]
+		delete(s.again, id)
 		s.mu.Unlock()
-		if full {
+		switch {
+		case full:
 			s.lookAtAllStores() // there are hands again
+		case more:
+			s.lookStore(id) // something changed meanwhile
 		}
 	})
 }
@@ -339,43 +347,22 @@ func (s *Service) handAllOver() {
 	wg.Wait()
 }
 
-// openLeaving opens the replica of one that is leaving, and waits for the writes that
-// are under way.
+// openLeaving opens the replica of a store that this node is about to leave, and waits
+// for what is under way there. The caller is one of its users.
 func (s *Service) openLeaving(ctx context.Context, h *hosting) (*replica, error) {
-	for {
+	rep, err := s.openIt(ctx, h, true)
+	for err == nil {
 		s.stores.mu.Lock()
-		rep, alone := h.rep, h.users == 1
+		alone := h.users == 1
 		s.stores.mu.Unlock()
-		if rep != nil && alone {
-			return rep, nil
-		}
-		if rep == nil {
-			if err := h.lock(ctx); err != nil {
-				return nil, err
-			}
-			s.stores.mu.Lock()
-			rep := h.rep
-			is := h.hosted
-			s.stores.mu.Unlock()
-			var err error
-			if rep == nil {
-				if rep, err = s.openReplica(ctx, h.ref, is.Kind, is.Spec); err == nil {
-					s.stores.mu.Lock()
-					h.rep, h.verified = rep, false
-					s.stores.open++
-					s.stores.mu.Unlock()
-				}
-			}
-			h.unlock()
-			if err != nil {
-				return nil, err
-			}
-			continue
+		if alone {
+			break
 		}
 		if !pause(ctx, 5*time.Millisecond) {
-			return nil, ctx.Err()
+			err = ctx.Err()
 		}
 	}
+	return rep, err
 }
 
 // doneQuietly is done for what is no use by a caller.

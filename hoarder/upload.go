@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ipfs/boxo/blockservice"
 	blocks "github.com/ipfs/go-block-format"
@@ -161,6 +162,11 @@ func fileKey(r ref, key string) ds.Key {
 	return ds.RawKey("/file/" + r.ID + "/" + strconv.FormatUint(r.Gen, 10) + key)
 }
 
+// garbage is a DAG that is deleted once the grace is over: somebody may be reading it.
+type garbage struct {
+	Since time.Time `json:"since"`
+}
+
 func garbageKey(root cid.Cid) ds.Key { return ds.KeyWithNamespaces([]string{"garbage", root.String()}) }
 
 // keepFile records that the DAG of a file is here.
@@ -190,7 +196,13 @@ func (s *Service) releaseFile(ctx context.Context, r ref, key string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(batch.Put(ctx, garbageKey(k.Root), []byte("{}")), batch.Delete(ctx, at), batch.Commit(ctx)); err != nil {
+	since, err := json.Marshal(garbage{time.Now()})
+	if err != nil {
+		return err
+	}
+	s.garbage.Lock()
+	defer s.garbage.Unlock()
+	if err := errors.Join(batch.Put(ctx, garbageKey(k.Root), since), batch.Delete(ctx, at), batch.Commit(ctx)); err != nil {
 		return fmt.Errorf("releasing the file %s: %w", at, err)
 	}
 	s.space.give(k.Size)

@@ -123,8 +123,8 @@ func (s remote) usedBytes(ctx context.Context, r ref, after position) (n int64, 
 	return n, err
 }
 
-func (s remote) stat(ctx context.Context, r ref, after position, name string, n uint32) (f File, err error) {
-	q := url.Values{"name": {name}, "version": {strconv.FormatUint(uint64(n), 10)}}
+func (s remote) stat(ctx context.Context, r ref, after position, name string, n uint32, content bool) (f File, err error) {
+	q := url.Values{"name": {name}, "version": {strconv.FormatUint(uint64(n), 10)}, "content": {strconv.FormatBool(content)}}
 	err = s.call(ctx, http.MethodGet, s.path(r, "file", after, q), nil, &f)
 	return f, err
 }
@@ -204,7 +204,7 @@ func (c *Client) destroy(ctx context.Context, p peer.ID, r ref) error {
 //	DELETE /stores/{id}/{gen}/value?key=
 //	GET    /stores/{id}/{gen}/keys?prefix=    ["…"]
 //	GET    /stores/{id}/{gen}/used            bytes
-//	GET    /stores/{id}/{gen}/file?name=&version=
+//	GET    /stores/{id}/{gen}/file?name=&version=&content=   with content: once that is there
 //	POST   /stores/{id}/{gen}/upload?name=&overwrite=&nonce=   would it be taken?
 //	PUT    /stores/{id}/{gen}/file?name=&overwrite=&nonce=     the content
 //	DELETE /stores/{id}/{gen}/file?name=&version=&all=
@@ -299,7 +299,8 @@ func (s *Service) storeRoutes(mux *http.ServeMux) {
 		if err != nil {
 			return nil, err
 		}
-		return s.stat(r.Context(), store, after, r.URL.Query().Get("name"), n)
+		q := r.URL.Query()
+		return s.stat(r.Context(), store, after, q.Get("name"), n, q.Get("content") == "true")
 	})
 	of("GET /stores/{id}/{gen}/files", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
 		return s.files(r.Context(), store, after, r.URL.Query().Get("name"))
