@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -233,4 +234,21 @@ func TestWildcardHosts(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(100, func() { tab.Lookup("any.example.com", "/docs/x", "GET") }))
 	require.NoError(t, s.Remove(t.Context(), second, "main"))
 	owns(t, tab, "api.example.com", first)
+}
+
+func TestAHostThatChangesHandsIsNotPreparedAnew(t *testing.T) {
+	nw := testnet.New(t)
+	s := service(t, nw.Node())
+	var prepared atomic.Int32
+	tab := table(t, s, tns.WithPrepare(func(context.Context, *tns.Deployment) error {
+		prepared.Add(1)
+		return nil
+	}))
+	claim(t, s, first, "main", 1, "h.example.com")
+	claim(t, s, second, "main", 1, "h.example.com")
+	testnet.Eventually(t, func() bool { return tab.Serving(second, "main") == 1 }, "it is known")
+	owns(t, tab, "h.example.com", first)
+	require.NoError(t, s.Verify(t.Context(), second, "h.example.com", true))
+	owns(t, tab, "h.example.com", second)
+	require.EqualValues(t, 2, prepared.Load())
 }

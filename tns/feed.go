@@ -55,6 +55,7 @@ type feed struct {
 	heads    map[taubyte.ProjectID]map[taubyte.Branch]*head
 	order    *list.List // of *head, by version
 	hosts    map[string][]*head
+	owners   map[string]taubyte.ProjectID // whom a host is served for
 	verified map[string]owners
 	more     chan struct{} // closed at the next change
 	closed   bool
@@ -80,7 +81,7 @@ func newFeed(o *options) *feed {
 	_, _ = rand.Read(raw[:])
 	return &feed{
 		opts: o, epoch: hex.EncodeToString(raw[:]), order: list.New(), more: make(chan struct{}),
-		heads: map[taubyte.ProjectID]map[taubyte.Branch]*head{}, hosts: map[string][]*head{}, verified: map[string]owners{},
+		heads: map[taubyte.ProjectID]map[taubyte.Branch]*head{}, hosts: map[string][]*head{}, owners: map[string]taubyte.ProjectID{}, verified: map[string]owners{},
 	}
 }
 
@@ -166,10 +167,20 @@ func (f *feed) claim(h *head) (lost []Claim) {
 			f.hosts[c.Host] = append(all, h)
 		}
 	}
+	var moved []string // from one project to another
+	for host := range touched {
+		owner := f.winner(host, h.project)
+		if owner != f.owners[host] {
+			moved = append(moved, host)
+		}
+		if f.owners[host] = owner; owner == "" {
+			delete(f.owners, host)
+		}
+	}
 	lost, _ = f.judge(h)
 	f.touch(h)
 	judged := map[*head]bool{h: true}
-	for host := range touched {
+	for _, host := range moved {
 		for _, other := range f.hosts[host] {
 			if !judged[other] {
 				judged[other] = true
@@ -200,14 +211,42 @@ func (f *feed) judge(h *head) (lost []Claim, changed bool) {
 }
 
 func (f *feed) judged(h *head, c *HostClaim) Claim {
-	out := Claim{Project: h.project, Branch: h.branch, HostClaim: *c, State: ClaimUnverified}
-	if all := f.contest(c.Host, true); len(all) > 0 {
-		out.Owner, out.State = all[0].project, ClaimLost
-		if out.Owner == h.project {
-			out.State = ClaimServed
-		}
+	out := Claim{Project: h.project, Branch: h.branch, HostClaim: *c, Owner: f.owners[c.Host]}
+	switch out.Owner {
+	case "":
+		out.State = ClaimUnverified
+	case h.project:
+		out.State = ClaimServed
+	default:
+		out.State = ClaimLost
 	}
 	return out
+}
+
+// winner finds whom a host is served for after a project's claim to it changed. Unless
+// the project had it, only it can have taken it from who does: however many want a
+// host, the others need not be asked.
+func (f *feed) winner(host string, changed taubyte.ProjectID) (owner taubyte.ProjectID) {
+	var best *HostClaim
+	try := func(h *head) {
+		i := slices.IndexFunc(h.offered, func(c HostClaim) bool { return c.Host == host })
+		if i >= 0 && (best == nil || stronger(&h.offered[i], h.project, best, owner)) {
+			best, owner = &h.offered[i], h.project
+		}
+	}
+	had := f.owners[host]
+	if had == changed {
+		for _, h := range f.hosts[host] {
+			try(h)
+		}
+		return owner
+	}
+	for _, project := range []taubyte.ProjectID{had, changed} {
+		for _, h := range f.heads[project] {
+			try(h)
+		}
+	}
+	return owner
 }
 
 type contender struct {
@@ -215,16 +254,12 @@ type contender struct {
 	claim HostClaim
 }
 
-// contest returns who claims a name, in order; only those that may be served, or all.
-func (f *feed) contest(host string, offered bool) []contender {
+// contest returns who claims a name, in order.
+func (f *feed) contest(host string) []contender {
 	all := make([]contender, 0, len(f.hosts[host]))
 	for _, h := range f.hosts[host] {
-		claims := h.hosts
-		if offered {
-			claims = h.offered
-		}
-		if i := slices.IndexFunc(claims, func(c HostClaim) bool { return c.Host == host }); i >= 0 {
-			all = append(all, contender{h.branchKey, claims[i]})
+		if i := slices.IndexFunc(h.hosts, func(c HostClaim) bool { return c.Host == host }); i >= 0 {
+			all = append(all, contender{h.branchKey, h.hosts[i]})
 		}
 	}
 	sortClaims(all, func(c *contender) (branchKey, *HostClaim) { return c.branchKey, &c.claim })
@@ -303,7 +338,7 @@ func (f *feed) claimsOf(host string) []Claim {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var all []Claim
-	for _, c := range f.contest(host, false) {
+	for _, c := range f.contest(host) {
 		all = append(all, f.judged(f.heads[c.project][c.branch], &c.claim))
 	}
 	return all

@@ -62,6 +62,29 @@ func TestALateReplicaKeepsTheWholeHistory(t *testing.T) {
 	require.Equal(t, part(3, nil).Commit, d.Commit())
 }
 
+func TestWhatADiskLostComesBack(t *testing.T) {
+	nw := testnet.New(t)
+	a, b := nw.Node(taubyte.RoleTNS), nw.Node(taubyte.RoleTNS)
+	sa, sb := service(t, a), service(t, b)
+	publish(t, sa, "main", 1, 5)
+	whole := func() bool {
+		roots, err := sb.Assets(t.Context(), shop)
+		return err == nil && len(roots) == 5
+	}
+	testnet.Eventually(t, whole, "all is there")
+	require.NoError(t, sb.Close())
+	all, err := b.Blocks().Blockstore().AllKeysChan(t.Context())
+	require.NoError(t, err)
+	for c := range all {
+		require.NoError(t, b.Blocks().Blockstore().DeleteBlock(t.Context(), c))
+	}
+	sb = service(t, b)
+	testnet.Eventually(t, whole, "it is fetched again")
+	d, err := sb.Current(t.Context(), shop, "main")
+	require.NoError(t, err)
+	require.EqualValues(t, 5, d.Sequence)
+}
+
 func TestAHistorySaysWhatIsMissing(t *testing.T) {
 	nw := testnet.New(t)
 	n := nw.Node(taubyte.RoleTNS)

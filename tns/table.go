@@ -194,7 +194,10 @@ func (t *Table) apply(ctx context.Context, changes []Change) {
 			b.preparing = nil
 		}
 		b.want = &c
-		if c.Deployment == nil || t.opts.prepare == nil {
+		// What is used already is ready: only its host names' fate changed, or another
+		// registry says it once more.
+		ready := b.live != nil && c.ID != "" && b.live.ID == c.ID
+		if c.Deployment == nil || t.opts.prepare == nil || ready {
 			b.live = &c
 			now = append(now, k)
 			continue
