@@ -60,8 +60,6 @@ func BenchmarkGrowth(b *testing.B) {
 			require.NoError(b, err)
 			b.ReportMetric(float64(st.Bytes+st.HistoryBytes)/float64(live), "logical/live")
 		})
-		// pebble keeps a few log files of its own for reuse, 4 MB each, however
-		// small the store is.
 		b.ReportMetric(float64(size(b, dir, ".sst"))/float64(live), "tables/live")
 		b.ReportMetric(float64(size(b, dir, ""))/float64(live), "disk/live")
 	}
