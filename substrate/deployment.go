@@ -15,6 +15,7 @@ import (
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/unixfs"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
+	"github.com/taubyte/taubyte/substrate/internal/commands"
 	"github.com/taubyte/taubyte/substrate/internal/messages"
 	"github.com/taubyte/taubyte/substrate/internal/site"
 	"github.com/taubyte/taubyte/substrate/internal/vm"
@@ -51,6 +52,7 @@ type deployment struct {
 	functions map[resourceKey]*vm.Function
 	websites  map[resourceKey]*site.Site
 	channels  *messages.Rules
+	services  *commands.Rules
 	routed    bool      // the table has led to it
 	made      time.Time // when it was ready
 }
@@ -235,6 +237,7 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 		}
 	}
 	wg.Wait()
+	made.offer()
 	if err := made.connect(); err != nil {
 		faults = append(faults, err)
 	}

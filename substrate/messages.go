@@ -16,6 +16,7 @@ import (
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/seer"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
+	"github.com/taubyte/taubyte/substrate/internal/commands"
 	"github.com/taubyte/taubyte/substrate/internal/messages"
 	"github.com/taubyte/taubyte/substrate/internal/vm"
 	"github.com/taubyte/taubyte/substrate/wire"
@@ -56,6 +57,7 @@ func (s *Service) peersHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/messages/", s.hub.Handler())
 	mux.Handle("POST /timers", s.clock)
+	mux.Handle("/commands/", s.calls.Handler())
 	return mux
 }
 
@@ -87,7 +89,7 @@ func runMessage(ctx context.Context, f *vm.Function, m *messages.Message) error 
 	return f.Run(ctx, func(g *abi.Guest) uint32 { return g.BeginMessage(m.Channel, m.Data, m.Depth) }, "channel", m.Channel)
 }
 
-// settle gives a branch the channels of its newest deployment. mu is held.
+// settle gives a branch the channels and services of its newest deployment. mu is held.
 func (s *Service) settle(b branchKey) {
 	var newest *deployment
 	var at deploymentKey
@@ -100,8 +102,10 @@ func (s *Service) settle(b branchKey) {
 	switch {
 	case newest == nil, newest.channels == nil: // nothing, or no configuration yet
 		s.hub.Remove(id)
+		s.calls.Deploy(commands.Branch(id), nil)
 	case s.hub.Rules(id) != newest.channels:
 		s.hub.Deploy(id, newest.channels)
+		s.calls.Deploy(commands.Branch(id), newest.services)
 	}
 }
 

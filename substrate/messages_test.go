@@ -340,3 +340,47 @@ func TestSocketLimits(t *testing.T) {
 	testnet.Eventually(t, func() bool { return c.service.Stats().Messages.Sockets == 1 }, "still there")
 	open(t, s.URL, path)
 }
+
+// On two nodes everybody hears everybody, and a function runs once for a message.
+func TestMessagesAcrossNodes(t *testing.T) {
+	c := newCloud(t)
+	other := c.another()
+	things := []thing{page, channels("main", "^(in|out)$", regex), listener("echo", "in", forwards("out", ""))}
+	c.both(other, things...)
+	path := "/ws-" + hashOf(project, "") + "/"
+	here, there := c.site(), other.site()
+	in := []*socket{open(t, here.URL, path+"in"), open(t, there.URL, path+"in")}
+	out := []*socket{open(t, here.URL, path+"out"), open(t, there.URL, path+"out")}
+	const n = 50
+	for i := range n {
+		in[i%2].say(fmt.Sprint(i))
+	}
+	for at, s := range in {
+		for i := range n / 2 { // what the other said, in order
+			require.Equal(t, fmt.Sprint(2*i+1-at), s.next())
+		}
+	}
+	for _, s := range out {
+		seen := map[string]bool{}
+		for range n {
+			seen[s.next()] = true
+		}
+		require.Len(t, seen, n)
+		require.Empty(t, s.got)
+	}
+	require.NotZero(t, c.service.Stats().Messages.Run)
+	require.NotZero(t, other.service.Stats().Messages.Run)
+	require.Equal(t, uint64(n), c.service.Stats().Messages.Run+other.service.Stats().Messages.Run)
+
+	// One node goes: its sockets are told, and functions run on the other.
+	require.NoError(t, other.service.Close())
+	require.Contains(t, in[1].next(), "closed 1012")
+	for i := range n {
+		in[0].say(fmt.Sprint("again ", i))
+	}
+	for range n {
+		require.Contains(t, out[0].next(), ">again ")
+	}
+	require.Empty(t, out[0].got)
+	require.Zero(t, c.service.Stats().Messages.Dropped)
+}

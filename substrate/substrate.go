@@ -18,6 +18,7 @@ import (
 	"github.com/taubyte/taubyte/internal/rpc"
 	"github.com/taubyte/taubyte/seer"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
+	"github.com/taubyte/taubyte/substrate/internal/commands"
 	"github.com/taubyte/taubyte/substrate/internal/egress"
 	"github.com/taubyte/taubyte/substrate/internal/messages"
 	"github.com/taubyte/taubyte/substrate/internal/site"
@@ -155,6 +156,7 @@ type Service struct {
 	table  *tns.Table
 	hub    *messages.Hub
 	clock  *clock
+	calls  *commands.Exchange
 	mounts []func(context.Context) error // close what leads requests here, in time
 	closes []func() error                // close what the node itself uses; the last first
 
@@ -210,7 +212,7 @@ func (s *Service) start(ctx context.Context, c *options) error {
 	s.closes = append(s.closes, func() error { client.CloseIdleConnections(); return nil })
 	s.engine, err = vm.New(ctx, vm.Config{
 		CacheDir: c.cacheDir, ModuleBytes: s.limits.ModuleBytes, Memory: s.limits.NodeMemory, Share: s.limits.ProjectMemory, Idle: s.limits.Idle, Warm: s.limits.WarmMemory,
-		Services: abi.Services{HTTP: client, Dialer: c.egress.Dialer(), Messages: publisher{s}}, Log: s.log,
+		Services: abi.Services{HTTP: client, Dialer: c.egress.Dialer(), Messages: publisher{s}, Commands: commander{s}}, Log: s.log,
 	})
 	if err != nil {
 		return err
@@ -222,6 +224,7 @@ func (s *Service) start(ctx context.Context, c *options) error {
 		return err
 	}
 	s.openClock()
+	s.openCommands()
 	if c.registry == nil {
 		client := tns.NewClient(s.host)
 		c.registry = client

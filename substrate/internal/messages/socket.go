@@ -24,9 +24,10 @@ const (
 	maxWaiting      = 1024
 	maxWaitingBytes = 1 << 20
 	// writePatience is how long a write to a socket may stand still, pongPatience how
-	// long an answer to a ping may take, and byePatience that to a close.
+	// long an answer to a ping may take at least (more where pings are far apart), and
+	// byePatience that to a close.
 	writePatience = 10 * time.Second
-	pongPatience  = 10 * time.Second
+	pongPatience  = 2 * time.Second
 	byePatience   = 2 * time.Second
 	// publishPatience is how long a socket's message waits for room in the node's
 	// budget: meanwhile nothing more is read from the socket.
@@ -330,7 +331,7 @@ func (s *socket) ask() {
 		return
 	}
 	s.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(s.hub.life, pongPatience)
+		ctx, cancel := context.WithTimeout(s.hub.life, max(pongPatience, s.hub.Limit.Ping/3))
 		defer cancel()
 		if s.ws.Ping(ctx) != nil {
 			_ = s.conn.Close()
