@@ -59,20 +59,21 @@ func sortClaims[T any](all []T, of func(*T) (branchKey, *HostClaim)) {
 	if len(all) < 2 {
 		return
 	}
-	best := map[taubyte.ProjectID]*HostClaim{}
+	best := map[taubyte.ProjectID]HostClaim{} // values: what is sorted moves
 	for i := range all {
 		k, c := of(&all[i])
-		if have, ok := best[k.project]; !ok || stronger(c, k.project, have, k.project) {
-			best[k.project] = c
+		if have, ok := best[k.project]; !ok || stronger(c, k.project, &have, k.project) {
+			best[k.project] = *c
 		}
 	}
 	slices.SortFunc(all, func(a, b T) int {
 		ka, ca := of(&a)
 		kb, cb := of(&b)
-		switch {
-		case ka.project == kb.project:
+		if ka.project == kb.project {
 			return cmp.Or(cmp.Compare(ca.Rank, cb.Rank), cmp.Compare(ka.branch, kb.branch))
-		case stronger(best[ka.project], ka.project, best[kb.project], kb.project):
+		}
+		x, y := best[ka.project], best[kb.project]
+		if stronger(&x, ka.project, &y, kb.project) {
 			return -1
 		}
 		return 1
