@@ -34,6 +34,11 @@ var tight = func() []byte {
 	return append(append(append([]byte{}, m[:at]...), memory...), m[at:]...)
 }()
 
+// recursive has f0, Fibonacci's numbers as they are defined: nothing but calls.
+var recursive = exported(i32toi32, fn("\x00",
+	"\x20\x00\x41\x02\x48\x04\x40\x20\x00\x0f\x0b", // if n < 2 return n
+	"\x20\x00\x41\x01\x6b\x10\x00", "\x20\x00\x41\x02\x6b\x10\x00", "\x6a"))
+
 func BenchmarkRun(b *testing.B) {
 	const turns = 1_000_000
 	cases := []struct {
@@ -44,6 +49,7 @@ func BenchmarkRun(b *testing.B) {
 	}{
 		{"countdown", tight, "f0", turns},
 		{"mix", tight, "f1", turns},
+		{"recursion", recursive, "f0", 25},
 		{"go-loop", goGuest(b), "spin", turns},
 		{"go-calls", goGuest(b), "fib", 25},
 		{"go-work", goGuest(b), "work", 1000},

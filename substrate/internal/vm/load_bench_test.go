@@ -2,38 +2,73 @@ package vm_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tetratelabs/wazero"
 
 	"github.com/taubyte/taubyte/internal/meter"
 	"github.com/taubyte/taubyte/substrate/internal/vm"
 	"github.com/taubyte/taubyte/substrate/internal/wasmtest"
 )
 
-// What a node does with a module of stock Go when it starts again: compiled
-// code is on disk.
-func BenchmarkLoadStockGoFromDisk(b *testing.B) {
-	code := buildGo(b, "testdata/gopong")
-	b.Logf("%d bytes", len(code))
+// The first request of a function after its node has started again, its compiled
+// code on disk: what the engine's own start takes apart. The baseline reads the
+// module's file and lets wazero find the compiled code by it.
+func BenchmarkRestartStockGo(b *testing.B) {
+	code := buildGo(b, "testdata/handler")
+	id := idOf(b, code)
+	here := func(context.Context) ([]byte, error) { return code, nil }
 	dir := b.TempDir()
-	for b.Loop() {
+	first := func(b *testing.B) {
 		c := vm.Config{ModuleBytes: 16 << 20, Memory: 1 << 30, Share: 1 << 30, Idle: 1 << 40, Log: discard, CacheDir: dir}
 		e, err := vm.New(context.Background(), c)
 		require.NoError(b, err)
-		m, err := load(b, e, code)
+		b.StartTimer()
+		m, err := e.Load(context.Background(), id, here)
 		require.NoError(b, err)
-		s := spec(m, "ping")
-		s.Memory = 16 << 20
+		s := spec(m, "handle")
+		s.Memory = 64 << 20
 		f, err := e.NewFunction(s)
 		require.NoError(b, err)
 		require.NoError(b, f.ServeHTTP(&nothing{h: http.Header{}}, httptest.NewRequest(http.MethodGet, "/", nil)))
+		b.StopTimer()
 		f.Close()
 		require.NoError(b, e.Close())
 	}
+	first(b) // fills the cache
+	b.Run("shell", func(b *testing.B) {
+		b.StopTimer()
+		for range b.N {
+			first(b)
+		}
+		b.ReportMetric(float64(len(code)), "module-B")
+	})
+	b.Run("wazero", func(b *testing.B) {
+		dir := b.TempDir()
+		b.StopTimer()
+		for i := range b.N + 1 {
+			cache, err := wazero.NewCompilationCacheWithDir(dir)
+			require.NoError(b, err)
+			r := wazero.NewRuntimeWithConfig(b.Context(), wazero.NewRuntimeConfig().WithCompilationCache(cache))
+			if i > 0 {
+				b.StartTimer()
+			}
+			metered, err := meter.Instrument(code, meter.Limits{})
+			require.NoError(b, err)
+			_, err = r.CompileModule(b.Context(), metered)
+			require.NoError(b, err)
+			b.StopTimer()
+			require.NoError(b, r.Close(b.Context()))
+		}
+	})
 }
 
 func BenchmarkInstrumentStockGo(b *testing.B) {
@@ -81,27 +116,40 @@ func BenchmarkColdStockGo(b *testing.B) {
 	}
 }
 
-// What a deployed function costs that nobody calls.
+// What a deployed function costs that nobody calls: 10,000, each with a module of
+// its own. resident-B is what the process takes more of the machine.
 func BenchmarkIdleFunction(b *testing.B) {
-	e := engine(b)
-	m, err := load(b, e, wasmtest.Pong())
+	const functions = 10_000
+	for _, warm := range []int64{0, 128 << 20} {
+		b.Run(fmt.Sprintf("warm=%dMiB", warm>>20), func(b *testing.B) {
+			for b.Loop() {
+				e := engine(b, func(c *vm.Config) { c.Warm = warm })
+				before := resident(b)
+				fs := make([]*vm.Function, functions)
+				for i := range fs {
+					m, err := load(b, e, wasmtest.Say("ping", fmt.Sprintf("I am %d", i)))
+					require.NoError(b, err)
+					fs[i], err = e.NewFunction(spec(m, "ping"))
+					require.NoError(b, err)
+					fs[i].Prepare(b.Context())
+				}
+				b.ReportMetric(float64(resident(b)-before)/functions, "resident-B/function")
+				for _, f := range fs {
+					f.Close()
+				}
+			}
+		})
+	}
+}
+
+// resident is the memory of the process, after a collection.
+func resident(b *testing.B) int64 {
+	debug.FreeOSMemory()
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		b.Skip("no /proc on this platform")
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
 	require.NoError(b, err)
-	defer m.Release()
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	var fs []*vm.Function
-	for b.Loop() {
-		m, err := load(b, e, wasmtest.Pong())
-		require.NoError(b, err)
-		f, err := e.NewFunction(spec(m, "ping"))
-		require.NoError(b, err)
-		fs = append(fs, f)
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(len(fs)), "heap-B/function")
-	for _, f := range fs {
-		f.Close()
-	}
+	return pages * int64(os.Getpagesize())
 }

@@ -94,6 +94,14 @@ func TestPong(t *testing.T) {
 	require.Zero(t, work)
 }
 
+// A warm call allocates one value, the guest's stack for the call that it makes.
+func TestAllocationsOfAWarmCall(t *testing.T) {
+	f := function(t, engine(t, func(c *vm.Config) { c.Log = discard }), wasmtest.Pong(), "ping")
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	w := &nothing{h: http.Header{}}
+	require.LessOrEqual(t, testing.AllocsPerRun(1000, func() { _ = f.ServeHTTP(w, r) }), 1.0)
+}
+
 func BenchmarkPong(b *testing.B) {
 	f := function(b, engine(b), wasmtest.Pong(), "ping")
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
