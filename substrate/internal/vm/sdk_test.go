@@ -18,9 +18,9 @@ import (
 
 // A function written with the SDK for stock Go is an http.Handler.
 func TestGuestSDK(t *testing.T) {
-	network := egress.Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}.Network(nil)
-	e := engine(t, compiled(t))
-	t.Cleanup(network.Close)
+	client := egress.Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}.Client()
+	e := engine(t, compiled(t), func(c *vm.Config) { c.Services = abi.Services{HTTP: client} })
+	t.Cleanup(client.CloseIdleConnections)
 	f := stockGo(t, e, "handler", "handle", false)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = f.ServeHTTP(w, r) }))
 	defer s.Close()
