@@ -117,6 +117,9 @@ func (s *Service) candidates(r *tns.Route, buf []Candidate) []Candidate {
 	now := time.Now()
 	all := buf[:0]
 	asset := xxhash.Sum64String(r.Asset.KeyString())
+	if !r.Asset.Defined() { // a socket: those of a branch are better together
+		asset = xxhash.Sum64String(string(r.Project)) ^ xxhash.Sum64String(string(r.Branch))*3
+	}
 	for _, health := range []seer.Health{seer.Alive, seer.Suspect} {
 		nodes := s.agent.Nodes()
 		for i := range nodes {
@@ -130,7 +133,7 @@ func (s *Service) candidates(r *tns.Route, buf []Candidate) []Candidate {
 			if c.Latency == 0 {
 				c.Latency = unknownLatency
 			}
-			c.Warm = r.Website != nil || wire.Warm(n.Load.Warm, r.Asset)
+			c.Warm = r.Function == nil || wire.Warm(n.Load.Warm, r.Asset)
 			c.Score = c.Latency * float64(c.InFlight+1) * (1 + n.Load.CPU)
 			if !c.Warm {
 				c.Score *= coldPenalty

@@ -409,6 +409,41 @@ func TestCloseEndsSockets(t *testing.T) {
 	}
 }
 
+// A WebSocket of a channel is at no path of the configuration: whatever node there
+// is knows the channels.
+func TestChannelSockets(t *testing.T) {
+	b := newBench(t)
+	b.substrate(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/room") {
+			http.Error(w, "no such channel", http.StatusNotFound)
+			return
+		}
+		c, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer c.CloseNow()
+		_ = c.Write(r.Context(), websocket.MessageText, []byte(r.URL.Path))
+		_, _, _ = c.Read(r.Context())
+	})
+	path := "/ws-QmayUEv6QzrPUKWG4grdz94KghMxYeENhzQdCiSmgPCgho/a/room"
+	c, _, err := websocket.Dial(t.Context(), "ws://"+site+path, &websocket.DialOptions{HTTPClient: b.client})
+	require.NoError(t, err)
+	_, text, err := c.Read(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, path, string(text))
+	require.NoError(t, c.CloseNow())
+
+	resp, _ := b.do("GET", site, path+"s", nil)
+	require.Equal(t, http.StatusNotFound, resp.StatusCode, "the node's own word")
+	resp, body := b.do("GET", "other.example.test", path, nil)
+	require.Equal(t, http.StatusNotFound, resp.StatusCode)
+	require.Equal(t, "There is no such site here.\n", body)
+	resp, body = b.do("GET", site, "/ws-QmayUEv6Qz/a", nil)
+	require.Equal(t, http.StatusNotFound, resp.StatusCode)
+	require.Equal(t, "There is nothing at this address.\n", body)
+}
+
 func TestExplainOrdersTotally(t *testing.T) {
 	b := newBench(t)
 	for range 3 {

@@ -38,6 +38,11 @@ const (
 // ServeHTTP takes a user's request.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m := s.lookup(r)
+	if _, _, ok := wire.Socket(r.URL.Path); ok && m.Status != tns.NoHost {
+		// Which channels there are, a substrate node knows.
+		project, branch, _ := s.table.Owner(r.Host)
+		m = tns.Match{Route: &tns.Route{Project: project, Branch: branch}}
+	}
 	switch m.Status {
 	case tns.NoHost:
 		if _, heard := s.table.Age(); !heard {
@@ -102,10 +107,15 @@ type exchange struct {
 	body  *countedBody
 	kept  []byte // the body, where it is short
 	nodes [8]Candidate
-	copy  [32 << 10]byte
 }
 
 var exchangePool = sync.Pool{New: func() any { return new(exchange) }}
+
+// copyPool has buffers to copy answers with. A socket, which lives long, has a
+// smaller one.
+var copyPool = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+const socketBuffer = 4 << 10
 
 func (e *exchange) begin(s *Service, w http.ResponseWriter, r *http.Request, route *tns.Route) {
 	e.s, e.w, e.r, e.route = s, w, r, route
@@ -405,10 +415,12 @@ func (e *exchange) deliver(resp *http.Response) {
 	if flush {
 		_ = rc.Flush()
 	}
+	buf := copyPool.Get().(*[32 << 10]byte)
+	defer copyPool.Put(buf)
 	for {
-		n, err := resp.Body.Read(e.copy[:])
+		n, err := resp.Body.Read(buf[:])
 		if n > 0 {
-			if _, err := e.w.Write(e.copy[:n]); err != nil {
+			if _, err := e.w.Write(buf[:n]); err != nil {
 				return // the user is gone
 			}
 			if flush {
@@ -451,7 +463,11 @@ func (e *exchange) tunnel(resp *http.Response) {
 	defer context.AfterFunc(e.s.life, func() { _ = node.Close(); _ = user.Close() })()
 	ended := make(chan struct{}, 2)
 	go func() { _, _ = io.Copy(node, buffered); ended <- struct{}{} }()
-	go func() { _, _ = io.Copy(user, node); ended <- struct{}{} }()
+	go func() {
+		to := struct{ io.Writer }{user} // whose ReadFrom would take a buffer of its own
+		_, _ = io.CopyBuffer(to, node, make([]byte, socketBuffer))
+		ended <- struct{}{}
+	}()
 	<-ended
 	_ = node.Close() // ends the other direction
 	_ = user.Close()

@@ -101,6 +101,7 @@ func (h *Hub) ServeSocket(w http.ResponseWriter, r *http.Request, id Branch, has
 		return err
 	}
 	defer h.shut(s)
+	defer context.AfterFunc(r.Context(), func() { s.leave(goingAway) })() // of a gateway in this process
 	ws, err := websocket.Accept(&hijacker{ResponseWriter: w, s: s}, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // the caller has looked at the origin
 		CompressionMode:    websocket.CompressionDisabled,
