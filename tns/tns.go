@@ -83,7 +83,8 @@ type Service struct {
 	publishing  branchLocks // one publication of a branch at a time on this node
 	verifying   sync.Mutex  // one statement at a time
 	reverifying sync.Mutex
-	fetching    chan struct{} // slots for branches that wait for the network
+	fetching    slots
+	refetching  slots
 
 	withdraw func()
 	stop     context.CancelFunc
@@ -103,7 +104,7 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		_, err := s.localOr(ctx, c)
 		return err
 	})
-	s.fetching = make(chan struct{}, 64)
+	s.fetching, s.refetching = make(slots, 64), make(slots, 16)
 	life, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	if err := s.start(ctx, life, store); err != nil {
@@ -246,19 +247,31 @@ func (s *Service) eachEntry(ctx context.Context, prefix string, do func(entry)) 
 
 type fetcher func(context.Context, cid.Cid) ([]byte, error)
 
+// slots bound how many deployments are fetched at once. What could not be had has
+// slots of its own when it is tried again, so that it holds up nothing new.
+type slots chan struct{}
+
 // fetch gets a deployment's block from here or wherever it is, and keeps it here.
 func (s *Service) fetch(ctx context.Context, c cid.Cid) ([]byte, error) {
+	return s.fetchIn(ctx, s.fetching, c)
+}
+
+func (s *Service) refetch(ctx context.Context, c cid.Cid) ([]byte, error) {
+	return s.fetchIn(ctx, s.refetching, c)
+}
+
+func (s *Service) fetchIn(ctx context.Context, in slots, c cid.Cid) ([]byte, error) {
 	if b, err := s.host.Blocks().Blockstore().Get(ctx, c); err == nil {
 		return b.RawData(), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
 	select {
-	case s.fetching <- struct{}{}:
-		defer func() { <-s.fetching }()
+	case in <- struct{}{}:
+		defer func() { <-in }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	return s.localOr(ctx, c)
 }
 
@@ -276,12 +289,12 @@ func (s *Service) entries(ctx context.Context, k branchKey) (all []entry, err er
 }
 
 // head resolves what a branch runs.
-func (s *Service) head(ctx context.Context, k branchKey) (head, error) {
+func (s *Service) head(ctx context.Context, k branchKey, fetch fetcher) (head, error) {
 	all, err := s.entries(ctx, k)
 	if err != nil {
 		return head{}, err
 	}
-	return s.resolve(ctx, all, s.fetch)
+	return s.resolve(ctx, all, fetch)
 }
 
 // resolve merges the tips of a branch's history.
@@ -326,19 +339,24 @@ func (s *Service) follow(ctx context.Context, events <-chan crdt.Event, missing 
 		}
 		again[k] = false
 		s.wg.Go(func() {
-			for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(wait*2, 10*time.Second) {
-				ok := s.update(ctx, k)
+			fetch := s.fetch
+			const least, most = 100 * time.Millisecond, 10 * time.Second
+			for wait := least; ctx.Err() == nil; wait = min(wait*2, most) {
+				ok := s.update(ctx, k, fetch)
+				fetch = s.refetch
 				mu.Lock()
 				if ok && !again[k] {
 					delete(again, k)
 					mu.Unlock()
 					return
 				}
-				if again[k] {
-					wait = 0
-				}
+				anew := again[k]
 				again[k] = false
 				mu.Unlock()
+				if anew {
+					wait, fetch = least/2, s.fetch
+					continue
+				}
 				select {
 				case <-time.After(wait):
 				case <-ctx.Done():
@@ -373,8 +391,8 @@ func (s *Service) follow(ctx context.Context, events <-chan crdt.Event, missing 
 
 // update resolves a branch anew. It reports false when the deployment could not
 // be had yet.
-func (s *Service) update(ctx context.Context, k branchKey) bool {
-	h, err := s.head(ctx, k)
+func (s *Service) update(ctx context.Context, k branchKey, fetch fetcher) bool {
+	h, err := s.head(ctx, k, fetch)
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, taubyte.ErrNotFound) {
 			s.opts.log.Warn("deployment not read", "project", k.project, "branch", k.branch, "err", err)
@@ -445,7 +463,7 @@ func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment
 	now, ok := s.feed.get(k)
 	if !ok {
 		// Either the branch is new, or what it runs is not on this node yet.
-		if now, err = s.head(ctx, k); err == nil {
+		if now, err = s.head(ctx, k, s.fetch); err == nil {
 			s.feed.set(now)
 		} else if !errors.Is(err, taubyte.ErrNotFound) {
 			return nil, fmt.Errorf("%w: %w", taubyte.ErrUnavailable, err)
