@@ -16,6 +16,7 @@ import (
 	"github.com/taubyte/taubyte/internal/unixfs"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
 	"github.com/taubyte/taubyte/substrate/internal/commands"
+	"github.com/taubyte/taubyte/substrate/internal/egress"
 	"github.com/taubyte/taubyte/substrate/internal/messages"
 	"github.com/taubyte/taubyte/substrate/internal/site"
 	"github.com/taubyte/taubyte/substrate/internal/vm"
@@ -49,6 +50,7 @@ func keyOf(d *tns.Deployment) deploymentKey {
 // here. What was never built is not in it.
 type deployment struct {
 	project   *config.Project // nil while no repository has given one
+	network   *egress.Network // its own, or nil
 	functions map[resourceKey]*vm.Function
 	websites  map[resourceKey]*site.Site
 	channels  *messages.Rules
@@ -58,6 +60,9 @@ type deployment struct {
 }
 
 func (d *deployment) close() {
+	if d.network != nil {
+		defer d.network.Close()
+	}
 	for _, f := range d.functions {
 		f.Close()
 	}
@@ -187,6 +192,15 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 	if project == nil {
 		return made, nil
 	}
+	network := s.network
+	if project.Egress != nil {
+		rules, err := egress.ParseRules(project.Egress.Allow)
+		if err != nil {
+			return nil, err
+		}
+		made.network = s.egress.Network(rules)
+		network = made.network
+	}
 	var (
 		mu     sync.Mutex // guards made and faults
 		faults []error
@@ -208,7 +222,7 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 		for i := range scope.Functions {
 			f := &scope.Functions[i]
 			each(func() error {
-				made1, err := s.function(ctx, d, scope, f)
+				made1, err := s.function(ctx, d, scope, f, network)
 				if made1 != nil {
 					mu.Lock()
 					made.functions[resourceKey{scope.id, f.ID}] = made1
@@ -277,7 +291,7 @@ func scopes(p *config.Project) func(func(scope) bool) {
 }
 
 // function makes a function ready, or nil where it was never built.
-func (s *Service) function(ctx context.Context, d *tns.Deployment, in scope, f *config.Function) (*vm.Function, error) {
+func (s *Service) function(ctx context.Context, d *tns.Deployment, in scope, f *config.Function, network *egress.Network) (*vm.Function, error) {
 	root, ok := d.Asset(sourceOf(f.ID, f.Source))
 	if !ok {
 		return nil, nil
@@ -291,6 +305,7 @@ func (s *Service) function(ctx context.Context, d *tns.Deployment, in scope, f *
 	made, err := s.engine.NewFunction(vm.Spec{
 		Self: abi.Self{
 			Project: d.Project, Application: in.id, Function: f.ID, Name: f.Name, Branch: d.Branch, Commit: d.Commit(),
+			Network: network,
 		},
 		Module: module, Links: l.links, Call: f.Call,
 		Timeout:     bounded(f.Timeout, defaultTimeout, s.limits.Timeout),

@@ -150,6 +150,9 @@ type Service struct {
 	grace  time.Duration
 	log    *slog.Logger
 
+	egress  egress.Policy
+	network *egress.Network // of projects without rules of their own
+
 	engine *vm.Engine
 	files  *site.Cache
 	agent  *seer.Agent
@@ -192,7 +195,7 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 	}
 	limits := c.limits.withDefaults()
 	s := &Service{
-		host: host, limits: limits, grace: c.grace, log: c.log,
+		host: host, limits: limits, grace: c.grace, log: c.log, egress: c.egress,
 		files:     site.NewCache(limits.WebsiteCache),
 		preparing: map[deploymentKey]*preparation{},
 		faults:    map[branchKey]fault{},
@@ -208,11 +211,11 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 
 func (s *Service) start(ctx context.Context, c *options) error {
 	var err error
-	client := c.egress.Client()
-	s.closes = append(s.closes, func() error { client.CloseIdleConnections(); return nil })
+	s.network = c.egress.Network(nil)
+	s.closes = append(s.closes, func() error { s.network.Close(); return nil })
 	s.engine, err = vm.New(ctx, vm.Config{
 		CacheDir: c.cacheDir, ModuleBytes: s.limits.ModuleBytes, Memory: s.limits.NodeMemory, Share: s.limits.ProjectMemory, Idle: s.limits.Idle, Warm: s.limits.WarmMemory,
-		Services: abi.Services{HTTP: client, Dialer: c.egress.Dialer(), Messages: publisher{s}, Commands: commander{s}}, Log: s.log,
+		Services: abi.Services{Messages: publisher{s}, Commands: commander{s}}, Log: s.log,
 	})
 	if err != nil {
 		return err

@@ -72,6 +72,8 @@ type thing struct {
 	id     taubyte.ResourceID
 	module []byte
 	files  map[string]string
+
+	project func(*config.Project) // in place of all this
 }
 
 func fn(name, path string, module []byte, change ...func(*config.Function)) thing {
@@ -107,6 +109,10 @@ func (c *cloud) publish(things ...thing) uint64 {
 		if t.app != nil {
 			t.app(p)
 		} else {
+			if t.project != nil {
+				t.project(p)
+				continue
+			}
 			t.add(&p.Resources)
 		}
 		var root cid.Cid

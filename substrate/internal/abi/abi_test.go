@@ -37,6 +37,8 @@ type host struct {
 	engine *vm.Engine
 	limits abi.Limits
 	log    *bytes.Buffer
+
+	network *egress.Network
 }
 
 // local reaches servers of the test.
@@ -45,14 +47,14 @@ var local = egress.Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0
 func newHost(t *testing.T, change ...func(*abi.Services)) *host {
 	testnet.CheckLeaks(t)
 	h := &host{T: t, log: &bytes.Buffer{}, limits: abi.Limits{Output: 1 << 20, Body: 1 << 10, LogLines: 10}}
-	c := local.Client()
-	t.Cleanup(c.CloseIdleConnections)
-	services := abi.Services{HTTP: c}
+	h.network = local.Network(nil)
+	t.Cleanup(h.network.Close)
+	services := abi.Services{}
 	for _, f := range change {
 		f(&services)
 	}
 	e, err := vm.New(context.Background(), vm.Config{
-		Services: services, ModuleBytes: 1 << 20, Memory: 1 << 28, Idle: time.Minute,
+		Services: services, ModuleBytes: 1 << 20, Memory: 1 << 28, Share: 1 << 28, Idle: time.Minute,
 		Log: slog.New(slog.NewTextHandler(h.log, nil)),
 	})
 	require.NoError(t, err)
@@ -72,7 +74,7 @@ func (h *host) function(code []byte, links ...vm.Link) *vm.Function {
 	m, err := h.load(code)
 	require.NoError(h, err)
 	f, err := h.engine.NewFunction(vm.Spec{
-		Self:   abi.Self{Project: "the-project", Function: "the-function", Name: "fn", Branch: "main", Commit: "c0ffee"},
+		Self:   abi.Self{Project: "the-project", Function: "the-function", Name: "fn", Branch: "main", Commit: "c0ffee", Network: h.network},
 		Module: m, Links: links, Call: "f", Timeout: 20 * time.Second, Memory: 4 << 20, Concurrency: 1, Queue: 1,
 		Limits: h.limits,
 	})
@@ -576,7 +578,7 @@ func TestDNS(t *testing.T) {
 	<-up
 	defer server.Shutdown()
 
-	h := newHost(t, func(s *abi.Services) { s.Dialer = local.Dialer() })
+	h := newHost(t)
 	s := newScript()
 	address := conn.LocalAddr().String()
 	s.m.Data(0, "udpa.test192.0.2.110.0.0.1:53")

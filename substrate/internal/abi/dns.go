@@ -10,7 +10,8 @@ import (
 // A resolver is a guest's way to ask the DNS: the node's, or a server of its
 // choice.
 type resolver struct {
-	net *net.Resolver
+	net  *net.Resolver
+	node bool // it is the node's
 }
 
 // An answer waits for the guest to fetch it.
@@ -28,10 +29,10 @@ const lookupTimeout = 10 * time.Second
 
 var dns = concat([]decl{
 	{"dnsNewResolver", "i", errno(func(g *Guest, m module, a []uint64) Errno {
-		if g.services.Dialer == nil || len(g.resolvers) >= maxHandles {
+		if g.self.Network == nil || len(g.resolvers) >= maxHandles {
 			return ErrResolverNotFound
 		}
-		g.resolvers = append(g.resolvers, &resolver{net: &net.Resolver{}})
+		g.resolvers = append(g.resolvers, &resolver{net: &net.Resolver{}, node: true})
 		return m.cell(a[0], uint32(len(g.resolvers)-1))
 	})},
 	{"dnsRerouteResolver", "iiiii", onResolver(func(g *Guest, r *resolver, m module, a []uint64) Errno {
@@ -46,7 +47,8 @@ var dns = concat([]decl{
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			address = net.JoinHostPort(address, "53")
 		}
-		dialer := g.services.Dialer
+		dialer := g.self.Network
+		r.node = false
 		r.net = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, asked, _ string) (net.Conn, error) {
 			if asked == "tcp" { // for an answer that was cut
 				return dialer.DialContext(ctx, asked, address)
@@ -56,7 +58,7 @@ var dns = concat([]decl{
 		return ErrNone
 	})},
 	{"dnsResetResolver", "i", onResolver(func(_ *Guest, r *resolver, _ module, _ []uint64) Errno {
-		r.net = &net.Resolver{}
+		r.net, r.node = &net.Resolver{}, true
 		return ErrNone
 	})},
 },
@@ -99,6 +101,9 @@ func lookup(fn string, failed Errno, do func(context.Context, *net.Resolver, str
 			name, ok := m.text(a[1], a[2])
 			if !ok {
 				return ErrAddressOutOfMemory
+			}
+			if r.node && !g.self.Network.Resolves(name) {
+				return failed
 			}
 			key := answer{uint32(a[0]), fn, name}
 			if _, again := g.answers[key]; !again && len(g.answers) >= maxAnswers {

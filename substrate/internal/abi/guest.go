@@ -3,8 +3,6 @@ package abi
 import (
 	"context"
 	"log/slog"
-	"net"
-	"net/http"
 	"time"
 
 	"github.com/taubyte/taubyte/substrate/internal/memfs"
@@ -23,10 +21,6 @@ type Limits struct {
 
 // Services are what a host has to offer its guests. What is nil fails politely.
 type Services struct {
-	// HTTP sends requests, and Dialer reaches DNS servers of a guest's choice:
-	// to what guests may reach.
-	HTTP   *http.Client
-	Dialer *net.Dialer
 	// Messages publishes on channels.
 	Messages Messages
 	// Commands sends commands to functions of other nodes.

@@ -36,7 +36,7 @@ var methods = []string{"", "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "P
 
 var httpClient = []decl{
 	{"newHttpClient", "i", errno(func(g *Guest, m module, a []uint64) Errno {
-		if g.services.HTTP == nil || len(g.clients) >= maxHandles {
+		if g.self.Network == nil || len(g.clients) >= maxHandles {
 			return ErrHttpRequestFailed
 		}
 		g.clients = append(g.clients, &client{requests: map[uint32]*outgoing{}})
@@ -133,7 +133,7 @@ var httpClient = []decl{
 		if o.url == nil {
 			return ErrParseUrlFailed
 		}
-		if o.do(g.waiting(), g.services.HTTP) != nil {
+		if o.do(g.waiting(), g.self.Network.HTTP()) != nil {
 			return ErrHttpRequestFailed
 		}
 		return ErrNone

@@ -11,6 +11,8 @@ type Self struct {
 	Name        string // of the function
 	Branch      taubyte.Branch
 	Commit      taubyte.Commit // of the configuration
+	// Network is what it reaches others by. Nil: nobody.
+	Network Network
 }
 
 var self = concat(

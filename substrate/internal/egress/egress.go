@@ -1,5 +1,5 @@
-// Package egress decides which addresses guests may reach: the public internet,
-// and nothing of the node's own network.
+// Package egress decides what guests may reach: of the public internet what their
+// project allows, and nothing of the node's own network.
 package egress
 
 import (
@@ -18,6 +18,8 @@ import (
 type Policy struct {
 	// Allow are networks that may be reached although they are not public.
 	Allow []netip.Prefix
+	// Resolver resolves names; nil: as the machine does.
+	Resolver *net.Resolver
 }
 
 // denied are the networks that the functions of net/netip do not name. An address
@@ -64,34 +66,24 @@ func (p Policy) Check(addr netip.Addr) error {
 	return nil
 }
 
-// Dialer connects to what the policy allows. Names are resolved before they are
-// checked, and the address that was checked is the one that is dialled.
-func (p Policy) Dialer() *net.Dialer {
-	return &net.Dialer{
-		Timeout: 10 * time.Second,
-		Control: func(_, address string, _ syscall.RawConn) error {
-			to, err := netip.ParseAddrPort(address)
-			if err != nil {
-				return err
-			}
-			return p.Check(to.Addr())
-		},
-	}
+// A Network is what the functions of one project reach others by. Its connections are
+// its own: no other project's rules have allowed them.
+type Network struct {
+	policy Policy
+	rules  *Rules
+	client *http.Client
 }
 
 // Timeout is the longest that one request of a guest takes.
 const Timeout = 30 * time.Second
 
-// Client is an HTTP client of its own connections that reaches what the policy
-// allows, on each redirect anew, and no proxy. CloseIdleConnections ends it.
-func (p Policy) Client() *http.Client {
-	d := p.Dialer()
-	return &http.Client{
+// Network is the policy for a project with rules. Close ends it.
+func (p Policy) Network(rules *Rules) *Network {
+	n := &Network{policy: p, rules: rules}
+	n.client = &http.Client{
 		Timeout: Timeout,
 		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				return d.DialContext(ctx, network, addr)
-			},
+			DialContext:            n.DialContext,
 			TLSHandshakeTimeout:    10 * time.Second,
 			ResponseHeaderTimeout:  Timeout,
 			MaxResponseHeaderBytes: 256 << 10,
@@ -100,4 +92,51 @@ func (p Policy) Client() *http.Client {
 			IdleConnTimeout:        30 * time.Second,
 		},
 	}
+	return n
+}
+
+// HTTP is the network's HTTP client. It takes no proxy, and looks at each redirect anew.
+func (n *Network) HTTP() *http.Client { return n.client }
+
+// Close ends connections that are not in use.
+func (n *Network) Close() { n.client.CloseIdleConnections() }
+
+// DialContext connects to what may be reached. A name is resolved before its addresses
+// are checked, and the address that was checked is the one that is dialled. A name that
+// the rules do not have may lead to an address that they have; where they have
+// no addresses it is not even looked up.
+func (n *Network) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	_, err = netip.ParseAddr(host)
+	named := err != nil && n.rules.Name(host)
+	if err != nil && !named && len(n.rules.networks) == 0 {
+		return nil, fmt.Errorf("host %s: %w by the project", host, taubyte.ErrForbidden)
+	}
+	d := net.Dialer{
+		Timeout:  10 * time.Second,
+		Resolver: n.policy.Resolver,
+		Control: func(_, address string, _ syscall.RawConn) error {
+			to, err := netip.ParseAddrPort(address)
+			if err != nil {
+				return err
+			}
+			if !named && !n.rules.Addr(to.Addr()) {
+				return fmt.Errorf("address %s: %w by the project", to.Addr(), taubyte.ErrForbidden)
+			}
+			return n.policy.Check(to.Addr())
+		},
+	}
+	return d.DialContext(ctx, network, address)
+}
+
+// Resolves reports whether the node's resolver may be asked: about names that may be
+// reached, since a question tells the one who answers it something as well.
+func (n *Network) Resolves(nameOrAddress string) bool {
+	if a, err := netip.ParseAddr(nameOrAddress); err == nil {
+		return n.rules.Addr(a)
+	}
+	return n.rules.Name(nameOrAddress)
 }

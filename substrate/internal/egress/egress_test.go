@@ -37,18 +37,18 @@ func TestClient(t *testing.T) {
 	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("reached") }))
 	defer inside.Close()
 	var p egress.Policy
-	c := p.Client()
-	defer c.CloseIdleConnections()
+	n := p.Network(nil)
+	defer n.Close()
 	for _, url := range []string{inside.URL, strings.Replace(inside.URL, "127.0.0.1", "localhost", 1)} {
-		_, err := c.Get(url)
+		_, err := n.HTTP().Get(url)
 		require.ErrorIs(t, err, taubyte.ErrForbidden, url)
 	}
 
 	outside := httptest.NewServer(http.RedirectHandler("http://[::1]:9/", http.StatusFound))
 	defer outside.Close()
 	p.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	c = p.Client()
-	defer c.CloseIdleConnections()
-	_, err := c.Get(outside.URL)
+	n = p.Network(nil)
+	defer n.Close()
+	_, err := n.HTTP().Get(outside.URL)
 	require.ErrorIs(t, err, taubyte.ErrForbidden)
 }

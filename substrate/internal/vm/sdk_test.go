@@ -11,17 +11,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/taubyte/taubyte/substrate/internal/abi"
 	"github.com/taubyte/taubyte/substrate/internal/egress"
 	"github.com/taubyte/taubyte/substrate/internal/vm"
 )
 
 // A function written with the SDK for stock Go is an http.Handler.
 func TestGuestSDK(t *testing.T) {
-	client := egress.Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}.Client()
-	e := engine(t, compiled(t), func(c *vm.Config) { c.Services = abi.Services{HTTP: client} })
-	t.Cleanup(client.CloseIdleConnections)
-	f := stockGo(t, e, "handler", "handle", false)
+	network := egress.Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}.Network(nil)
+	e := engine(t, compiled(t))
+	t.Cleanup(network.Close)
+	f := stockGo(t, e, "handler", "handle", false, func(s *vm.Spec) { s.Self.Network = network })
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = f.ServeHTTP(w, r) }))
 	defer s.Close()
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, strings.Repeat("far", 50_000)) }))

@@ -92,7 +92,7 @@ func TestCompileForOthers(t *testing.T) {
 }
 
 // stockGo loads a guest in stock Go and makes a function of it.
-func stockGo(t *testing.T, e *vm.Engine, name, call string, interpret bool) *vm.Function {
+func stockGo(t *testing.T, e *vm.Engine, name, call string, interpret bool, change ...func(*vm.Spec)) *vm.Function {
 	t.Helper()
 	code := buildGo(t, filepath.Join("testdata", name))
 	fetched := false
@@ -101,6 +101,9 @@ func stockGo(t *testing.T, e *vm.Engine, name, call string, interpret bool) *vm.
 	require.False(t, fetched && raceEnabled && !interpret, "compiled here")
 	s := spec(m, call)
 	s.Memory = 64 << 20
+	for _, do := range change {
+		do(&s)
+	}
 	f, err := e.NewFunction(s)
 	require.NoError(t, err)
 	t.Cleanup(f.Close)
