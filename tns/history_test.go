@@ -206,6 +206,9 @@ func TestDiff(t *testing.T) {
 		},
 	}
 	for _, r := range []registry{s, client} {
+		roots, err := r.Assets(ctx, shop)
+		require.NoError(t, err)
+		require.Equal(t, []cid.Cid{asset(t, "site")}, roots)
 		for _, pair := range [][2]string{{"1", "2"}, {string(part(1, nil).Commit), ""}} {
 			d, err := r.Diff(ctx, shop, "main", pair[0], pair[1])
 			require.NoError(t, err)
