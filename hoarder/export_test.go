@@ -1,10 +1,48 @@
 package hoarder
 
-import "github.com/libp2p/go-libp2p/core/peer"
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
 
 // Nearest is the node on which the handle's next call ends.
 func Nearest(d *Database) peer.ID {
 	d.h.mu.Lock()
 	defer d.h.mu.Unlock()
 	return d.h.place.Hosts[0]
+}
+
+// Prefer has the handle's next call end on a node, if it can.
+func Prefer(d *Database, p peer.ID) { d.h.prefer(p) }
+
+// Saw has the handle have seen so many writes of a node.
+func Saw(d *Database, p peer.ID, seq uint64) { _ = d.h.wrote(position{p: seq}, nil) }
+
+// WithReach sets how long a call waits for writes to arrive.
+func WithReach(d time.Duration) Option { return func(o *options) { o.reach = d } }
+
+// EntryKey and EntryName are how a database's keys are kept.
+var (
+	EntryKey  = entryKey
+	EntryName = entryName
+)
+
+// Parse runs what reads other nodes' bytes, and says what it makes of them when they
+// are written again.
+func Parse(b []byte) (again [][]byte) {
+	if m, err := decodeMark(b); err == nil {
+		again = append(again, m.encode())
+	}
+	if v, err := decodeVersion(b); err == nil {
+		out, _ := json.Marshal(v)
+		again = append(again, out)
+	}
+	var p position
+	if json.Unmarshal(b, &p) == nil {
+		out, _ := json.Marshal(p)
+		again = append(again, out)
+	}
+	return again
 }

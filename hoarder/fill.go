@@ -189,7 +189,7 @@ func (r *replica) fillAll(ctx context.Context) error {
 // waitFor returns when a file is here. It waits only so long: another replica may have
 // it.
 func (r *replica) waitFor(ctx context.Context, key string) error {
-	ctx, cancel := context.WithTimeout(ctx, reachWait)
+	ctx, cancel := context.WithTimeout(ctx, r.s.o.reach)
 	defer cancel()
 	look := time.NewTicker(20 * time.Millisecond) // for one whose event is on its way
 	defer look.Stop()

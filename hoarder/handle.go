@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -112,29 +111,52 @@ func (h *handle) find(ctx context.Context, sp spec) error {
 	if len(p.Hosts) == 0 {
 		return fmt.Errorf("%w: a store without replicas", taubyte.ErrUnavailable)
 	}
+	p.Hosts = h.c.nearest(ctx, p)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.place.Gen != p.Gen {
 		h.seen = nil // another life, in which nothing was written
 	}
-	// Nearest first, as far as that is known.
-	far := func(p peer.ID) time.Duration {
-		if d := h.c.host.Peerstore().LatencyEWMA(p); d > 0 {
-			return d
-		}
-		return math.MaxInt64
-	}
-	slices.SortStableFunc(p.Hosts, func(a, b peer.ID) int {
-		switch x, y := far(a), far(b); {
-		case x < y/2: // a small difference is none
-			return -1
-		case y < x/2:
-			return 1
-		}
-		return 0
-	})
 	h.known, h.spec, h.place = true, sp, p
 	return nil
+}
+
+// nearWait bounds how long the nearest replica may take to answer.
+const nearWait = time.Second
+
+// nearest puts the replica first that answers first.
+func (c *Client) nearest(ctx context.Context, p place) []peer.ID {
+	s := c.local()
+	if len(p.Hosts) < 2 || s != nil && s.serves(ref{p.ID, p.Gen}) {
+		return p.Hosts
+	}
+	ctx, cancel := context.WithTimeout(ctx, nearWait)
+	defer cancel()
+	type answer struct {
+		from peer.ID
+		err  error
+	}
+	answers := make(chan answer, len(p.Hosts))
+	for _, host := range p.Hosts {
+		go func() {
+			_, err := remote{c, host}.usedBytes(ctx, ref{p.ID, p.Gen}, nil)
+			answers <- answer{host, err}
+		}()
+	}
+	var first, rest []peer.ID
+	for range p.Hosts {
+		a := <-answers
+		if a.err == nil && len(first) == 0 {
+			first = append(first, a.from)
+			cancel() // the others need not answer
+		}
+	}
+	for _, host := range p.Hosts {
+		if !slices.Contains(first, host) {
+			rest = append(rest, host)
+		}
+	}
+	return append(first, rest...)
 }
 
 // A call asks again where the store is so often, and for so long.
@@ -168,8 +190,7 @@ func (h *handle) do(ctx context.Context, call func(site, ref, position) error) e
 			}
 		}
 		h.mu.Lock()
-		r, hosts := ref{h.place.ID, h.place.Gen}, slices.Clone(h.place.Hosts)
-		after := maps.Clone(h.seen)
+		r, hosts, after := ref{h.place.ID, h.place.Gen}, h.place.Hosts, h.seen // never changed in place
 		h.mu.Unlock()
 		if s := h.c.local(); s != nil && s.serves(r) {
 			if err = call(s, r, after); !passOver(err) || ctx.Err() != nil {
@@ -217,13 +238,12 @@ func (h *handle) wrote(pos position, err error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for p, seq := range pos {
-		if seq == 0 {
-			continue
+		if seq > h.seen[p] {
+			seen := make(position, len(h.seen)+1)
+			maps.Copy(seen, h.seen)
+			seen[p] = seq
+			h.seen = seen
 		}
-		if h.seen == nil {
-			h.seen = position{}
-		}
-		h.seen[p] = max(h.seen[p], seq)
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ type options struct {
 	openStores int
 	grace      time.Duration
 	interval   time.Duration
+	reach      time.Duration // how long a call waits for writes to arrive
 	log        *slog.Logger
 }
 
@@ -100,7 +101,7 @@ type Service struct {
 
 // New starts a hoarder on the host. ctx bounds the start only.
 func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
-	o := options{grace: time.Minute, interval: 15 * time.Second, openStores: 256, log: slog.Default()}
+	o := options{grace: time.Minute, interval: 15 * time.Second, openStores: 256, reach: 5 * time.Second, log: slog.Default()}
 	for _, opt := range opts {
 		opt(&o)
 	}

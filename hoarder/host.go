@@ -80,7 +80,7 @@ func (s *Service) serve(ctx context.Context, r ref, t told, fill func(*hosting, 
 // catchUp gets what the other replicas have that are there. One that is back after
 // others were written to does not serve before.
 func (s *Service) catchUp(ctx context.Context, h *hosting, rep *replica) error {
-	_, err := s.catchUpFrom(ctx, h, rep, reachWait)
+	_, err := s.catchUpFrom(ctx, h, rep, s.o.reach)
 	return err
 }
 

@@ -84,8 +84,10 @@ func (i Instance) id(k kind) string {
 		h.Write(n[:])
 		h.Write([]byte(part))
 	}
-	return hex.EncodeToString(h.Sum(nil)[:20])
+	return hex.EncodeToString(h.Sum(nil)[:idLen/2])
 }
+
+const idLen = 40
 
 // A ref is one life of a store: dropped and made again, it is another.
 type ref struct {

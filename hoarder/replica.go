@@ -291,16 +291,13 @@ func (r *replica) position() position {
 	return pos
 }
 
-// reachWait bounds how long a call waits for writes to arrive.
-const reachWait = 5 * time.Second
-
 // reach returns when the replica has what the position says. It does not wait for
 // writes of replicas that have been away for longer than the grace.
 func (r *replica) reach(ctx context.Context, want position) error {
 	if r.has(want) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, reachWait)
+	ctx, cancel := context.WithTimeout(ctx, r.s.o.reach)
 	defer cancel()
 	return r.reachFor(ctx, want)
 }

@@ -2,12 +2,14 @@ package hoarder_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/ipfs/go-datastore/query"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
@@ -36,10 +38,12 @@ func newCluster(t *testing.T, n int) *cluster {
 }
 
 // join adds a hoarder.
-func (c *cluster) join() *testnet.Node {
-	n := c.net.Node(taubyte.RoleHoarder)
+func (c *cluster) join() *testnet.Node { return c.joinOn(taubyte.MemoryDatastore()) }
+
+func (c *cluster) joinOn(store taubyte.Datastore) *testnet.Node {
+	n := c.net.NodeOn(store, taubyte.RoleHoarder)
 	c.nodes = append(c.nodes, n)
-	c.at[n.ID()] = start(c.t, n)
+	c.at[n.ID()] = start(c.t, n, hoarder.WithReach(time.Second))
 	return n
 }
 
@@ -174,6 +178,83 @@ func TestTakeover(t *testing.T) {
 		require.Equal(t, noise(i, 1000), v)
 	}
 	require.Equal(t, noise(4, 600_000), content(t, s, "f", 0))
+}
+
+// A replica that was away while others were written to serves nothing old.
+func TestAwayAndBack(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.nodes[0], c.nodes[1]
+	d := database(t, c.at[a.ID()], named("x"), hoarder.DatabaseSpec{})
+	s := storage(t, c.at[a.ID()], named("x"), hoarder.StorageSpec{})
+	require.NoError(t, d.Put(t.Context(), "k", []byte("old")))
+	put(t, s, "f", []byte("old"), false)
+	testnet.Eventually(t, func() bool { return len(c.ready(named("x"))) == 4 }, "of both, two replicas")
+	c.stop(b.ID())
+	require.NoError(t, d.Put(t.Context(), "k", []byte("new")))
+	put(t, s, "f", []byte("new"), true)
+
+	back := c.joinOn(b.Store)
+	require.Equal(t, b.ID(), back.ID())
+	at := c.at[back.ID()]
+	testnet.Eventually(t, func() bool { return back.Network().Connectedness(a.ID()) == network.Connected }, "connected")
+	testnet.Eventually(t, func() bool {
+		known, err := back.Peerstore().SupportsProtocols(a.ID(), hoarder.Protocol)
+		return err == nil && len(known) > 0
+	}, "seen")
+	wantValue(t, database(t, at, named("x"), hoarder.DatabaseSpec{}), "k", "new")
+	require.Equal(t, "new", string(content(t, storage(t, at, named("x"), hoarder.StorageSpec{}), "f", 0)))
+
+	// And what was written while it was away reaches it without anybody asking.
+	c.stop(back.ID())
+	require.NoError(t, d.Put(t.Context(), "k", []byte("newer")))
+	put(t, s, "f", []byte("newer"), true)
+	back = c.joinOn(b.Store)
+	testnet.Eventually(t, func() bool { return !hasDirty(t, a) }, "handed over")
+	c.stop(a.ID())
+	at = c.at[back.ID()]
+	wantValue(t, database(t, at, named("x"), hoarder.DatabaseSpec{}), "k", "newer")
+	require.Equal(t, "newer", string(content(t, storage(t, at, named("x"), hoarder.StorageSpec{}), "f", 0)))
+}
+
+// hasDirty reports whether the node has writes that others may not have.
+func hasDirty(t *testing.T, n *testnet.Node) bool {
+	t.Helper()
+	res, err := n.Store.Query(t.Context(), query.Query{Prefix: "/hoarder/hosted"})
+	require.NoError(t, err)
+	all, err := res.Rest()
+	require.NoError(t, err)
+	return slices.ContainsFunc(all, func(e query.Entry) bool { return bytes.Contains(e.Value, []byte(`"dirty":true`)) })
+}
+
+// A replica that misses a write of the caller does not answer it with what was before.
+func TestOldAnswersAreNone(t *testing.T) {
+	c := newCluster(t, 2)
+	a, b := c.nodes[0], c.nodes[1]
+	d := database(t, client(t, c.caller), named("x"), hoarder.DatabaseSpec{})
+	require.NoError(t, d.Put(t.Context(), "k", []byte("old")))
+	c.wantReady(named("x"), 2)
+	mend := cut(a, b)
+	hoarder.Prefer(d, a.ID())
+	require.NoError(t, d.Put(t.Context(), "k", []byte("new")))
+	hoarder.Prefer(d, b.ID())
+	wantValue(t, d, "k", "new") // perhaps by the way back to the other
+	hoarder.Prefer(d, b.ID())
+	mend()
+	require.NoError(t, d.Put(t.Context(), "k", []byte("newest")))
+	wantValue(t, d, "k", "newest")
+
+	hoarder.Saw(d, a.ID(), 1<<60) // what nobody has
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	v, err := d.Get(ctx, "k")
+	require.Error(t, err, "and not %q", v)
+	require.NotErrorIs(t, err, taubyte.ErrNotFound)
+	// Once a is given up, so is what only it had.
+	c.stop(a.ID())
+	testnet.Eventually(t, func() bool {
+		v, err := d.Get(t.Context(), "k")
+		return err == nil && string(v) == "newest"
+	}, "without it")
 }
 
 func TestBalanceWhenNodesJoin(t *testing.T) {

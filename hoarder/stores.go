@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -614,7 +613,7 @@ func isStoreKey(key ds.Key) (id string, ok bool) {
 	case "store", "host", "dropped":
 		return parts[1], true
 	case "full":
-		return parts[1], len(parts[1]) == 40 && !strings.HasPrefix(parts[1], "Qm")
+		return parts[1], len(parts[1]) == idLen // a CID is longer
 	}
 	return "", false
 }

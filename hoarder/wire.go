@@ -353,7 +353,7 @@ func (s *Service) allowed(r *http.Request, roles []taubyte.Role) error {
 func storeOf(r *http.Request) (ref, position, error) {
 	gen, err := strconv.ParseUint(r.PathValue("gen"), 10, 62)
 	id := r.PathValue("id")
-	if err != nil || len(id) != 40 || strings.Trim(id, "0123456789abcdef") != "" {
+	if err != nil || len(id) != idLen || strings.Trim(id, "0123456789abcdef") != "" {
 		return ref{}, nil, fmt.Errorf("%w store %.100q", taubyte.ErrInvalid, r.URL.Path)
 	}
 	var after position
