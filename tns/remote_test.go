@@ -2,6 +2,7 @@ package tns_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -46,8 +47,11 @@ func TestNodesOfTheRegistryDie(t *testing.T) {
 
 	require.NoError(t, sb.Close())
 	testnet.Eventually(t, func() bool { age, heard := tab.Age(); return heard && age > 0 }, "nobody is there")
-	_, err = client.Projects(ctx)
-	require.ErrorIs(t, err, taubyte.ErrUnavailable)
+	testnet.Eventually(t, func() bool {
+		_, err := client.Projects(ctx)
+		require.Error(t, err)
+		return errors.Is(err, taubyte.ErrUnavailable)
+	}, "and a client says so")
 	require.Equal(t, tns.Found, tab.Lookup("i.example.com", "/api", "GET").Status)
 	sb = service(t, b, tns.WithOpenDomains())
 	testnet.Eventually(t, func() bool { age, _ := tab.Age(); return age == 0 }, "one is back")
