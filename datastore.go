@@ -29,13 +29,22 @@ const (
 // A folder in use by another process gives ErrConflict; one that holds
 // something else than a store, or a store of a format that this version does not
 // know, ErrInvalid. Neither is touched.
+//
+// When less than 16 MiB are free on its disk a write is ErrUnavailable and nothing is
+// written; it works again as soon as there is room.
 func OpenDatastore(dir string) (Datastore, error) {
+	return openDatastore(dir, vfs.Default)
+}
+
+func openDatastore(dir string, disk vfs.FS) (Datastore, error) {
 	if err := claimStoreDir(dir); err != nil {
 		return nil, err
 	}
 	cache := pebble.NewCache(32 << 20)
 	defer cache.Unref() // the database holds its own reference
+	room := newRoomy(disk)
 	opts := &pebble.Options{
+		FS:     room,
 		Cache:  cache,
 		Logger: quietPebble{},
 		// The newest format: filters and value separation come with it.
@@ -47,12 +56,13 @@ func OpenDatastore(dir string) (Datastore, error) {
 	}
 	d, err := pebbleds.NewDatastore(dir, pebbleds.WithPebbleOpts(opts), pebbleds.WithPebbleWriteOptions(pebble.Sync))
 	if err != nil {
+		room.close()
 		if isLocked(err) {
 			return nil, fmt.Errorf("%w: the store %s is in use by another process: stop it, or choose another folder", ErrConflict, dir)
 		}
 		return nil, fmt.Errorf("opening the store %s: %w", dir, err)
 	}
-	return d, nil
+	return &diskStore{Datastore: d, dir: dir, disk: room}, nil
 }
 
 // remover deletes files that the engine is done with. Its embedded cleaner tells the

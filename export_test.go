@@ -1,0 +1,4 @@
+package taubyte
+
+// OpenDatastoreOn is OpenDatastore upon a file system of the test's.
+var OpenDatastoreOn = openDatastore
