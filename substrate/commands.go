@@ -21,11 +21,17 @@ func (s *Service) openCommands() {
 // offer compiles what a deployment says of services, once its functions are made.
 func (d *deployment) offer() {
 	d.services = commands.NewRules(d.project, func(id commands.Function) commands.Runner {
-		f, ok := d.functions[resourceKey{id.Application, id.ID}]
+		key := resourceKey{id.Application, id.ID}
+		f, ok := d.functions[key]
 		if !ok {
 			return nil
 		}
-		return func(ctx context.Context, c *commands.Call) (abi.Reply, error) { return runCommand(ctx, f, c) }
+		return func(ctx context.Context, c *commands.Call) (abi.Reply, error) {
+			if err := d.allow(ctx, key, nil); err != nil {
+				return abi.Reply{}, err
+			}
+			return runCommand(ctx, f, c)
+		}
 	})
 }
 

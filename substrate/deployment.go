@@ -53,6 +53,8 @@ type deployment struct {
 	network   *egress.Network // its own, or nil
 	functions map[resourceKey]*vm.Function
 	websites  map[resourceKey]*site.Site
+	guards    map[resourceKey]guard // of resources that have smart operations
+	smartOps  map[resourceKey]*vm.Function
 	channels  *messages.Rules
 	services  *commands.Rules
 	routed    bool      // the table has led to it
@@ -65,6 +67,9 @@ func (d *deployment) close() {
 	}
 	for _, f := range d.functions {
 		f.Close()
+	}
+	for _, op := range d.smartOps {
+		op.Close()
 	}
 }
 
@@ -250,6 +255,7 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 			})
 		}
 	}
+	each(func() error { return s.guardAll(ctx, d, made, network) })
 	wg.Wait()
 	made.offer()
 	if err := made.connect(); err != nil {
@@ -292,7 +298,23 @@ func scopes(p *config.Project) func(func(scope) bool) {
 
 // function makes a function ready, or nil where it was never built.
 func (s *Service) function(ctx context.Context, d *tns.Deployment, in scope, f *config.Function, network *egress.Network) (*vm.Function, error) {
-	root, ok := d.Asset(sourceOf(f.ID, f.Source))
+	return s.program(ctx, d, in, program{
+		kind: "function", id: f.ID, name: f.Name, source: f.Source, call: f.Call, timeout: f.Timeout, memory: f.Memory, network: network,
+	})
+}
+
+// A program is what there is of a function, or of a smart operation, to run.
+type program struct {
+	kind, name, source, call string
+	id                       taubyte.ResourceID
+	timeout                  time.Duration
+	memory                   int64
+	network                  *egress.Network
+	decides                  bool
+}
+
+func (s *Service) program(ctx context.Context, d *tns.Deployment, in scope, p program) (*vm.Function, error) {
+	root, ok := d.Asset(sourceOf(p.id, p.source))
 	if !ok {
 		return nil, nil
 	}
@@ -300,16 +322,16 @@ func (s *Service) function(ctx context.Context, d *tns.Deployment, in scope, f *
 	module, err := l.load(ctx, root)
 	if err != nil {
 		l.release()
-		return nil, fmt.Errorf("function %s: %w", f.Name, err)
+		return nil, fmt.Errorf("%s %s: %w", p.kind, p.name, err)
 	}
 	made, err := s.engine.NewFunction(vm.Spec{
 		Self: abi.Self{
-			Project: d.Project, Application: in.id, Function: f.ID, Name: f.Name, Branch: d.Branch, Commit: d.Commit(),
-			Network: network,
+			Project: d.Project, Application: in.id, Function: p.id, Name: p.name, Branch: d.Branch, Commit: d.Commit(),
+			Network: p.network,
 		},
-		Module: module, Links: l.links, Call: f.Call,
-		Timeout:     bounded(f.Timeout, defaultTimeout, s.limits.Timeout),
-		Memory:      bounded(f.Memory, s.limits.Memory, s.limits.Memory),
+		Module: module, Links: l.links, Call: p.call, Decides: p.decides,
+		Timeout:     bounded(p.timeout, defaultTimeout, s.limits.Timeout),
+		Memory:      bounded(p.memory, s.limits.Memory, s.limits.Memory),
 		Concurrency: s.limits.Concurrency, Queue: s.limits.Queue,
 		Limits: abi.Limits{
 			Output: s.limits.ResponseBody, Body: s.limits.RequestBody, LogLines: s.limits.LogLines,

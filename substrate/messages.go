@@ -76,11 +76,17 @@ func (s *Service) peers() []peer.ID {
 // connect compiles what a deployment says of channels, once its functions are made.
 func (d *deployment) connect() (err error) {
 	d.channels, err = messages.NewRules(d.project, func(id messages.Function) messages.Runner {
-		f, ok := d.functions[resourceKey{id.Application, id.ID}]
+		key := resourceKey{id.Application, id.ID}
+		f, ok := d.functions[key]
 		if !ok {
 			return nil
 		}
-		return func(ctx context.Context, m *messages.Message) error { return runMessage(ctx, f, m) }
+		return func(ctx context.Context, m *messages.Message) error {
+			if err := d.allow(ctx, key, nil); err != nil {
+				return err
+			}
+			return runMessage(ctx, f, m)
+		}
 	})
 	return err
 }

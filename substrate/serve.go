@@ -75,6 +75,9 @@ func (s *Service) serveRoute(w http.ResponseWriter, r *http.Request, route *tns.
 		if !ok {
 			return errNotReady // it was never built
 		}
+		if ok, err := d.admit(w, r, key); !ok {
+			return err
+		}
 		site.ServeHTTP(w, r, prefix(route))
 		return nil
 	}
@@ -85,6 +88,9 @@ func (s *Service) serveRoute(w http.ResponseWriter, r *http.Request, route *tns.
 	if r.ContentLength > s.limits.RequestBody {
 		answer(w, http.StatusRequestEntityTooLarge, "The request is too large.")
 		return nil
+	}
+	if ok, err := d.admit(w, r, key); !ok {
+		return err
 	}
 	return f.ServeHTTP(w, r)
 }

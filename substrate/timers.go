@@ -106,7 +106,12 @@ func (s *Service) wind() {
 					s.log.Warn("a timer that can't be read never runs", "project", string(d.Project), "branch", string(d.Branch), "function", f.Name, "err", err)
 					continue
 				}
-				set[key] = timers.Timer{Schedule: schedule, Run: func(ctx context.Context, due time.Time) error { return s.runTimer(ctx, run, due) }}
+				set[key] = timers.Timer{Schedule: schedule, Run: func(ctx context.Context, due time.Time) error {
+					if err := made.allow(ctx, resourceKey{scope.id, f.ID}, nil); err != nil {
+						return err
+					}
+					return s.runTimer(ctx, run, due)
+				}}
 				modules[key], _ = d.Asset(sourceOf(f.ID, f.Source))
 			}
 		}

@@ -7,11 +7,12 @@ const (
 	typePubSub
 	typeP2P
 	typeTimer
+	typeResource // which smart operations are asked about; it shows to none
 )
 
 var events = []decl{
 	{"getEventType", "ii", command(func(g *Guest, m module, a []uint64) {
-		if kind := g.kind(a[0]); kind != typeNone {
+		if kind := g.kind(a[0]); kind != typeNone && kind != typeResource {
 			m.cell(a[1], kind)
 		}
 	})},

@@ -78,9 +78,7 @@ func (g *Guest) EndHTTP(failed error) error {
 			_ = rc.SetWriteDeadline(time.Time{})
 			_ = rc.SetReadDeadline(time.Time{})
 		}
-		body := x.body[:0]
-		clear(x.header)
-		*x = exchange{header: x.header[:0], body: body}
+		x.reset()
 		g.End()
 	}()
 	if failed == nil {
@@ -101,6 +99,12 @@ func (g *Guest) EndHTTP(failed error) error {
 		return http.ErrAbortHandler
 	}
 	return nil
+}
+
+// reset forgets the exchange.
+func (x *exchange) reset() {
+	clear(x.header)
+	*x = exchange{header: x.header[:0], body: x.body[:0]}
 }
 
 // setLength gives the length of a whole body where the server would not find it

@@ -63,6 +63,9 @@ type Guest struct {
 	http  exchange
 	due   time.Time // of a timer's tick
 
+	resource Resource // that a smart operation is asked about, if it is
+	asked    bool
+
 	message message // of a pub/sub event
 	order   order   // of a p2p event
 	depth   int     // of functions that have brought the event about
@@ -174,6 +177,10 @@ func (g *Guest) Spent() bool {
 // End forgets the event: no later call of the guest can ask about it. An HTTP
 // event ends with EndHTTP instead.
 func (g *Guest) End() {
+	if g.asked {
+		g.http.reset()
+		g.resource, g.asked = Resource{}, false
+	}
 	g.under = typeNone
 	g.message, g.order, g.depth = message{}, order{}, 0
 	g.hangUp()

@@ -53,6 +53,9 @@ func Instantiate(ctx context.Context, r wazero.Runtime) error {
 	if err := instantiate(ctx, r, ModuleSDK, sdk()); err != nil {
 		return err
 	}
+	if err := instantiate(ctx, r, ModuleSmartOps, smartOps); err != nil {
+		return err
+	}
 	if err := instantiate(ctx, r, ModuleEnv, env); err != nil {
 		return err
 	}

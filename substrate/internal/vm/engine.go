@@ -380,7 +380,7 @@ func (m *Module) inspect(c wazero.CompiledModule) error {
 	for _, f := range c.ImportedFunctions() {
 		name, _, _ := f.Import()
 		switch name {
-		case abi.ModuleSDK, abi.ModuleWASI, abi.ModuleEnv:
+		case abi.ModuleSDK, abi.ModuleWASI, abi.ModuleEnv, abi.ModuleSmartOps:
 			needsMemory = true
 		case meter.Module:
 		default:

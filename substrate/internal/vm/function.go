@@ -33,6 +33,8 @@ type Spec struct {
 	Module *Module
 	Links  []Link
 	Call   string // the export that is the entry point
+	// Decides says that the entry point's result counts: it has to have one.
+	Decides bool
 
 	Timeout time.Duration // of a call, everything included
 	Memory  int64         // bytes, of each module's memory
@@ -101,6 +103,9 @@ func (f *Function) check() error {
 	}
 	if n := len(entry.ParamTypes()); n != 1 || len(entry.ResultTypes()) > 1 {
 		return fmt.Errorf("%w: export %q takes %d parameters; an entry point takes one, the event", taubyte.ErrInvalid, f.spec.Call, n)
+	}
+	if f.spec.Decides && len(entry.ResultTypes()) == 0 {
+		return fmt.Errorf("%w: export %q has no result, and is asked for one", taubyte.ErrInvalid, f.spec.Call)
 	}
 	for _, m := range f.modules {
 		if m.Module.minimum > f.limit {
@@ -179,13 +184,19 @@ func (d detached) Unwrap() http.ResponseWriter { return d.ResponseWriter }
 // the event reached none, or else what became of the call, which is logged with the
 // attributes in about.
 func (f *Function) Run(ctx context.Context, begin func(*abi.Guest) uint32, about ...any) error {
+	_, err := f.Decide(ctx, begin, about...)
+	return err
+}
+
+// Decide is Run of a function whose result counts.
+func (f *Function) Decide(ctx context.Context, begin func(*abi.Guest) uint32, about ...any) (result uint32, err error) {
 	deadline := time.Now().Add(f.spec.Timeout)
 	in, err := f.pool.get(ctx, deadline)
 	if err != nil {
 		if !errors.Is(err, ErrBusy) && !errors.Is(err, ErrGone) {
 			f.failed(err, about...)
 		}
-		return err
+		return 0, err
 	}
 	whole := false
 	defer func() { f.pool.put(in, whole) }()
@@ -196,9 +207,10 @@ func (f *Function) Run(ctx context.Context, begin func(*abi.Guest) uint32, about
 	if err = exited(err); err != nil {
 		f.failed(err, in.used(about)...)
 	}
+	result = uint32(in.param[0])
 	g.End()
 	g.Leave()
-	return err
+	return result, err
 }
 
 // call gives an event to an instance and counts what it takes.

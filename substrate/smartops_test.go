@@ -1,0 +1,149 @@
+package substrate_test
+
+import (
+	"encoding/binary"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taubyte/taubyte"
+	. "github.com/taubyte/taubyte/substrate/internal/wasmtest"
+	"github.com/taubyte/taubyte/tns/config"
+)
+
+// A smart operation that allows a request with the header X-Key, by the event that the
+// resource is used by.
+func keyed() []byte {
+	m := New(1)
+	event := m.Import("taubyte/smartops", "getEventId", "ii:i")
+	size := m.SDK("getHttpEventHeadersSize", "iiii:i")
+	m.Data(64, "X-Key")
+	m.Func("check", "i:i", "",
+		Get(0), I32(0), Call(event), If, I32(1), Return, End,
+		append(I32(0), Load...), I32(4), I32(64), I32(5), Call(size), If, I32(1), Return, End,
+		append(I32(4), Load...), Eqz)
+	return m.Bytes()
+}
+
+// A smart operation that answers a number.
+func says(n int32) []byte {
+	m := New(1)
+	m.Func("check", "i:i", "", I32(n))
+	return m.Bytes()
+}
+
+func smartOp(name string, module []byte) thing {
+	op := config.SmartOp{Common: config.Common{ID: taubyte.ResourceID("id-" + name), Name: name}, Source: ".", Timeout: 5 * time.Second, Memory: 1 << 20, Call: "check"}
+	return thing{id: op.ID, module: module, add: func(r *config.Resources) { r.SmartOps = append(r.SmartOps, op) }}
+}
+
+func guarded(by ...taubyte.ResourceID) func(*config.Function) {
+	return func(f *config.Function) { f.SmartOps = by }
+}
+
+// What a smart operation guards is used only if it says so, and not at all where it
+// fails or was never built.
+func TestSmartOps(t *testing.T) {
+	c := newCloud(t)
+	trap := New(1)
+	trap.Func("check", "i:i", "", Unreachable)
+	site := website("docs", "/docs", map[string]string{"index.html": "docs"})
+	add := site.add
+	site.add = func(r *config.Resources) {
+		add(r)
+		r.Websites[len(r.Websites)-1].SmartOps = []taubyte.ResourceID{"id-keyed"}
+	}
+	c.deploy(
+		smartOp("yes", says(0)), smartOp("no", says(7)), smartOp("keyed", keyed()), smartOp("trap", trap.Bytes()), smartOp("unbuilt", nil),
+		fn("open", "/open", Pong()),
+		fn("yes-fn", "/yes", Pong(), guarded("id-yes")),
+		fn("no-fn", "/no", Pong(), guarded("id-yes", "id-no")),
+		fn("keyed-fn", "/keyed", Pong(), guarded("id-keyed")),
+		fn("trap-fn", "/trap", Pong(), guarded("id-trap")),
+		fn("unbuilt-fn", "/unbuilt", Pong(), guarded("id-unbuilt")),
+		site,
+	)
+	require.Equal(t, "200 PONG", c.get("/open"))
+	require.Equal(t, "200 PONG", c.get("/yes"))
+	for range 3 {
+		require.Equal(t, 403, c.do(request("GET", "/no")).Code)
+		for _, path := range []string{"/keyed", "/docs/"} {
+			require.Equal(t, 403, c.do(request("GET", path)).Code, path)
+			r := request("GET", path)
+			r.Header.Set("X-Key", "mellon")
+			require.Equal(t, 200, c.do(r).Code, path)
+		}
+	}
+	require.Equal(t, 500, c.do(request("GET", "/trap")).Code)
+	require.Equal(t, http.StatusServiceUnavailable, c.do(request("GET", "/unbuilt")).Code)
+
+	void := New(1)
+	void.Func("check", "i:", "")
+	require.ErrorIs(t, c.broken(smartOp("void", void.Bytes()), fn("f", "/f", Pong(), guarded("id-void"))), taubyte.ErrInvalid)
+}
+
+// The functions of taubyte/smartops, all 21: that of the resource that is asked about
+// answers, those of other kinds say so, and where nothing is asked about all do.
+func TestSmartOpsModule(t *testing.T) {
+	c := newCloud(t)
+	kinds := []string{"FunctionHttp", "Website", "FunctionP2P", "FunctionPubSub", "Database", "Storage", "Service", "MessagingPubSub", "MessagingWebSocket"}
+	node := peer.ToCid(c.node.ID()).Bytes()
+	module := func(export string, is int) []byte {
+		m := New(1)
+		var code [][]byte
+		must := func(want int32, do ...[]byte) { // or it traps
+			code = append(code, do...)
+			code = append(code, I32(want), Eq, Eqz, If, Unreachable, End)
+		}
+		word := func(at int32, want []byte) {
+			must(int32(binary.LittleEndian.Uint32(want)), append(I32(at), Load...))
+		}
+		none, wrong := int32(0), int32(109)
+		if is < 0 {
+			none, wrong = 108, 108
+		}
+		must(none, I32(256), Call(m.Import("taubyte/smartops", "getNodeId", "i:i")))
+		must(none, Get(0), I32(512), Call(m.Import("taubyte/smartops", "getEventId", "ii:i")))
+		must(none, Get(0), I32(516), Call(m.Import("taubyte/smartops", "getResourceType", "ii:i")))
+		if is >= 0 {
+			for i := 0; i+4 <= len(node); i += 4 {
+				word(int32(256+i), node[i:])
+			}
+			must(int32(is+1), append(I32(516), Load...))
+		}
+		for i, kind := range kinds {
+			want := wrong
+			if i == is {
+				want = 0
+			}
+			must(want, Get(0), I32(520), Call(m.Import("taubyte/smartops", "get"+kind+"NameSize", "ii:i")))
+			must(want, Get(0), I32(524), Call(m.Import("taubyte/smartops", "get"+kind+"Name", "ii:i")))
+			if i == is {
+				must(4, append(I32(520), Load...))
+				word(524, []byte("item"))
+			}
+		}
+		m.Func(export, "i:i", "", append(code, I32(0))...)
+		return m.Bytes()
+	}
+	item := website("item", "/site", map[string]string{"index.html": "site"})
+	add := item.add
+	item.add = func(r *config.Resources) {
+		add(r)
+		r.Websites[len(r.Websites)-1].SmartOps = []taubyte.ResourceID{"id-of-site"}
+	}
+	function := fn("item", "/function", Pong(), guarded("id-of-function"))
+	function.id = "id-item-function"
+	add1 := function.add
+	function.add = func(r *config.Resources) {
+		add1(r)
+		r.Functions[len(r.Functions)-1].ID = function.id
+	}
+	c.deploy(smartOp("of-function", module("check", 0)), smartOp("of-site", module("check", 1)), function, item, fn("plain", "/plain", module("ping", -1)))
+	require.Equal(t, "200 PONG", c.get("/function"))
+	require.Equal(t, "200 site", c.get("/site/"))
+	require.Equal(t, "200 ", c.get("/plain"))
+}
