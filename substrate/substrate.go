@@ -101,6 +101,9 @@ type Limits struct {
 	// WarmMemory bounds the memory for instances that are kept longer: one of each
 	// function, from when it is deployed. Default an eighth of NodeMemory.
 	WarmMemory int64
+	// CodeMemory bounds the compiled code in memory that no instance uses, where
+	// WithCacheDir keeps it on disk as well. Default 256 MiB.
+	CodeMemory int64
 	// WebsiteCache bounds the memory for small files of websites. Default 64 MiB.
 	WebsiteCache int
 	// Sockets is how many WebSockets the node has open, and ProjectSockets those of
@@ -128,6 +131,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.LogLines, 100)
 	def(&l.Idle, time.Minute)
 	def(&l.WarmMemory, l.NodeMemory/8)
+	def(&l.CodeMemory, 256<<20)
 	def(&l.WebsiteCache, 64<<20)
 	def(&l.Sockets, 20_000)
 	def(&l.ProjectSockets, 10_000)
@@ -214,7 +218,7 @@ func (s *Service) start(ctx context.Context, c *options) error {
 	s.network = c.egress.Network(nil)
 	s.closes = append(s.closes, func() error { s.network.Close(); return nil })
 	s.engine, err = vm.New(ctx, vm.Config{
-		CacheDir: c.cacheDir, ModuleBytes: s.limits.ModuleBytes, Memory: s.limits.NodeMemory, Share: s.limits.ProjectMemory, Idle: s.limits.Idle, Warm: s.limits.WarmMemory,
+		CacheDir: c.cacheDir, ModuleBytes: s.limits.ModuleBytes, Memory: s.limits.NodeMemory, Share: s.limits.ProjectMemory, Idle: s.limits.Idle, Warm: s.limits.WarmMemory, Code: s.limits.CodeMemory,
 		Services: abi.Services{Messages: publisher{s}, Commands: commander{s}}, Log: s.log,
 	})
 	if err != nil {

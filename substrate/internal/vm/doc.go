@@ -26,7 +26,9 @@
 //
 // With a folder for it, compiled code outlives the process: see shells. A module
 // that was compiled there is ready without its file, without being metered or
-// validated again.
+// validated again. What is there need not be in memory: beyond a bound, modules that no
+// instance uses give their code up, so that a node can have many more functions
+// than it has memory for.
 //
 // # Time
 //

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +34,9 @@ type Config struct {
 	Memory, Share int64
 	// Idle is how long an unused instance is kept.
 	Idle time.Duration
+	// Code bounds the compiled code in memory, as far as it is on disk as well
+	// and no instance uses it.
+	Code int64
 	// Warm bounds the memory for instances that are kept longer, one for a function.
 	Warm int64
 	// Services are what guests are offered.
@@ -53,6 +54,7 @@ type Engine struct {
 	memory    atomic.Int64  // of all instances
 	instances atomic.Int64
 	fuel      atomic.Int64 // of all events so far
+	code      atomic.Int64 // bytes of compiled code that could be given up
 	spares    spares
 
 	life context.Context // of all guests
@@ -148,6 +150,9 @@ func (e *Engine) list() []*Function {
 	return fs
 }
 
+// Code is the size of the compiled code in memory that could be given up.
+func (e *Engine) Code() int64 { return e.code.Load() }
+
 // Modules lists the modules that are loaded.
 func (e *Engine) Modules() []cid.Cid {
 	e.mu.Lock()
@@ -186,29 +191,6 @@ func (e *Engine) Fuel() int64 { return e.fuel.Load() }
 // Memory is what all instances take at the moment.
 func (e *Engine) Memory() int64 { return e.memory.Load() }
 
-// A Module is compiled code. Who has loaded it releases it.
-type Module struct {
-	id     cid.Cid
-	engine *Engine
-	cancel context.CancelFunc
-	refs   int  // guarded by the engine's mu
-	ended  bool // loading has; guarded by the engine's mu
-
-	done chan struct{} // closed when what follows is set
-	err  error
-	translated
-	links   []string // names of the guest modules it imports
-	minimum uint64   // bytes of memory at the start
-
-	usual atomic.Uint64 // bytes of memory after an instance's first event
-}
-
-// translated is a module as it can be instantiated.
-type translated struct {
-	compiled wazero.CompiledModule // nil: there is none
-	extra    int64                 // bytes that an instance takes beside its memory
-}
-
 // Load returns the module of that content, compiling what fetch returns unless
 // it is loaded already. Concurrent calls for one content do it once.
 func (e *Engine) Load(ctx context.Context, id cid.Cid, fetch func(context.Context) ([]byte, error)) (*Module, error) {
@@ -220,9 +202,9 @@ func (e *Engine) Load(ctx context.Context, id cid.Cid, fetch func(context.Contex
 	m, ok := e.modules[id]
 	if !ok {
 		life, cancel := context.WithCancel(context.Background())
-		m = &Module{id: id, engine: e, cancel: cancel, done: make(chan struct{})}
+		m = &Module{id: id, engine: e, fetch: fetch, cancel: cancel, done: make(chan struct{}), gate: make(chan struct{}, 1)}
 		e.modules[id] = m
-		e.wg.Go(func() { e.load(life, m, fetch) })
+		e.wg.Go(func() { e.load(life, m) })
 	}
 	m.refs++
 	e.mu.Unlock()
@@ -241,42 +223,16 @@ func (e *Engine) Load(ctx context.Context, id cid.Cid, fetch func(context.Contex
 	return m, nil
 }
 
-func (m *Module) loaded() bool {
-	select {
-	case <-m.done:
-		return m.err == nil
-	default:
-		return false
+func (e *Engine) load(ctx context.Context, m *Module) {
+	made, err := e.compile(ctx, m)
+	if err == nil {
+		if err = m.inspect(made.compiled); err != nil {
+			err = errors.Join(err, made.compiled.Close(ctx))
+		} else {
+			m.extra = made.extra
+			m.set(made)
+		}
 	}
-}
-
-// Release gives the module back. The last one drops its code.
-func (m *Module) Release() {
-	e := m.engine
-	e.mu.Lock()
-	m.refs--
-	last, ended := m.refs == 0, m.ended
-	if last && e.modules[m.id] == m {
-		delete(e.modules, m.id)
-	}
-	e.mu.Unlock()
-	if !last {
-		return
-	}
-	m.cancel()
-	if ended { // or else load finds it abandoned
-		m.drop()
-	}
-}
-
-func (m *Module) drop() {
-	if m.compiled != nil {
-		_ = m.compiled.Close(context.Background())
-	}
-}
-
-func (e *Engine) load(ctx context.Context, m *Module, fetch func(context.Context) ([]byte, error)) {
-	err := e.compile(ctx, m, fetch)
 	e.mu.Lock()
 	m.err, m.ended = err, true
 	abandoned := m.refs == 0
@@ -288,30 +244,28 @@ func (e *Engine) load(ctx context.Context, m *Module, fetch func(context.Context
 	if abandoned {
 		m.drop()
 	}
+	e.trimCode()
 }
 
-func (e *Engine) compile(ctx context.Context, m *Module, fetch func(context.Context) ([]byte, error)) error {
+// compile returns the module's code, from disk where it is there.
+func (e *Engine) compile(ctx context.Context, m *Module) (translated, error) {
 	start := time.Now()
 	made, err := e.recall(ctx, m.id)
 	if err != nil {
-		return err
+		return translated{}, err
 	}
 	recalled := made.compiled != nil
 	if !recalled {
-		code, err := fetch(ctx)
+		code, err := m.fetch(ctx)
 		if err != nil {
-			return err
+			return translated{}, err
 		}
 		if made, err = e.translate(ctx, m.id, code); err != nil {
-			return err
+			return translated{}, err
 		}
 	}
-	if err := m.inspect(made.compiled); err != nil {
-		return errors.Join(err, made.compiled.Close(ctx))
-	}
-	m.translated = made
 	e.config.Log.Debug("module loaded", "module", m.id, "from disk", recalled, "took", time.Since(start))
-	return nil
+	return made, nil
 }
 
 // place takes one of the places for heavy work.
@@ -367,65 +321,9 @@ func (e *Engine) translate(ctx context.Context, id cid.Cid, code []byte) (transl
 	compiled, err := e.runtime.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), metered)
 	switch {
 	case err == nil:
-		return translated{compiled, sizeOf(metered)}, nil
+		return translated{compiled: compiled, extra: sizeOf(metered)}, nil
 	case ctx.Err() != nil:
 		return translated{}, ctx.Err()
 	}
 	return translated{}, fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
-}
-
-// inspect checks what can be seen of a module before it is run.
-func (m *Module) inspect(c wazero.CompiledModule) error {
-	needsMemory := false
-	for _, f := range c.ImportedFunctions() {
-		name, _, _ := f.Import()
-		switch name {
-		case abi.ModuleSDK, abi.ModuleWASI, abi.ModuleEnv, abi.ModuleSmartOps:
-			needsMemory = true
-		case meter.Module:
-		default:
-			if !linkable(name) {
-				return fmt.Errorf("%w module: it imports from %q; a guest imports from %s, %s, %s and modules of its project (libraries/…, functions/…, smartops/…)",
-					taubyte.ErrInvalid, name, abi.ModuleSDK, abi.ModuleEnv, abi.ModuleWASI)
-			}
-			if !slices.Contains(m.links, name) {
-				m.links = append(m.links, name)
-			}
-		}
-	}
-	if len(c.ImportedMemories()) > 0 {
-		return fmt.Errorf("%w module: it imports its memory", taubyte.ErrInvalid)
-	}
-	memory, ok := c.ExportedMemories()["memory"]
-	if needsMemory && !ok {
-		return fmt.Errorf("%w module: it exports no memory of the name %q", taubyte.ErrInvalid, "memory")
-	}
-	if ok {
-		m.minimum = uint64(memory.Min()) << 16
-	}
-	return nil
-}
-
-// linkable says whether an import names a module of the guest's own project.
-// Nothing else is ever looked up by an import's name.
-func linkable(name string) bool {
-	kind, rest, _ := strings.Cut(name, "/")
-	return rest != "" && (kind == "libraries" || kind == "functions" || kind == "smartops")
-}
-
-// Links names the modules of its project that the module imports.
-func (m *Module) Links() []string { return m.links }
-
-// exports lists the functions that the module exports, for an error's text.
-func (m *Module) exports() string {
-	var names []string
-	for name := range m.compiled.ExportedFunctions() {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	const most = 20
-	if len(names) > most {
-		names = append(names[:most], "…")
-	}
-	return strings.Join(names, ", ")
 }

@@ -97,12 +97,12 @@ func (e *Engine) NewFunction(spec Spec) (*Function, error) {
 }
 
 func (f *Function) check() error {
-	entry, ok := f.spec.Module.compiled.ExportedFunctions()[f.spec.Call]
+	entry, ok := f.spec.Module.exported[f.spec.Call]
 	if !ok {
 		return fmt.Errorf("%w: the module exports no function %q (it exports %s)", taubyte.ErrInvalid, f.spec.Call, f.spec.Module.exports())
 	}
-	if n := len(entry.ParamTypes()); n != 1 || len(entry.ResultTypes()) > 1 {
-		return fmt.Errorf("%w: export %q takes %d parameters; an entry point takes one, the event", taubyte.ErrInvalid, f.spec.Call, n)
+	if entry.params != 1 || entry.results > 1 {
+		return fmt.Errorf("%w: export %q takes %d parameters; an entry point takes one, the event", taubyte.ErrInvalid, f.spec.Call, entry.params)
 	}
 	if f.spec.Decides && len(entry.ResultTypes()) == 0 {
 		return fmt.Errorf("%w: export %q has no result, and is asked for one", taubyte.ErrInvalid, f.spec.Call)

@@ -17,6 +17,7 @@ func (e *Engine) trim(ctx context.Context) {
 			return
 		case now := <-t.C:
 			e.trimTo(now.Add(-e.config.Idle))
+			e.trimCode()
 		}
 	}
 }

@@ -20,6 +20,7 @@ type instance struct {
 	share    *share
 	guest    *abi.Guest
 	modules  []api.Module // the function's own is the last
+	held     []*Module
 	memories []*memory
 	entry    api.Function
 	gauges   []api.Global // the fuel of each module
@@ -81,7 +82,12 @@ func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *i
 	}
 	in.extra = extra
 	for _, l := range f.modules {
-		m, err := f.engine.runtime.InstantiateModule(life, l.Module.compiled, g.Config(l.Name))
+		code, err := l.Module.hold(g)
+		if err != nil {
+			return nil, err
+		}
+		in.held = append(in.held, l.Module)
+		m, err := f.engine.runtime.InstantiateModule(life, code, g.Config(l.Name))
 		if err != nil {
 			return nil, fmt.Errorf("instantiating: %w", err)
 		}
@@ -184,6 +190,9 @@ func (in *instance) close() {
 	}
 	for _, m := range in.memories {
 		m.Free()
+	}
+	for _, m := range in.held {
+		m.unhold()
 	}
 	in.engine.give(in.share, in.stackBytes+in.extra)
 }

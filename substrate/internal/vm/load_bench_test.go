@@ -1,20 +1,24 @@
 package vm_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/tetratelabs/wazero"
 
 	"github.com/taubyte/taubyte/internal/meter"
+	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/substrate/internal/vm"
 	"github.com/taubyte/taubyte/substrate/internal/wasmtest"
 )
@@ -28,7 +32,7 @@ func BenchmarkRestartStockGo(b *testing.B) {
 	here := func(context.Context) ([]byte, error) { return code, nil }
 	dir := b.TempDir()
 	first := func(b *testing.B) {
-		c := vm.Config{ModuleBytes: 16 << 20, Memory: 1 << 30, Share: 1 << 30, Idle: 1 << 40, Log: discard, CacheDir: dir}
+		c := vm.Config{ModuleBytes: 16 << 20, Memory: 1 << 30, Share: 1 << 30, Code: 1 << 30, Idle: 1 << 40, Log: discard, CacheDir: dir}
 		e, err := vm.New(context.Background(), c)
 		require.NoError(b, err)
 		b.StartTimer()
@@ -142,8 +146,47 @@ func BenchmarkIdleFunction(b *testing.B) {
 	}
 }
 
+// The same for large modules, whose code is on disk: live-B is what the collector
+// finds in use, and there is no code.
+func BenchmarkIdleStockGo(b *testing.B) {
+	const functions = 10
+	code := buildGo(b, "testdata/gopong")
+	for b.Loop() {
+		e := engine(b, func(c *vm.Config) { c.CacheDir, c.Code, c.Idle = b.TempDir(), 0, 10*time.Millisecond })
+		one := func(i int) *vm.Function {
+			variant := func() []byte {
+				return bytes.Replace(code, []byte("PONG from Go"), fmt.Appendf(nil, "PONG from %02d", i), 1)
+			}
+			m, err := e.Load(b.Context(), idOf(b, variant()), func(context.Context) ([]byte, error) { return variant(), nil })
+			require.NoError(b, err)
+			s := spec(m, "ping")
+			s.Memory = 16 << 20
+			f, err := e.NewFunction(s)
+			require.NoError(b, err)
+			require.Equal(b, fmt.Sprintf("PONG from %02d", i), get(b, f, "/").Body.String())
+			return f
+		}
+		settle := func() int64 {
+			testnet.Eventually(b, func() bool { return e.Code() == 0 }, "code kept")
+			runtime.GC()
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return int64(m.HeapAlloc)
+		}
+		defer one(0).Close() // with what an engine takes once
+		before := settle()
+		for i := range functions {
+			defer one(i + 1).Close()
+		}
+		b.ReportMetric(float64(settle()-before)/functions, "live-B/function")
+		b.ReportMetric(float64(len(code)), "module-B")
+	}
+}
+
 // resident is the memory of the process, after a collection.
 func resident(b *testing.B) int64 {
+	debug.FreeOSMemory() // and once more, for code that was freed by the first time
 	debug.FreeOSMemory()
 	text, err := os.ReadFile("/proc/self/statm")
 	if err != nil {

@@ -5,14 +5,18 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/substrate/internal/vm"
 	. "github.com/taubyte/taubyte/substrate/internal/wasmtest"
 )
@@ -137,4 +141,46 @@ func TestCacheOfAModuleWithoutCode(t *testing.T) {
 		m.Release()
 		require.NoError(t, e.Close())
 	}
+}
+
+// Code that no instance uses is given up where there is too much of it, and is
+// there again for the next.
+func TestUnusedCodeIsGivenUp(t *testing.T) {
+	dir := t.TempDir()
+	e := engine(t, func(c *vm.Config) { c.CacheDir, c.Code, c.Idle = dir, 0, 20*time.Millisecond })
+	var fs []*vm.Function
+	for _, digit := range []byte("123") {
+		fs = append(fs, function(t, e, counted(digit), "ping"))
+	}
+	testnet.Eventually(t, func() bool { return e.Code() == 0 }, "code kept")
+	require.Len(t, e.Modules(), 3)
+	for range 2 {
+		for i, f := range fs {
+			require.Equal(t, string(rune('1'+i)), get(t, f, "/").Body.String())
+		}
+		testnet.Eventually(t, func() bool { return e.Code() == 0 }, "code kept")
+	}
+
+	// Also where it has gone from the disk by then.
+	for _, file := range filesIn(t, dir) {
+		require.NoError(t, os.Remove(file))
+	}
+	require.Equal(t, "1", get(t, fs[0], "/").Body.String())
+
+	// While many ask and it is given up all the time.
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 50 {
+				for i, f := range fs {
+					w := httptest.NewRecorder()
+					if err := f.ServeHTTP(w, httptest.NewRequest("GET", "/", nil)); err != nil || w.Body.String() != string(rune('1'+i)) {
+						t.Errorf("%v, %d %s", err, w.Code, w.Body)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -27,7 +27,7 @@ func engine(t testing.TB, change ...func(*vm.Config)) *vm.Engine {
 	if _, bench := t.(*testing.B); bench {
 		log = discard
 	}
-	c := vm.Config{ModuleBytes: 16 << 20, Memory: 1 << 30, Share: 1 << 30, Idle: time.Minute, Log: log}
+	c := vm.Config{ModuleBytes: 16 << 20, Memory: 1 << 30, Share: 1 << 30, Code: 1 << 30, Idle: time.Minute, Log: log}
 	for _, f := range change {
 		f(&c)
 	}
