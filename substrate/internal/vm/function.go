@@ -104,7 +104,7 @@ func (f *Function) check() error {
 	if entry.params != 1 || entry.results > 1 {
 		return fmt.Errorf("%w: export %q takes %d parameters; an entry point takes one, the event", taubyte.ErrInvalid, f.spec.Call, entry.params)
 	}
-	if f.spec.Decides && len(entry.ResultTypes()) == 0 {
+	if f.spec.Decides && entry.results == 0 {
 		return fmt.Errorf("%w: export %q has no result, and is asked for one", taubyte.ErrInvalid, f.spec.Call)
 	}
 	for _, m := range f.modules {
