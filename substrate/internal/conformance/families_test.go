@@ -14,7 +14,11 @@ import (
 // Every family, from stock Go by the SDK of this repository.
 func TestGuestSDK(t *testing.T) {
 	c := newCloud(t)
-	c.function("guest", stockGo(t, "testdata/guest"), at("http", "redirect", "fetch", "dns", "self", "memory"))
+	module := stockGo(t, "testdata/guest")
+	c.function("guest", module, at("http", "redirect", "fetch", "dns", "self", "memory", "publish", "command"))
+	c.function("listener", module, on(config.TriggerPubSub, "onMessage"), func(f *config.Function) { f.Channel = "rooms/a/b" })
+	c.function("greeter", module, on(config.TriggerP2P, "onCommand"), func(f *config.Function) { f.Service, f.Command = "/greeting/v1", "greet" })
+	c.function("ticker", module, on(config.TriggerTimer, "onTick"), func(f *config.Function) { f.Schedule = "@every 1s" })
 	require.NoError(t, c.deploy())
 
 	w := c.post("/guest/http?one=1&two=2%203", "sent", "X-Word", "first", "X-Word", "second", "User-Agent", "tester")
@@ -30,6 +34,8 @@ func TestGuestSDK(t *testing.T) {
 		{"dns", nameServer(t), "ok"},
 		{"self", "", string(project)},
 		{"memory", "", "ok"},
+		{"publish", "all", "ok"},
+		{"command", "", "ok"},
 	} {
 		t.Run(family.name, func(t *testing.T) {
 			for range 2 {
@@ -39,6 +45,8 @@ func TestGuestSDK(t *testing.T) {
 			}
 		})
 	}
+	c.logged(`heard \"all\"`)
+	c.logged("tick in step: true")
 }
 
 // Every family, from code for the public go-sdk, and the examples that it comes with.
@@ -48,8 +56,10 @@ func TestPublicSDK(t *testing.T) {
 	}
 	c := newCloud(t)
 	module := stockGo(t, withExamples(t, "testdata/public"))
-	c.function("public", module, at("http", "redirect", "fetch", "dns", "self", "memory", "ethereum"))
+	c.function("public", module, at("http", "redirect", "fetch", "dns", "self", "memory", "ethereum", "publish", "command"))
 	c.function("example", module, func(f *config.Function) { f.Call = "exampleHTTP" })
+	c.function("listener", module, on(config.TriggerPubSub, "examplePubSub"), func(f *config.Function) { f.Channel = "rooms/example" })
+	c.function("greeter", module, on(config.TriggerP2P, "exampleP2P"), func(f *config.Function) { f.Service, f.Command = "/greeting/v1", "greet" })
 	require.NoError(t, c.deploy())
 
 	w := c.post("/example?username=sam", "Hello, world!", "Content-Type", "application/json", "User-Agent", "tester")
@@ -64,13 +74,16 @@ func TestPublicSDK(t *testing.T) {
 	w = c.post("/public/redirect", "")
 	require.Equal(t, 307, w.Code)
 	require.Equal(t, "/elsewhere", w.Header().Get("Location"))
-	for name, body := range map[string]string{"fetch": far(t).URL, "dns": nameServer(t), "self": "", "memory": "", "ethereum": ""} {
+	for name, body := range map[string]string{"fetch": far(t).URL, "dns": nameServer(t), "self": "", "memory": "", "ethereum": "", "publish": "", "command": ""} {
 		t.Run(name, func(t *testing.T) {
 			for range 2 {
 				w := c.post("/public/"+name, body)
 				require.Equal(t, "200 ok", fmt.Sprintf("%d %s", w.Code, w.Body))
 			}
 		})
+	}
+	for _, line := range []string{"Data: Hello, world!", "Channel: rooms/example", "example pubsub returned 0", "Command: greet", "example p2p returned 0"} {
+		c.logged(line)
 	}
 }
 

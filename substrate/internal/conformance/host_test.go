@@ -113,6 +113,13 @@ func at(paths ...string) func(*config.Function) {
 	}
 }
 
+// on is the trigger of a function that is no HTTP request, and its entry point.
+func on(trigger, call string) func(*config.Function) {
+	return func(f *config.Function) {
+		f.Type, f.Call, f.Method, f.Domains, f.Paths = trigger, call, "", nil, nil
+	}
+}
+
 // function adds a function to the project, with the path /name unless that is changed.
 func (c *cloud) function(name string, module []byte, change ...func(*config.Function)) {
 	c.Helper()

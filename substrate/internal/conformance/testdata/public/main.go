@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"public/examples/example_database"
 	"public/examples/example_http"
@@ -23,6 +24,8 @@ import (
 	http "github.com/taubyte/go-sdk/http/event"
 	"github.com/taubyte/go-sdk/i2mv/fifo"
 	"github.com/taubyte/go-sdk/i2mv/memview"
+	p2p "github.com/taubyte/go-sdk/p2p/node"
+	pubsub "github.com/taubyte/go-sdk/pubsub/node"
 	"github.com/taubyte/go-sdk/self"
 )
 
@@ -138,6 +141,25 @@ var families = map[string]func(h http.Event, body []byte){
 		rest, err = io.ReadAll(q)
 		equal("fifo", "abc", string(rest), err)
 		check("close", true, q.Close()) // does nothing: the SDK has a body for it
+	},
+	"publish": func(_ http.Event, _ []byte) {
+		c, err := pubsub.Channel("rooms/example")
+		check("channel", true, err)
+		check("subscribe", true, c.Subscribe())
+		check("publish", true, c.Publish([]byte("Hello, world!")))
+		url, err := c.WebSocket().Url()
+		check("url", strings.HasPrefix(url.Path, "ws-") && strings.HasSuffix(url.Path, "/rooms/example"), err)
+	},
+	"command": func(_ http.Event, _ []byte) {
+		service := p2p.New("/greeting/v1")
+		command, err := service.Command("greet")
+		check("command", true, err)
+		reply, err := command.Send([]byte("you"))
+		equal("reply", "Hello from the other side!", string(reply), err)
+		name, err := service.Listen()
+		check("listen", strings.HasSuffix(name, "/greeting/v1"), err)
+		_, err = p2p.Discover(3, 10*time.Millisecond)
+		check("discover", true, err)
 	},
 	"ethereum": func(_ http.Event, _ []byte) {
 		_, err := ethereum.New("https://chain.example.test")
