@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"hash/crc32"
 )
 
 // A writerID names one life of one replica, from its first write after Open to
@@ -36,6 +37,28 @@ func (v vector) covers(other vector) bool {
 }
 
 var errMalformed = errors.New("malformed")
+
+// errDamaged says that something is not what was once written to disk.
+var errDamaged = errors.New("damaged")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sumLen is the length of the checksum before all that is on disk.
+const sumLen = 4
+
+// seal puts the checksum into the first bytes, which were left free for it.
+func seal(b []byte) []byte {
+	binary.BigEndian.PutUint32(b, crc32.Checksum(b[sumLen:], castagnoli))
+	return b
+}
+
+// unseal checks the checksum.
+func unseal(b []byte) (decoder, error) {
+	if len(b) < sumLen || crc32.Checksum(b[sumLen:], castagnoli) != binary.BigEndian.Uint32(b) {
+		return decoder{}, errDamaged
+	}
+	return decoder{b: b[sumLen:]}, nil
+}
 
 // decoder reads what the append functions wrote. After the first error every
 // read gives zero values; err is looked at once, at the end.

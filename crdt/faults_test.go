@@ -90,6 +90,95 @@ func TestDamagedHistory(t *testing.T) {
 	require.Len(t, all(t, b), 20)
 }
 
+// flip flips a bit in the middle of every entry below a key.
+func flip(t *testing.T, d taubyte.Datastore, below string) {
+	t.Helper()
+	flipped := 0
+	for k, v := range all(t, d) {
+		if k != below && !ds.RawKey(below).IsAncestorOf(ds.RawKey(k)) {
+			continue
+		}
+		raw := []byte(v)
+		raw[len(raw)/2] ^= 4
+		require.NoError(t, d.Put(t.Context(), ds.RawKey(k), raw))
+		flipped++
+	}
+	require.Positive(t, flipped)
+}
+
+// A replica whose bookkeeping is damaged still reads, and gets it from another
+// member, which gets what only this one has.
+func TestDamagedBookkeeping(t *testing.T) {
+	for _, damage := range [][]string{{"/m"}, {"/w"}, {"/m", "/w"}} {
+		t.Run(fmt.Sprint(damage), func(t *testing.T) {
+			nw := testnet.New(t)
+			na, nb := nw.Node(), nw.Node()
+			a, err := crdt.Open(t.Context(), na, na.Store, "test", crdt.WithHistory(2<<10))
+			require.NoError(t, err)
+			b := open(t, nb, crdt.WithHistory(2<<10))
+			for i := range 100 {
+				put(t, a, fmt.Sprintf("/a/%d", i%10), fmt.Sprint(i))
+				put(t, b, fmt.Sprintf("/b/%d", i%10), fmt.Sprint(i))
+			}
+			put(t, a, "/gone", "v")
+			require.NoError(t, b.Synced(t.Context()))
+			require.NoError(t, a.Synced(t.Context()))
+			require.NoError(t, na.Network().ClosePeer(nb.ID()))
+			testnet.Eventually(t, func() bool { return len(a.Peers()) == 0 }, "alone")
+			put(t, a, "/own", "a") // nobody else has it
+			require.NoError(t, a.Delete(t.Context(), ds.NewKey("/gone")))
+			require.NoError(t, a.Close())
+			put(t, b, "/meanwhile", "b")
+			require.NoError(t, b.Delete(t.Context(), ds.NewKey("/b/0")))
+			for _, what := range damage {
+				flip(t, na.Store, "/crdt/test/s"+what)
+			}
+
+			a = open(t, na, crdt.WithHistory(2<<10))
+			require.Equal(t, "a", get(t, a, "/own"))
+			testnet.Eventually(t, func() bool {
+				err := na.Connect(t.Context(), nb.Info())
+				return err == nil && a.Put(t.Context(), ds.NewKey("/new"), []byte("a")) == nil
+			}, "writing again")
+			want := map[string]string{"/own": "a", "/new": "a", "/meanwhile": "b"}
+			for i := range 10 {
+				want[fmt.Sprintf("/a/%d", i)] = fmt.Sprint(90 + i)
+				if i > 0 {
+					want[fmt.Sprintf("/b/%d", i)] = fmt.Sprint(90 + i)
+				}
+			}
+			for _, s := range []*crdt.Store{a, b} {
+				testnet.Eventually(t, func() bool { return len(all(t, s)) == len(want) }, "all of it")
+				require.Equal(t, want, all(t, s))
+			}
+			st, err := a.Stats(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, len(want), int(st.Keys))
+			require.NoError(t, a.Close())
+			a = open(t, na)
+			put(t, a, "/again", "a") // what was mended is on disk
+			testnet.Eventually(t, func() bool { return get(t, b, "/again") == "a" }, "the other member")
+		})
+	}
+}
+
+// A replica that is alone with damaged bookkeeping reads, and says why it does not
+// write.
+func TestDamagedBookkeepingAlone(t *testing.T) {
+	nw := testnet.New(t)
+	n := nw.Node()
+	s, err := crdt.Open(t.Context(), n, n.Store, "test")
+	require.NoError(t, err)
+	put(t, s, "/k", "v")
+	require.NoError(t, s.Close())
+	flip(t, n.Store, "/crdt/test/s/m")
+	s = open(t, n)
+	require.Equal(t, "v", get(t, s, "/k"))
+	err = s.Put(t.Context(), ds.NewKey("/k"), nil)
+	require.ErrorIs(t, err, taubyte.ErrUnavailable)
+	require.ErrorContains(t, err, "damaged")
+}
+
 // A flipped bit in a record is an error that says so, never a wrong value, and
 // mended with what another member has.
 func TestDamagedRecord(t *testing.T) {

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"errors"
-	"hash/crc32"
 	"slices"
 )
 
@@ -32,32 +30,18 @@ func (r record) encode() []byte {
 	for _, v := range r {
 		n += len(v.value) + 72
 	}
-	b := binary.AppendUvarint(make([]byte, 4, n), uint64(len(r)))
+	b := binary.AppendUvarint(make([]byte, sumLen, n), uint64(len(r)))
 	for _, v := range r {
 		b = append(b, v.hash[:]...)
 		b = appendDot(b, v.dot)
 		b = binary.AppendUvarint(b, v.priority)
 		b = appendBytes(b, v.value)
 	}
-	binary.BigEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
-	return b
-}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// errDamaged says that a record is not what was once written.
-var errDamaged = errors.New("damaged")
-
-// openRecord checks a record's checksum, the four bytes before it.
-func openRecord(b []byte) (decoder, error) {
-	if len(b) < 4 || crc32.Checksum(b[4:], castagnoli) != binary.BigEndian.Uint32(b) {
-		return decoder{}, errDamaged
-	}
-	return decoder{b: b[4:]}, nil
+	return seal(b)
 }
 
 func decodeRecord(b []byte) (record, error) {
-	d, err := openRecord(b)
+	d, err := unseal(b)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +70,7 @@ func (d *decoder) version() (v version) {
 // recordValue returns the key's value in an encoded record. It is the path of
 // every Get, so it reads the first version only.
 func recordValue(b []byte) ([]byte, error) {
-	d, err := openRecord(b)
+	d, err := unseal(b)
 	if err != nil {
 		return nil, err
 	}

@@ -101,11 +101,11 @@ func (st *state) view(ctx context.Context, f func(kind byte, payload []byte) err
 			err = f(frameMeta, r.Value)
 		case strings.HasPrefix(key, writersKey):
 			var p dot
-			if p.writer, p.seq, _, err = decodeWriter(strings.TrimPrefix(key, writersKey), r.Value); err == nil {
+			if p, _, err = decodeWriter(strings.TrimPrefix(key, writersKey), r.Value); err == nil {
 				err = f(frameWriter, appendDot(nil, p))
 			}
 		default:
-			if _, err := openRecord(r.Value); err != nil {
+			if _, err := unseal(r.Value); err != nil {
 				return fmt.Errorf("record of %s: %w", strings.TrimPrefix(key, recordsKey), err)
 			}
 			err = f(frameRecord, append(appendBytes(nil, []byte(strings.TrimPrefix(key, recordsKey))), r.Value...))
@@ -122,9 +122,10 @@ func (st *state) view(ctx context.Context, f func(kind byte, payload []byte) err
 // the other has seen will not be in this one's log.
 //
 // To repair, it also replaces records that can't be read. Nothing is lost by that
-// if the other has seen all that this one has.
+// if the other has seen all that this one has. A replica that has lost its
+// bookkeeping takes what it can get.
 func (w *writer) mergeSnapshot(ctx context.Context, snap *snapshot, repair bool) error {
-	if repair && !snap.seen.covers(w.st.vector()) {
+	if repair && !w.st.isLost() && !snap.seen.covers(w.st.vector()) {
 		return fmt.Errorf("store %s: %w: it misses changes that are here", w.name, taubyte.ErrUnavailable)
 	}
 	if err := w.joinSnapshot(ctx, snap, repair); err != nil {
@@ -146,7 +147,8 @@ func (w *writer) joinSnapshot(ctx context.Context, snap *snapshot, repair bool) 
 		}
 	}
 	for _, h := range snap.meta.heads {
-		if !isHead(st.meta.heads, h) && !own.has(h.dot) {
+		// One too many does no harm, so a replica that does not know takes it.
+		if !isHead(st.meta.heads, h) && (st.lost || !own.has(h.dot)) {
 			heads = append(heads, h)
 		}
 	}
@@ -163,6 +165,11 @@ func (w *writer) joinSnapshot(ctx context.Context, snap *snapshot, repair bool) 
 			}
 		}
 		st.changed[id], floor[id] = seq, seq
+	}
+	if st.lost {
+		if err := st.keepRebuilt(ctx, floor); err != nil {
+			return err
+		}
 	}
 	if err := st.flush(ctx, floor); err != nil {
 		return err
@@ -258,6 +265,6 @@ func (st *state) unlog(ctx context.Context, d dot) error {
 	}
 	st.dirty[key] = nil
 	st.meta.logBlocks--
-	st.meta.logBytes -= min(st.meta.logBytes, uint64(n))
+	st.meta.logBytes -= min(st.meta.logBytes, uint64(max(n-sumLen, 0)))
 	return nil
 }

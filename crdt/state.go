@@ -3,7 +3,6 @@ package crdt
 import (
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -49,7 +48,7 @@ type meta struct {
 }
 
 func (m meta) encode() []byte {
-	b := []byte{1} // format
+	b := append(make([]byte, sumLen), 2) // format
 	for _, n := range []uint64{m.height, m.keys, m.bytes, m.logBlocks, m.logBytes, uint64(len(m.heads))} {
 		b = binary.AppendUvarint(b, n)
 	}
@@ -58,7 +57,7 @@ func (m meta) encode() []byte {
 		b = appendDot(b, h.dot)
 		b = binary.AppendUvarint(b, h.height)
 	}
-	return b
+	return seal(b)
 }
 
 func hashSlice(c cid.Cid) []byte {
@@ -67,8 +66,11 @@ func hashSlice(c cid.Cid) []byte {
 }
 
 func decodeMeta(b []byte) (m meta, err error) {
-	d := decoder{b: b}
-	if f := d.take(1); f[0] != 1 {
+	d, err := unseal(b)
+	if err != nil {
+		return m, err
+	}
+	if f := d.take(1); f[0] != 2 {
 		return m, fmt.Errorf("%w: format %d", errMalformed, f[0])
 	}
 	for _, p := range []*uint64{&m.height, &m.keys, &m.bytes, &m.logBlocks, &m.logBytes} {
@@ -100,6 +102,7 @@ type state struct {
 	seen  vector       // which blocks were applied
 	floor vector       // which of them are not in the log any more
 	disk  meta
+	lost  bool // the three are a guess, from what is left; see rebuild
 }
 
 func openState(ctx context.Context, base ds.Batching, root string) (*state, error) {
@@ -117,7 +120,7 @@ func (st *state) load(ctx context.Context) error {
 		return err
 	default:
 		if disk, err = decodeMeta(raw); err != nil {
-			return fmt.Errorf("reading the replica's state: %w", err)
+			return st.rebuild(ctx)
 		}
 	}
 	res, err := st.base.Query(ctx, query.Query{Prefix: st.root + writersKey})
@@ -129,31 +132,42 @@ func (st *state) load(ctx context.Context) error {
 		if r.Error != nil {
 			return r.Error
 		}
-		w, seq, low, err := decodeWriter(strings.TrimPrefix(r.Key, st.root+writersKey), r.Value)
+		last, low, err := decodeWriter(strings.TrimPrefix(r.Key, st.root+writersKey), r.Value)
 		if err != nil {
-			return fmt.Errorf("reading the replica's state: %s: %w", r.Key, err)
+			return st.rebuild(ctx)
 		}
-		seen[w] = seq
+		seen[last.writer] = last.seq
 		if low > 0 {
-			floor[w] = low
+			floor[last.writer] = low
 		}
 	}
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.seen, st.floor, st.disk = seen, floor, disk
-	st.drop()
+	st.set(seen, floor, disk, false)
 	return nil
 }
 
-func decodeWriter(key string, value []byte) (w writerID, seq, floor uint64, err error) {
-	name, err := hex.DecodeString(strings.TrimPrefix(key, "/"))
-	if err != nil || len(name) != len(w) {
-		return w, 0, 0, errMalformed
+func (st *state) set(seen, floor vector, disk meta, lost bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.seen, st.floor, st.disk, st.lost = seen, floor, disk, lost
+	st.drop()
+}
+
+// encodeWriter names the writer's last block that was applied, and the last of
+// which that is not in the log.
+func encodeWriter(last dot, floor uint64) []byte {
+	return seal(binary.AppendUvarint(appendDot(make([]byte, sumLen), last), floor))
+}
+
+func decodeWriter(key string, value []byte) (last dot, floor uint64, err error) {
+	d, err := unseal(value)
+	if err != nil {
+		return last, 0, err
 	}
-	copy(w[:], name)
-	d := decoder{b: value}
-	seq, floor = d.uvarint(), d.uvarint()
-	return w, seq, floor, d.end()
+	last, floor = d.dot(), d.uvarint()
+	if key != "/"+last.writer.String() {
+		d.fail()
+	}
+	return last, floor, d.end()
 }
 
 func (st *state) drop() {
@@ -259,7 +273,7 @@ func blockKey(d dot) string {
 
 // logged adds an applied block to the log.
 func (st *state) logged(b *block) {
-	st.dirty[blockKey(b.dot)] = b.raw
+	st.dirty[blockKey(b.dot)] = seal(append(make([]byte, sumLen, sumLen+len(b.raw)), b.raw...))
 	st.meta.logBlocks++
 	st.meta.logBytes += uint64(len(b.raw))
 	st.changed[b.dot.writer] = b.dot.seq
@@ -275,7 +289,7 @@ func (st *state) fromLog(ctx context.Context, d dot) (*block, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s/%d: %w", errLog, d.writer, d.seq, err)
 	}
-	b, err := parseBlock(raw)
+	b, err := parseLogged(raw)
 	if err == nil && b.dot != d {
 		err = errMalformed
 	}
@@ -283,6 +297,14 @@ func (st *state) fromLog(ctx context.Context, d dot) (*block, error) {
 		return nil, fmt.Errorf("%w: %s/%d: %w", errLog, d.writer, d.seq, err)
 	}
 	return b, nil
+}
+
+func parseLogged(raw []byte) (*block, error) {
+	d, err := unseal(raw)
+	if err != nil {
+		return nil, err
+	}
+	return parseBlock(d.b)
 }
 
 // flush makes the changes durable, all or none. After an error nobody knows
@@ -298,7 +320,7 @@ func (st *state) flush(ctx context.Context, floor vector) error {
 	defer st.mu.Unlock()
 	maps.Copy(st.seen, st.changed)
 	maps.Copy(st.floor, floor)
-	st.disk = st.meta
+	st.disk, st.lost = st.meta, false
 	st.drop()
 	return nil
 }
@@ -325,8 +347,7 @@ func (st *state) write(ctx context.Context, floor vector) error {
 		if f, ok := floor[w]; ok {
 			low = f
 		}
-		value := binary.AppendUvarint(binary.AppendUvarint(nil, st.last(w)), low)
-		if err := batch.Put(ctx, ds.RawKey(st.root+writersKey+"/"+w.String()), value); err != nil {
+		if err := batch.Put(ctx, ds.RawKey(st.root+writersKey+"/"+w.String()), encodeWriter(dot{w, st.last(w)}, low)); err != nil {
 			return err
 		}
 	}

@@ -110,6 +110,10 @@ func (s *Store) open(ctx context.Context, store taubyte.Datastore) (err error) {
 		w.run(s.life, s.ops)
 	}()
 	s.serve()
+	if s.st.isLost() {
+		s.log.Error("the replica's state is damaged: it takes no writes until it has another's")
+		s.puller.repair()
+	}
 	s.wg.Go(s.talk.listen)
 	s.wg.Go(s.talk.speak)
 	s.wg.Go(s.talk.meet)

@@ -311,6 +311,9 @@ func (s *Store) answer(ctx context.Context, stream network.Stream) error {
 		return err
 	}
 	s.talk.has(p, theirs)
+	if s.st.isLost() {
+		return errLost
+	}
 	out := &framer{stream: stream, w: bufio.NewWriterSize(stream, 64<<10)}
 	seen, floor := s.st.vectors()
 	served := ask != askState && theirs.covers(floor)

@@ -210,6 +210,9 @@ func (w *writer) commit(ctx context.Context, group []*op) error {
 	if err := w.mend(ctx); err != nil {
 		return err
 	}
+	if w.st.lost {
+		return fmt.Errorf("store %s: %w: %w: it waits for another replica", w.name, taubyte.ErrUnavailable, errLost)
+	}
 	var writes []write
 	for _, o := range group {
 		writes = append(writes, o.writes...)
