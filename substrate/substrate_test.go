@@ -190,7 +190,7 @@ func TestFunctionsAndWebsites(t *testing.T) {
 	stats := c.service.Stats()
 	require.Positive(t, stats.Fuel)
 	stats.Fuel = 0
-	require.Equal(t, substrate.Stats{Deployments: 1, Functions: 1, Websites: 1, Modules: 1, Memory: 1 << 16}, stats)
+	require.Equal(t, substrate.Stats{Deployments: 1, Functions: 1, Websites: 1, Modules: 1, Memory: 1<<16 + 96<<10}, stats)
 }
 
 func TestRefusals(t *testing.T) {

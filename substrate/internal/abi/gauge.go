@@ -75,3 +75,8 @@ func (g *Guest) called() *Guest {
 	}
 	return g
 }
+
+// CountFiles has take asked before the guest's files grow by so many bytes, and told
+// below zero when they shrink. FileBytes is what they take.
+func (g *Guest) CountFiles(take func(bytes int64) bool) { g.files.Count(take) }
+func (g *Guest) FileBytes() int64                       { return g.files.Bytes() }

@@ -1,5 +1,5 @@
 // Package memfs is the file system of a guest: in memory, empty at first, gone
-// with the instance, and bounded in bytes and in files.
+// with the instance, and bounded in bytes, in files and in open files.
 package memfs
 
 import (
@@ -18,6 +18,7 @@ import (
 const (
 	MaxBytes = 8 << 20
 	MaxNodes = 1024
+	MaxOpen  = 256
 	maxName  = 255
 	maxDepth = 64
 )
@@ -27,7 +28,9 @@ type FS struct {
 	sys.UnimplementedFS
 	root  node
 	nodes int // files and folders made so far that are still there
+	open  int // files and folders
 	bytes int64
+	take  func(int64) bool
 	inode uint64
 	now   func() int64 // in nanoseconds since 1970
 }
@@ -49,8 +52,15 @@ type node struct {
 
 // New returns an empty file system. now is its clock.
 func New(now func() int64) *FS {
-	return &FS{root: node{dir: true, inode: 1, mode: 0o755, links: 1}, inode: 1, now: now}
+	return &FS{root: node{dir: true, inode: 1, mode: 0o755, links: 1}, inode: 1, now: now, take: func(int64) bool { return true }}
 }
+
+// Count has take asked before files grow by so many bytes, and told below zero when
+// they shrink.
+func (f *FS) Count(take func(bytes int64) bool) { f.take = take }
+
+// Bytes is what the files take.
+func (f *FS) Bytes() int64 { return f.bytes }
 
 // split cleans a path: nothing leads out of the root.
 func split(p string) []string {
@@ -113,6 +123,8 @@ func (f *FS) make(dir *node, name string, isDir bool, perm fs.FileMode) (*node, 
 func (f *FS) OpenFile(p string, flag sys.Oflag, perm fs.FileMode) (sys.File, sys.Errno) {
 	n, errno := f.find(p)
 	switch {
+	case f.open >= MaxOpen:
+		return nil, sys.EIO
 	case errno == sys.ENOENT && flag&sys.O_CREAT != 0 && flag&sys.O_DIRECTORY == 0:
 		dir, name, errno := f.parent(p)
 		if errno != 0 {
@@ -132,12 +144,14 @@ func (f *FS) OpenFile(p string, flag sys.Oflag, perm fs.FileMode) (sys.File, sys
 			return nil, sys.EISDIR
 		}
 		n.open++
+		f.open++
 		return &folder{fs: f, node: n}, 0
 	}
 	if flag&sys.O_DIRECTORY != 0 {
 		return nil, sys.ENOTDIR
 	}
 	n.open++
+	f.open++
 	file := &file{fs: f, node: n, read: access != sys.O_WRONLY, write: access != sys.O_RDONLY, append: flag&sys.O_APPEND != 0}
 	if flag&sys.O_TRUNC != 0 && file.write {
 		if errno := file.Truncate(0); errno != 0 {
@@ -295,6 +309,7 @@ func (f *FS) remove(dir *node, name string, n *node) {
 func (f *FS) forget(n *node) {
 	if n.links == 0 && n.open == 0 {
 		f.bytes -= int64(cap(n.data))
+		f.take(-int64(cap(n.data)))
 		n.data = nil
 	}
 }
@@ -307,7 +322,7 @@ func (f *FS) resize(n *node, size int64) sys.Errno {
 		if old > 0 { // it may go on growing: do not copy each time
 			room = min(size+size/4, max(size, MaxBytes-f.bytes+old))
 		}
-		if f.bytes-old+room > MaxBytes {
+		if f.bytes-old+room > MaxBytes || !f.take(room-old) {
 			return sys.EIO
 		}
 		data := make([]byte, size, room)
@@ -433,6 +448,7 @@ func (f *file) Close() sys.Errno {
 	if !f.closed {
 		f.closed = true
 		f.node.open--
+		f.fs.open--
 		f.fs.forget(f.node)
 	}
 	return 0
@@ -505,6 +521,7 @@ func (d *folder) Close() sys.Errno {
 	if !d.closed {
 		d.closed = true
 		d.node.open--
+		d.fs.open--
 	}
 	return 0
 }

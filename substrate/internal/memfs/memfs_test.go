@@ -195,3 +195,47 @@ func FuzzPaths(f *testing.F) {
 		_, _ = fs.Stat(c)
 	})
 }
+
+// A file system has so many open files at a time, and asks before it grows.
+func TestCounted(t *testing.T) {
+	f := newFS()
+	var files []sys.File
+	for range memfs.MaxOpen {
+		file, errno := f.OpenFile("a", sys.O_RDWR|sys.O_CREAT, 0o600)
+		ok(t, errno)
+		files = append(files, file)
+	}
+	for _, name := range []string{"a", "/", "b"} {
+		_, errno := f.OpenFile(name, sys.O_RDONLY, 0)
+		require.Equal(t, sys.EIO, errno)
+	}
+	ok(t, files[1].Close())
+	ok(t, files[1].Close())
+	folder, errno := f.OpenFile("/", sys.O_RDONLY, 0)
+	ok(t, errno)
+	_, errno = f.OpenFile("a", sys.O_RDONLY, 0)
+	require.Equal(t, sys.EIO, errno)
+	ok(t, folder.Close())
+
+	taken, most := int64(0), int64(1000)
+	f.Count(func(n int64) bool {
+		if taken+n > most {
+			return false
+		}
+		taken += n
+		return true
+	})
+	_, errno = files[0].Write(make([]byte, 900))
+	ok(t, errno)
+	require.Equal(t, f.Bytes(), taken)
+	_, errno = files[0].Write(make([]byte, 900))
+	require.Equal(t, sys.EIO, errno)
+	require.Equal(t, f.Bytes(), taken)
+	ok(t, f.Unlink("a"))
+	require.EqualValues(t, 900, taken, "still open")
+	for _, file := range files {
+		ok(t, file.Close())
+	}
+	require.Zero(t, taken)
+	require.Zero(t, f.Bytes())
+}

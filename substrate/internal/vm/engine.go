@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/meter"
@@ -52,9 +50,8 @@ type Engine struct {
 	shells    *shells       // nil: compiled code is not kept
 	compiling chan struct{} // a place for each module being compiled
 	memory    atomic.Int64  // of all instances
-	instances atomic.Int64
-	fuel      atomic.Int64 // of all events so far
-	code      atomic.Int64 // bytes of compiled code that could be given up
+	fuel      atomic.Int64  // of all events so far
+	code      atomic.Int64  // bytes of compiled code that could be given up
 	spares    spares
 
 	life context.Context // of all guests
@@ -70,8 +67,19 @@ type Engine struct {
 	shares    map[taubyte.ProjectID]*share
 }
 
-// Compiling is heavy: as many modules at once, each on all cores.
+// Compiling is heavy: as many modules at once, each on one core. wazero could use
+// more for one, on goroutines of its own, where nothing would catch a panic that
+// somebody's module may have found a way to.
 const compilers = 2
+
+func compile(ctx context.Context, r wazero.Runtime, module []byte) (compiled wazero.CompiledModule, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the compiler failed: %v", p)
+		}
+	}()
+	return r.CompileModule(ctx, module)
+}
 
 // New starts an engine. ctx bounds the start only.
 func New(ctx context.Context, config Config) (*Engine, error) {
@@ -318,7 +326,7 @@ func (e *Engine) translate(ctx context.Context, id cid.Cid, code []byte) (transl
 		// The disk may be full, or the module invalid: the next lines find out.
 		e.config.Log.Debug("compiled code is not kept", "module", id, "err", err)
 	}
-	compiled, err := e.runtime.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), metered)
+	compiled, err := compile(ctx, e.runtime, metered)
 	switch {
 	case err == nil:
 		return translated{compiled: compiled, extra: sizeOf(metered)}, nil

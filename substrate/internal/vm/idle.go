@@ -81,7 +81,7 @@ const prepareMost = 2 * time.Second
 // memory to keep one. The function works without: where its start fails, that is
 // logged, and the next event tries again.
 func (f *Function) Prepare(ctx context.Context) {
-	if idle, working := f.Warm(); idle+working > 0 || f.engine.memory.Load()+overhead*f.engine.instances.Load() >= f.engine.config.Warm {
+	if idle, working := f.Warm(); idle+working > 0 || f.engine.Memory() >= f.engine.config.Warm {
 		return
 	}
 	in, err := f.pool.get(ctx, time.Now().Add(min(f.spec.Timeout, prepareMost)))

@@ -39,7 +39,6 @@ type instance struct {
 func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *instance, err error) {
 	g := abi.NewGuest(f.engine.life, f.spec.Self, f.spec.Limits, f.engine.config.Services, f.log, f.rate)
 	in := &instance{engine: f.engine, share: f.share, guest: g, modules: make([]api.Module, 0, 1+len(f.spec.Links))}
-	f.engine.instances.Add(1)
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("instantiating: %v", p)
@@ -55,6 +54,13 @@ func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *i
 	}()
 	g.Enter(ctx, deadline)
 	g.Watch(in.watchStack)
+	g.CountFiles(func(bytes int64) bool {
+		if bytes < 0 {
+			f.engine.give(f.share, -bytes)
+			return true
+		}
+		return f.engine.take(f.share, bytes)
+	})
 
 	linked := func(name string) api.Module {
 		for i, m := range in.modules {
@@ -73,7 +79,7 @@ func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *i
 	if len(f.spec.Links) > 0 {
 		life = experimental.WithImportResolver(life, linked)
 	}
-	extra := int64(0)
+	extra := int64(overhead)
 	for _, l := range f.modules {
 		extra += l.Module.extra
 	}
@@ -175,7 +181,7 @@ const overhead = 96 << 10
 
 // weight is what an instance takes while it is idle, in bytes.
 func (in *instance) weight() int64 {
-	w := overhead + in.extra
+	w := in.extra + in.guest.FileBytes()
 	for _, m := range in.memories {
 		w += int64(m.size)
 	}
@@ -184,7 +190,6 @@ func (in *instance) weight() int64 {
 
 // close is called once.
 func (in *instance) close() {
-	in.engine.instances.Add(-1)
 	for _, m := range in.modules {
 		_ = m.Close(context.Background())
 	}
@@ -194,5 +199,5 @@ func (in *instance) close() {
 	for _, m := range in.held {
 		m.unhold()
 	}
-	in.engine.give(in.share, in.stackBytes+in.extra)
+	in.engine.give(in.share, in.stackBytes+in.extra+in.guest.FileBytes())
 }

@@ -373,7 +373,7 @@ func TestWarmInstancesStay(t *testing.T) {
 		}
 		return n
 	}
-	testnet.Eventually(t, func() bool { return e.Memory() == 2<<16 }, "others kept")
+	testnet.Eventually(t, func() bool { return e.Memory() == 2*each }, "others kept")
 	require.Equal(t, []int{0, 0, 1, 1}, warm())
 }
 
@@ -414,7 +414,8 @@ func TestPrepare(t *testing.T) {
 
 // Idle instances make room for those that are needed; those at work do not.
 func TestMemoryOfTheNode(t *testing.T) {
-	e := engine(t, func(c *vm.Config) { c.Memory = 3 << 16 })
+	const each = 1<<16 + 96<<10
+	e := engine(t, func(c *vm.Config) { c.Memory = 3 * each })
 	code := failing(func(*Module) [][]byte { return [][]byte{I64(int64(time.Hour)), Call(3)} })
 	ctx, cancel := context.WithCancel(t.Context())
 	var fs []*vm.Function
@@ -426,7 +427,7 @@ func TestMemoryOfTheNode(t *testing.T) {
 			require.Equal(t, 200, get(t, f, "/").Code)
 		}
 	}
-	require.EqualValues(t, 3<<16, e.Memory())
+	require.EqualValues(t, 3*each, e.Memory())
 	var wg sync.WaitGroup
 	for _, f := range fs[:3] {
 		wg.Go(func() {
@@ -434,7 +435,7 @@ func TestMemoryOfTheNode(t *testing.T) {
 		})
 		testnet.Eventually(t, func() bool { _, work := f.Warm(); return work == 1 }, "not begun")
 	}
-	testnet.Eventually(t, func() bool { return e.Memory() == 3<<16 }, "not begun")
+	testnet.Eventually(t, func() bool { return e.Memory() == 3*each }, "not begun")
 	require.ErrorIs(t, fs[3].ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)), vm.ErrBusy)
 	cancel()
 	wg.Wait()

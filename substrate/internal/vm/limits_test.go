@@ -133,8 +133,28 @@ func TestRecursionIsBounded(t *testing.T) {
 	require.Equal(t, 500, get(t, f, "/").Code)
 
 	// A large stack is counted to the memory of the node.
-	small := engine(t, func(c *vm.Config) { c.Memory = 1<<16 + 1<<20 })
+	small := engine(t, func(c *vm.Config) { c.Memory = 1<<16 + 96<<10 + 1<<20 })
 	f = function(t, small, nested(40_000, 0), "ping")
 	require.Equal(t, 200, get(t, f, "/").Code)
 	require.Equal(t, 500, get(t, f, "/bad").Code)
+}
+
+// Files of guests are memory of the node.
+func TestFilesAreCounted(t *testing.T) {
+	m := New(1)
+	open := m.Import("wasi_snapshot_preview1", "path_open", "iiiiiIIii:i")
+	write := m.Import("wasi_snapshot_preview1", "fd_write", "iiii:i")
+	m.Data(0, "file")
+	m.Data(16, "\x00\x00\x00\x00\x00\x80\x00\x00") // 32 KiB at 0
+	m.Func("ping", "i:", "",
+		I32(3), I32(0), I32(0), I32(4), I32(1), I64(-1), I64(-1), I32(0), I32(8), Call(open), If, Unreachable, End,
+		Loop, I32(8), Load, I32(16), I32(1), I32(12), Call(write), Eqz, BrIf(0), End)
+	const each = 1<<16 + 96<<10
+	e := engine(t, func(c *vm.Config) { c.Memory = each + 1<<20 })
+	f := function(t, e, m.Bytes(), "ping")
+	require.Equal(t, 200, get(t, f, "/").Code)
+	require.Greater(t, e.Memory(), int64(each+512<<10))
+	require.LessOrEqual(t, e.Memory(), int64(each+1<<20))
+	f.Close()
+	require.Zero(t, e.Memory())
 }

@@ -11,12 +11,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/taubyte/taubyte/internal/meter"
 )
@@ -85,7 +83,7 @@ func compileInto(ctx context.Context, dir string, module []byte) (name string, e
 		background := context.WithoutCancel(ctx)
 		err = errors.Join(err, r.Close(background), cache.Close(background))
 	}()
-	if _, err := r.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), module); err != nil {
+	if _, err := compile(ctx, r, module); err != nil {
 		return "", err
 	}
 	return name, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -150,7 +148,7 @@ func (s *shells) load(ctx context.Context, r wazero.Runtime, id cid.Cid) (m tran
 		_ = file.Close()
 		return translated{}, 0
 	}
-	compiled, err := r.CompileModule(ctx, shell)
+	compiled, err := compile(ctx, r, shell)
 	after, lost := os.Stat(code)
 	_ = file.Close()
 	if err != nil {
