@@ -11,7 +11,14 @@ import (
 	"github.com/taubyte/taubyte/substrate/guest/internal/sdk"
 )
 
-// DB is an open database.
+// Errors that a caller decides by.
+const (
+	ErrNotFound = errno.DatabaseKeyNotFound // there is no such key
+	ErrNotPut   = errno.DatabasePutFailed   // for want of room, most likely
+)
+
+// DB is an open database. Whoever opens one of the same name again gets the same,
+// at no cost.
 type DB uint32
 
 // Open opens the database that the configuration has for a name: of the
@@ -22,8 +29,7 @@ func Open(name string) (DB, error) {
 	return DB(id), err
 }
 
-// Get gives the value of a key. A key without one is
-// errno.DatabaseKeyNotFound.
+// Get gives the value of a key, or ErrNotFound.
 func (db DB) Get(key string) ([]byte, error) {
 	return sdk.Fetch(
 		func(n *uint32) errno.Errno { return sdk.DatabaseGetSize(uint32(db), key, n) },

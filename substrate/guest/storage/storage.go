@@ -20,7 +20,14 @@ import (
 // Latest is the version of a file that was added last.
 const Latest = 0
 
-// Storage is an open storage.
+// Errors that a caller decides by.
+const (
+	ErrNotFound = errno.StorageGetMetaFailed // there is no such file, or version of it
+	ErrNotAdded = errno.AddFileFailed        // it exists, or there is no room for it
+)
+
+// Storage is an open storage. Whoever opens one of the same name again gets the same,
+// at no cost.
 type Storage uint32
 
 // Open opens the storage that the configuration has for a name: of the
@@ -33,7 +40,7 @@ func Open(name string) (Storage, error) {
 
 // Add stores a file and gives its version, which begins at 1. With overwrite
 // it takes the place of the current version. Without, it is a new version, or
-// errno.AddFileFailed where the storage has no versions and the file exists.
+// ErrNotAdded where the storage has no versions and the file exists.
 func (s Storage) Add(name string, data []byte, overwrite bool) (version uint32, err error) {
 	buf, size := sdk.Data(data)
 	var flag uint32
@@ -44,7 +51,7 @@ func (s Storage) Add(name string, data []byte, overwrite bool) (version uint32, 
 	return version, err
 }
 
-// File opens a version of a file for reading. Close it.
+// File opens a version of a file for reading, or gives ErrNotFound. Close it.
 func (s Storage) File(name string, version uint32) (*File, error) {
 	f := &File{storage: s}
 	if e := sdk.StorageGetFile(uint32(s), name, version, &f.fd); e != 0 {
