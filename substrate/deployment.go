@@ -324,10 +324,16 @@ func (s *Service) program(ctx context.Context, d *tns.Deployment, in scope, p pr
 		l.release()
 		return nil, fmt.Errorf("%s %s: %w", p.kind, p.name, err)
 	}
+	stores, err := s.shop(d.Project, d.Branch, in)
+	if err != nil {
+		module.Release()
+		l.release()
+		return nil, err
+	}
 	made, err := s.engine.NewFunction(vm.Spec{
 		Self: abi.Self{
 			Project: d.Project, Application: in.id, Function: p.id, Name: p.name, Branch: d.Branch, Commit: d.Commit(),
-			Network: p.network,
+			Network: p.network, Stores: stores,
 		},
 		Module: module, Links: l.links, Call: p.call, Decides: p.decides,
 		Timeout:     bounded(p.timeout, defaultTimeout, s.limits.Timeout),

@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/hoarder"
 	"github.com/taubyte/taubyte/internal/rpc"
 	"github.com/taubyte/taubyte/seer"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
@@ -37,6 +38,7 @@ type Option func(*options)
 
 type options struct {
 	registry Registry
+	hoarder  Hoarder
 	cacheDir string
 	limits   Limits
 	egress   egress.Policy
@@ -157,15 +159,16 @@ type Service struct {
 	egress  egress.Policy
 	network *egress.Network // of projects without rules of their own
 
-	engine *vm.Engine
-	files  *site.Cache
-	agent  *seer.Agent
-	table  *tns.Table
-	hub    *messages.Hub
-	clock  *clock
-	calls  *commands.Exchange
-	mounts []func(context.Context) error // close what leads requests here, in time
-	closes []func() error                // close what the node itself uses; the last first
+	engine  *vm.Engine
+	hoarder Hoarder
+	files   *site.Cache
+	agent   *seer.Agent
+	table   *tns.Table
+	hub     *messages.Hub
+	clock   *clock
+	calls   *commands.Exchange
+	mounts  []func(context.Context) error // close what leads requests here, in time
+	closes  []func() error                // close what the node itself uses; the last first
 
 	life context.Context
 	stop context.CancelFunc
@@ -232,6 +235,11 @@ func (s *Service) start(ctx context.Context, c *options) error {
 	}
 	s.openClock()
 	s.openCommands()
+	if s.hoarder = c.hoarder; s.hoarder == nil {
+		client := hoarder.NewClient(s.host)
+		s.hoarder = client
+		s.closes = append(s.closes, client.Close)
+	}
 	if c.registry == nil {
 		client := tns.NewClient(s.host)
 		c.registry = client

@@ -39,6 +39,7 @@ type host struct {
 	log    *bytes.Buffer
 
 	network *egress.Network
+	stores  abi.Stores
 }
 
 // local reaches servers of the test.
@@ -74,7 +75,7 @@ func (h *host) function(code []byte, links ...vm.Link) *vm.Function {
 	m, err := h.load(code)
 	require.NoError(h, err)
 	f, err := h.engine.NewFunction(vm.Spec{
-		Self:   abi.Self{Project: "the-project", Function: "the-function", Name: "fn", Branch: "main", Commit: "c0ffee", Network: h.network},
+		Self:   abi.Self{Project: "the-project", Function: "the-function", Name: "fn", Branch: "main", Commit: "c0ffee", Network: h.network, Stores: h.stores},
 		Module: m, Links: links, Call: "f", Timeout: 20 * time.Second, Memory: 4 << 20, Concurrency: 1, Queue: 1,
 		Limits: h.limits,
 	})

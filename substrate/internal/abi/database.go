@@ -1,13 +1,104 @@
 package abi
 
-// databases are key-value stores. None can be opened.
+import "path"
+
+// databases are key-value stores. Keys are paths: "a", "/a" and "/x/../a" are one.
 var databases = []decl{
-	{"newDatabase", "iii", fail(ErrDatabaseCreateFailed)},
-	{"databaseGet", "iiii", fail(ErrDatabaseNotFound)},
-	{"databaseGetSize", "iiii", fail(ErrDatabaseNotFound)},
-	{"databasePut", "iiiii", fail(ErrDatabaseNotFound)},
-	{"databaseClose", "i", fail(ErrDatabaseNotFound)},
-	{"databaseDelete", "iii", fail(ErrDatabaseNotFound)},
-	{"databaseList", "iiii", fail(ErrDatabaseNotFound)},
-	{"databaseListSize", "iiii", fail(ErrDatabaseNotFound)},
+	{"newDatabase", "iii", errno(func(g *Guest, m module, a []uint64) Errno {
+		name, ok := m.text(a[0], a[1])
+		if !ok {
+			return ErrAddressOutOfMemory
+		}
+		if g.self.Stores == nil {
+			return ErrDatabaseCreateFailed
+		}
+		id, err := g.kept.databases.open(name, func() (Database, error) { return g.self.Stores.Database(g.waiting(), name) })
+		if err != nil {
+			return g.wrong(ErrDatabaseCreateFailed, "database not opened", err)
+		}
+		return m.cell(a[2], id)
+	})},
+	{"databaseGetSize", "iiii", onKey(func(g *Guest, db Database, m module, a []uint64, key string) Errno {
+		return g.measure(m, question{"databaseGet", uint32(a[0]), key}, a[3], g.value(db, key))
+	})},
+	{"databaseGet", "iiii", onKey(func(g *Guest, db Database, m module, a []uint64, key string) Errno {
+		return g.fetch(m, question{"databaseGet", uint32(a[0]), key}, a[3], g.value(db, key))
+	})},
+	{"databasePut", "iiiii", onKey(func(g *Guest, db Database, m module, a []uint64, key string) Errno {
+		value, ok := m.view(a[3], a[4])
+		if !ok {
+			return ErrAddressOutOfMemory
+		}
+		return g.set(db, key, value)
+	})},
+	{"databaseDelete", "iii", onKey(func(g *Guest, db Database, _ module, _ []uint64, key string) Errno {
+		if err := db.Delete(g.waiting(), key); err != nil {
+			return g.wrong(ErrDatabaseDeleteFailed, "key not deleted", err)
+		}
+		return ErrNone
+	})},
+	{"databaseListSize", "iiii", onKey(func(g *Guest, db Database, m module, a []uint64, prefix string) Errno {
+		return g.measure(m, question{"databaseList", uint32(a[0]), prefix}, a[3], g.below(db, prefix))
+	})},
+	{"databaseList", "iiii", onKey(func(g *Guest, db Database, m module, a []uint64, prefix string) Errno {
+		return g.fetch(m, question{"databaseList", uint32(a[0]), prefix}, a[3], g.below(db, prefix))
+	})},
+	{"databaseClose", "i", errno(func(g *Guest, _ module, a []uint64) Errno {
+		if !g.kept.databases.close(a[0]) {
+			return ErrDatabaseNotFound
+		}
+		return ErrNone
+	})},
+}
+
+// onKey is a function whose first parameters are a database and a key of it.
+func onKey(do func(*Guest, Database, module, []uint64, string) Errno) errno {
+	return func(g *Guest, m module, a []uint64) Errno {
+		db, ok := g.kept.databases.get(a[0])
+		if !ok {
+			return ErrDatabaseNotFound
+		}
+		key, ok := m.text(a[1], a[2])
+		if !ok {
+			return ErrAddressOutOfMemory
+		}
+		return do(g, db, m, a, path.Clean("/"+key))
+	}
+}
+
+func (g *Guest) value(db Database, key string) func() ([]byte, Errno) {
+	return func() ([]byte, Errno) {
+		value, err := db.Get(g.waiting(), key)
+		switch {
+		case err == nil:
+			return value, ErrNone
+		case missing(err):
+			return nil, ErrDatabaseKeyNotFound
+		}
+		return nil, g.wrong(ErrDatabaseGetFailed, "value not read", err)
+	}
+}
+
+func (g *Guest) set(db Database, key string, value []byte) Errno {
+	if key == "/" || !listable(key) {
+		return ErrDatabasePutFailed
+	}
+	if err := db.Put(g.waiting(), key, value); err != nil {
+		return g.wrong(ErrDatabasePutFailed, "value not written", err)
+	}
+	return ErrNone
+}
+
+// below lists the keys under one, which is not among them.
+func (g *Guest) below(db Database, prefix string) func() ([]byte, Errno) {
+	return func() ([]byte, Errno) {
+		if prefix != "/" {
+			prefix += "/"
+		}
+		keys, err := db.List(g.waiting(), prefix)
+		if err != nil {
+			return nil, g.wrong(ErrDatabaseListFailed, "keys not listed", err)
+		}
+		return encode(keys), ErrNone
+	}
 }

@@ -70,6 +70,8 @@ type Guest struct {
 	order   order   // of a p2p event
 	depth   int     // of functions that have brought the event about
 
+	kept kept // stores and contents
+
 	discoveries   map[uint32]string // answers that wait to be fetched
 	lastDiscovery uint32
 
@@ -171,7 +173,7 @@ func (g *Guest) begin(kind uint32) uint32 {
 // does that it is better made anew.
 func (g *Guest) Spent() bool {
 	const many = maxHandles / 2
-	return len(g.clients) > many || len(g.resolvers) > many || len(g.sendings) > many || len(g.fifos) > many || len(g.views) > many || g.fifoBytes > maxFifoBytes/2
+	return len(g.clients) > many || len(g.resolvers) > many || len(g.sendings) > many || len(g.fifos) > many || len(g.views) > many || g.kept.spent() || g.fifoBytes > maxFifoBytes/2
 }
 
 // End forgets the event: no later call of the guest can ask about it. An HTTP
@@ -186,6 +188,7 @@ func (g *Guest) End() {
 	g.hangUp()
 	g.endCommands()
 	clear(g.answers)
+	g.kept.end()
 	g.stdout.end()
 	g.stderr.end()
 }

@@ -1,14 +1,21 @@
 package abi
 
-// ipfs is content by CID. A guest gets no client.
+// ipfs is content by CID, under clients. Its functions are those about the contents
+// of storages, but that they name a client.
 var ipfs = []decl{
-	{"newIpfsClient", "i", fail(ErrClientNotFound)},
-	{"ipfsNewContent", "ii", fail(ErrClientNotFound)},
-	{"ipfsOpenFile", "iii", fail(ErrClientNotFound)},
-	{"ipfsCloseFile", "ii", fail(ErrClientNotFound)},
-	{"ipfsFileCid", "iii", fail(ErrClientNotFound)},
-	{"ipfsReadFile", "iiiii", fail(ErrClientNotFound)},
-	{"ipfsWriteFile", "iiiii", fail(ErrClientNotFound)},
-	{"ipfsPushFile", "iii", fail(ErrClientNotFound)},
-	{"ipfsSeekFile", "iiIii", fail(ErrClientNotFound)},
+	{"newIpfsClient", "i", errno(func(g *Guest, m module, a []uint64) Errno {
+		if g.self.Stores == nil || len(g.kept.clients) >= maxHandles {
+			return ErrClientNotFound
+		}
+		g.kept.clients = append(g.kept.clients, &library{})
+		return m.cell(a[0], uint32(len(g.kept.clients)-1))
+	})},
+	{"ipfsNewContent", "ii", newContent(clientShelf, ErrCreatingNewFile)},
+	{"ipfsOpenFile", "iii", openContent(clientShelf, ErrCidNotFoundOnIpfs)},
+	{"ipfsCloseFile", "ii", closeContent(clientShelf)},
+	{"ipfsFileCid", "iii", contentCID(clientShelf)},
+	{"ipfsReadFile", "iiiii", readContent(clientShelf)},
+	{"ipfsWriteFile", "iiiii", writeContent(clientShelf)},
+	{"ipfsPushFile", "iii", pushContent(clientShelf)},
+	{"ipfsSeekFile", "iiIii", seekContent(clientShelf)},
 }

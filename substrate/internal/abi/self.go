@@ -13,6 +13,8 @@ type Self struct {
 	Commit      taubyte.Commit // of the configuration
 	// Network is what it reaches others by. Nil: nobody.
 	Network Network
+	// Stores are where it keeps data. Nil: nowhere.
+	Stores Stores
 }
 
 var self = concat(

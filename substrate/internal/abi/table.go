@@ -39,7 +39,7 @@ func fail(e Errno) errno {
 func sdk() []decl {
 	var all []decl
 	for _, family := range [][]decl{
-		events, timer, httpEvents, httpClient, pubsub, p2p, databases, storages, ipfs, dns,
+		events, timer, httpEvents, httpClient, pubsub, p2p, databases, storages, contents, ipfs, dns,
 		crypto, self, globals, memoryViews, fifos, ethereum,
 	} {
 		all = append(all, family...)

@@ -1,0 +1,293 @@
+package substrate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/hoarder"
+	"github.com/taubyte/taubyte/internal/unixfs"
+	"github.com/taubyte/taubyte/substrate/internal/abi"
+	"github.com/taubyte/taubyte/tns/config"
+)
+
+// Hoarder is what substrate needs of hoarder, so that functions can keep data: a
+// *hoarder.Service or a *hoarder.Client.
+type Hoarder interface {
+	Database(context.Context, hoarder.Instance, hoarder.DatabaseSpec) (*hoarder.Database, error)
+	Storage(context.Context, hoarder.Instance, hoarder.StorageSpec) (*hoarder.Storage, error)
+	Hold(context.Context) (release func(), err error)
+	Keep(context.Context, cid.Cid, hoarder.KeepOptions) error
+	Item(context.Context, cid.Cid) (hoarder.Item, error)
+}
+
+var (
+	_ Hoarder = (*hoarder.Service)(nil)
+	_ Hoarder = (*hoarder.Client)(nil)
+)
+
+// WithHoarder sets where functions' databases, storages and content are kept. The
+// default is a client of the hoarder on this host or, where there is none, of those
+// on the network.
+func WithHoarder(h Hoarder) Option { return func(c *options) { c.hoarder = h } }
+
+// The scopes that a branch's own stores are in. They are no application's: ids have
+// no such sign in them.
+const (
+	globalsScope taubyte.ApplicationID = "@globals"
+	contentScope taubyte.ApplicationID = "@content"
+)
+
+// globalsSize is how many bytes the global values of a branch may take.
+const globalsSize = 1_000_000
+
+// A shop finds the stores that the functions of one scope may open: what the
+// configuration has for a name in their application or, first come, globally. A
+// branch has its own, so that what is tried out spoils nothing.
+type shop struct {
+	s         *Service
+	project   taubyte.ProjectID
+	branch    taubyte.Branch
+	databases []storeRule[hoarder.DatabaseSpec]
+	storages  []storeRule[hoarder.StorageSpec]
+}
+
+// A storeRule is a resource of the configuration.
+type storeRule[S any] struct {
+	application taubyte.ApplicationID // that it belongs to
+	match       string
+	regex       *regexp.Regexp // instead of match
+	spec        S
+	refused     error // why it can't be as it is configured
+}
+
+func (r *storeRule[S]) matches(name string) bool {
+	if r.regex != nil {
+		return r.regex.MatchString(name)
+	}
+	return r.match == name
+}
+
+var _ abi.Stores = (*shop)(nil)
+
+// shop compiles what the functions of a scope may open.
+func (s *Service) shop(project taubyte.ProjectID, branch taubyte.Branch, in scope) (*shop, error) {
+	o := &shop{s: s, project: project, branch: branch}
+	from := []scope{in}
+	if in.id != "" {
+		from = append(from, scope{"", in.global, in.global})
+	}
+	for _, sc := range from {
+		for i := range sc.Databases {
+			db := &sc.Databases[i]
+			r, err := newStoreRule(sc.id, db.Match, db.UseRegex, hoarder.DatabaseSpec{Size: db.Size})
+			if err != nil {
+				return nil, fmt.Errorf("database %s: %w", db.Name, err)
+			}
+			if db.Local { // kept by one host alone
+				r.spec.Min, r.spec.Max = 1, 1
+			}
+			r.refused = unsupported(db)
+			o.databases = append(o.databases, r)
+		}
+		for i := range sc.Storages {
+			st := &sc.Storages[i]
+			r, err := newStoreRule(sc.id, st.Match, st.UseRegex, hoarder.StorageSpec{Size: st.Size, Versioning: st.Versioning, TTL: st.TTL})
+			if err != nil {
+				return nil, fmt.Errorf("storage %s: %w", st.Name, err)
+			}
+			o.storages = append(o.storages, r)
+		}
+	}
+	return o, nil
+}
+
+func newStoreRule[S any](application taubyte.ApplicationID, match string, regex bool, spec S) (storeRule[S], error) {
+	r := storeRule[S]{application: application, match: match, spec: spec}
+	if regex {
+		var err error
+		if r.regex, err = regexp.Compile(match); err != nil {
+			return r, fmt.Errorf("%w match %q: %w", taubyte.ErrInvalid, match, err)
+		}
+	}
+	return r, nil
+}
+
+// unsupported says what of a database's configuration would be ignored if it were
+// opened: a promise of secrecy or place that nothing keeps is worse than none.
+func unsupported(db *config.Database) error {
+	switch {
+	case db.EncryptionKey != "" || db.EncryptionType != "":
+		return fmt.Errorf("%w database %s: encryption is not offered; take it out of the configuration", taubyte.ErrInvalid, db.Name)
+	case db.NetworkAccess == "subnet":
+		return fmt.Errorf("%w database %s: the access network \"subnet\" is not offered, only \"all\" and \"host\"", taubyte.ErrInvalid, db.Name)
+	}
+	return nil
+}
+
+func find[S any](kind, name string, rules []storeRule[S]) (*storeRule[S], error) {
+	for i := range rules {
+		if r := &rules[i]; r.matches(name) {
+			return r, r.refused
+		}
+	}
+	return nil, fmt.Errorf("%w: no %s is configured for %q", taubyte.ErrNotFound, kind, name)
+}
+
+func (o *shop) instance(application taubyte.ApplicationID, name string) hoarder.Instance {
+	return hoarder.Instance{Project: o.project, Branch: o.branch, Application: application, Name: name}
+}
+
+// Database implements abi.Stores.
+func (o *shop) Database(ctx context.Context, name string) (abi.Database, error) {
+	r, err := find("database", name, o.databases)
+	if err != nil {
+		return nil, err
+	}
+	return o.database(ctx, r.application, name, r.spec)
+}
+
+func (o *shop) database(ctx context.Context, application taubyte.ApplicationID, name string, spec hoarder.DatabaseSpec) (abi.Database, error) {
+	db, err := o.s.hoarder.Database(ctx, o.instance(application, name), spec)
+	if err != nil {
+		return nil, err
+	}
+	return db, nil
+}
+
+// Globals implements abi.Stores.
+func (o *shop) Globals(ctx context.Context) (abi.Database, error) {
+	return o.database(ctx, globalsScope, "globals", hoarder.DatabaseSpec{Size: globalsSize})
+}
+
+// Storage implements abi.Stores.
+func (o *shop) Storage(ctx context.Context, name string) (abi.Storage, error) {
+	r, err := find("storage", name, o.storages)
+	if err != nil {
+		return nil, err
+	}
+	i := o.instance(r.application, name)
+	st, err := o.s.hoarder.Storage(ctx, i, r.spec)
+	if err != nil {
+		return nil, err
+	}
+	return &shelf{st, o, i}, nil
+}
+
+// AddContent implements abi.Stores.
+func (o *shop) AddContent(ctx context.Context, content io.Reader) (cid.Cid, error) {
+	release, err := o.s.hoarder.Hold(ctx)
+	if err != nil {
+		return cid.Undef, err
+	}
+	defer release()
+	root, err := unixfs.AddFile(ctx, o.s.host.Blocks(), content)
+	if err != nil {
+		return cid.Undef, err
+	}
+	return root, o.s.hoarder.Keep(ctx, root, hoarder.KeepOptions{Project: o.project, Class: "content"})
+}
+
+// OpenContent implements abi.Stores. A CID is no secret: that somebody knows one does
+// not make what it names his.
+func (o *shop) OpenContent(ctx context.Context, root cid.Cid) (io.ReadSeekCloser, error) {
+	item, err := o.s.hoarder.Item(ctx, root)
+	if err != nil && !errors.Is(err, taubyte.ErrNotFound) {
+		return nil, err
+	}
+	for _, c := range item.Claims {
+		if c.Project == o.project {
+			f, err := unixfs.Open(ctx, o.s.host.Blocks(), root, "")
+			if err != nil {
+				return nil, err
+			}
+			if f.IsDir() {
+				return nil, errors.Join(fmt.Errorf("%w: %s is a folder", taubyte.ErrNotFound, root), f.Close())
+			}
+			return f, nil
+		}
+	}
+	return o.openFile(ctx, root)
+}
+
+// A shelf is a storage whose files may be opened by their CIDs as well, once they
+// were asked for. Which file a CID was of is kept in a database of the branch, for all
+// nodes.
+type shelf struct {
+	*hoarder.Storage
+	shop *shop
+	at   hoarder.Instance
+}
+
+// whereabouts say which file has a content.
+type whereabouts struct {
+	Application taubyte.ApplicationID `json:"application,omitempty"`
+	Storage     string                `json:"storage"`
+	File        string                `json:"file"`
+	Version     uint32                `json:"version"`
+}
+
+// Stat gives a file's CID to the function.
+func (f *shelf) Stat(ctx context.Context, name string, version uint32) (hoarder.File, error) {
+	file, err := f.Storage.Stat(ctx, name, version)
+	if err != nil {
+		return file, err
+	}
+	raw, err := json.Marshal(whereabouts{f.at.Application, f.at.Name, file.Name, file.Version})
+	if err != nil {
+		return file, err
+	}
+	index, err := f.shop.index(ctx)
+	if err != nil {
+		return file, err
+	}
+	if had, err := index.Get(ctx, file.CID.String()); err == nil && string(had) == string(raw) {
+		return file, nil
+	}
+	return file, index.Put(ctx, file.CID.String(), raw)
+}
+
+func (o *shop) index(ctx context.Context) (abi.Database, error) {
+	return o.database(ctx, contentScope, "files", hoarder.DatabaseSpec{})
+}
+
+// openFile opens the file of a storage that has a content, as long as it has.
+func (o *shop) openFile(ctx context.Context, root cid.Cid) (io.ReadSeekCloser, error) {
+	none := fmt.Errorf("%w: the project keeps no content %s", taubyte.ErrNotFound, root)
+	index, err := o.index(ctx)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := index.Get(ctx, root.String())
+	if errors.Is(err, taubyte.ErrNotFound) {
+		return nil, none
+	} else if err != nil {
+		return nil, err
+	}
+	var at whereabouts
+	if err := json.Unmarshal(raw, &at); err != nil {
+		return nil, err
+	}
+	r, err := find("storage", at.Storage, o.storages)
+	if err != nil || r.application != at.Application {
+		return nil, none // another application's, or not configured any more
+	}
+	st, err := o.s.hoarder.Storage(ctx, o.instance(r.application, at.Storage), r.spec)
+	if err != nil {
+		return nil, err
+	}
+	content, f, err := st.Open(ctx, at.File, at.Version)
+	if err != nil {
+		return nil, err
+	}
+	if f.CID != root {
+		return nil, errors.Join(none, content.Close())
+	}
+	return content, nil
+}
