@@ -15,7 +15,8 @@ import (
 func TestGuestSDK(t *testing.T) {
 	c := newCloud(t)
 	module := stockGo(t, "testdata/guest")
-	c.function("guest", module, at("http", "redirect", "fetch", "dns", "self", "memory", "publish", "command"))
+	c.function("guest", module, at("http", "redirect", "fetch", "dns", "self", "memory", "publish", "command",
+		"database", "storage", "content", "ipfs", "globals"))
 	c.function("listener", module, on(config.TriggerPubSub, "onMessage"), func(f *config.Function) { f.Channel = "rooms/a/b" })
 	c.function("greeter", module, on(config.TriggerP2P, "onCommand"), func(f *config.Function) { f.Service, f.Command = "/greeting/v1", "greet" })
 	c.function("ticker", module, on(config.TriggerTimer, "onTick"), func(f *config.Function) { f.Schedule = "@every 1s" })
@@ -36,6 +37,11 @@ func TestGuestSDK(t *testing.T) {
 		{"memory", "", "ok"},
 		{"publish", "all", "ok"},
 		{"command", "", "ok"},
+		{"database", "", "ok"},
+		{"storage", "", "ok"},
+		{"content", "", "ok"},
+		{"ipfs", "", "ok"},
+		{"globals", "", "ok"},
 	} {
 		t.Run(family.name, func(t *testing.T) {
 			for range 2 {
@@ -56,8 +62,10 @@ func TestPublicSDK(t *testing.T) {
 	}
 	c := newCloud(t)
 	module := stockGo(t, withExamples(t, "testdata/public"))
-	c.function("public", module, at("http", "redirect", "fetch", "dns", "self", "memory", "ethereum", "publish", "command"))
+	c.function("public", module, at("http", "redirect", "fetch", "dns", "self", "memory", "ethereum", "publish", "command",
+		"database", "storage", "ipfs", "globals"))
 	c.function("example", module, func(f *config.Function) { f.Call = "exampleHTTP" })
+	c.function("keeper", module, func(f *config.Function) { f.Call = "exampleDatabase" })
 	c.function("listener", module, on(config.TriggerPubSub, "examplePubSub"), func(f *config.Function) { f.Channel = "rooms/example" })
 	c.function("greeter", module, on(config.TriggerP2P, "exampleP2P"), func(f *config.Function) { f.Service, f.Command = "/greeting/v1", "greet" })
 	require.NoError(t, c.deploy())
@@ -68,13 +76,17 @@ func TestPublicSDK(t *testing.T) {
 		c.logged(line)
 	}
 
+	require.Equal(t, 200, c.post("/keeper", "").Code)
+	c.logged("example database returned 0")
+
 	w = c.post("/public/http?one=1&two=2%203", "sent", "X-Word", "first", "User-Agent", "tester")
 	require.Equal(t, "418 ok", fmt.Sprintf("%d %s", w.Code, w.Body))
 	require.Equal(t, "one", w.Header().Get("X-Answer"))
 	w = c.post("/public/redirect", "")
 	require.Equal(t, 307, w.Code)
 	require.Equal(t, "/elsewhere", w.Header().Get("Location"))
-	for name, body := range map[string]string{"fetch": far(t).URL, "dns": nameServer(t), "self": "", "memory": "", "ethereum": "", "publish": "", "command": ""} {
+	for name, body := range map[string]string{"fetch": far(t).URL, "dns": nameServer(t), "self": "", "memory": "", "ethereum": "", "publish": "", "command": "",
+		"database": "", "storage": "", "ipfs": "", "globals": ""} {
 		t.Run(name, func(t *testing.T) {
 			for range 2 {
 				w := c.post("/public/"+name, body)
