@@ -3,7 +3,6 @@ package meter_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -121,6 +120,6 @@ func segmentsOf(t *testing.T, m []byte) int {
 		}
 		b = b[1+n+size:]
 	}
-	t.Fatal(fmt.Sprintf("no data in %x", m))
+	t.Fatalf("no data in %x", m)
 	return 0
 }

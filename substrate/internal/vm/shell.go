@@ -195,6 +195,7 @@ func hollow(module []byte) []byte {
 	for id, content := range sectionsOf(module) {
 		if id == sectionCode {
 			functions, _ := binary.Uvarint(content)
+			functions = min(functions, uint64(len(content)))
 			content = binary.AppendUvarint(nil, functions)
 			for range functions {
 				content = append(content, 3, 0, 0x00, 0x0b) // 3 bytes, no locals, unreachable, end
