@@ -14,7 +14,8 @@
 //
 // A WebSocket gets the messages of one publisher in their order, each once, while
 // it can follow: one that falls behind is closed with the reason, and nobody waits for
-// it. Of what was published before a socket was open nothing is kept.
+// it. Between publishers there is no order: what a function says of a message may come
+// before it. Of what was published before a socket was open nothing is kept.
 //
 // A function that listens on a channel runs once in the whole cluster for each
 // message: the publisher's node chooses the node by rendezvous hashing and hands the
