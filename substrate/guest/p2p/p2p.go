@@ -26,7 +26,8 @@ func NewCommand(protocol, command string) (Command, error) {
 	return Command(id), err
 }
 
-// Send sends the command to any peer and gives its reply.
+// Send sends the command to any peer that has a function for it, this one first, and
+// gives its reply. It has the time of the caller.
 func (c Command) Send(data []byte) ([]byte, error) {
 	buf, size := sdk.Data(data)
 	return c.reply(func(n *uint32) errno.Errno { return sdk.SendCommand(uint32(c), buf, size, n) })
@@ -46,8 +47,8 @@ func (c Command) reply(send func(*uint32) errno.Errno) ([]byte, error) {
 	return sdk.Fetch(send, func(b *byte, n uint32) errno.Errno { return sdk.ReadCommandResponse(uint32(c), b, n) })
 }
 
-// Listen has commands of a protocol delivered to the project's functions on
-// this node, and gives the name that the protocol has on the network.
+// Listen gives the name that a protocol has on the network. A function gets the
+// commands of its trigger whether or not anybody has called it.
 func Listen(protocol string) (string, error) {
 	return sdk.Text(
 		func(n *uint32) errno.Errno { return sdk.ListenToProtocolSize(protocol, n) },

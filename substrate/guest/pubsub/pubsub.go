@@ -8,14 +8,16 @@ import (
 )
 
 // Publish sends a message to all who listen on a channel. The function that
-// publishes does not get it.
+// publishes does not get it. It fails with errno.PublishFailed where the
+// configuration has no such channel, where the message is too large, or where too many
+// messages are on their way.
 func Publish(channel string, message []byte) error {
 	data, size := sdk.Data(message)
 	return sdk.PublishToChannel(channel, data, size).Err()
 }
 
-// Subscribe has messages of a channel delivered to the functions whose trigger
-// fits it.
+// Subscribe fails where the configuration has no such channel. A function gets the
+// messages of the channel of its trigger whether or not anybody has called it.
 func Subscribe(channel string) error { return sdk.SetSubscriptionChannel(channel).Err() }
 
 // WebSocketURL is the path, without a "/" at the start, at which a browser opens
