@@ -44,9 +44,11 @@ func openDatastore(dir string, disk vfs.FS) (Datastore, error) {
 	defer cache.Unref() // the database holds its own reference
 	room := newRoomy(disk)
 	opts := &pebble.Options{
-		FS:     room,
-		Cache:  cache,
-		Logger: quietPebble{},
+		FS:    room,
+		Cache: cache,
+		// Who reads what is damaged gets an error. The default ends the process.
+		EventListener: &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}},
+		Logger:        quietPebble{},
 		// The newest format: filters and value separation come with it.
 		FormatMajorVersion: pebble.FormatNewest,
 		// What is on disk beside the tables is a log as large as this. The default,

@@ -34,9 +34,21 @@
 // everything before it. Who may read is not bounded: any member can listen to the
 // gossip, so secrets are sealed before they are put here.
 //
+// # Damage
+//
 // A bit that flipped in a record is an error and is mended from another member, as
-// long as the datastore below still reads the rest. A datastore that is itself
-// broken is not repaired: open a new one, and the replica fills from the others.
+// long as the datastore below still reads the rest. One that flipped in the log makes
+// the replica drop the log. One that flipped in what the replica knows of itself
+// makes it read only until it meets another: records and log say what it has seen at
+// least, which is enough to join the two and to keep what only it has. A deletion
+// that nobody else has seen may be forgotten by that if its block is not in the log
+// any more. A datastore that is itself broken is not repaired: it gives errors; open
+// a new one, and the replica fills from the others.
+//
+// On a full disk, writes are errors and nothing else happens; the replica goes on when
+// there is room. A replica whose disk lost its last writes, or that comes back from
+// an old copy of its disk, gets what it misses from the others, its own changes among
+// it.
 //
 // # How it works
 //
@@ -75,5 +87,7 @@
 // goes as well.
 //
 // What grows is the vector: by some twenty bytes whenever a replica is
-// opened and written to.
+// opened and written to. It can't be helped by going on as the writer of the life
+// before: an old copy of the disk would do that too, and give numbers again that
+// others know for something else.
 package crdt
