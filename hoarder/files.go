@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ipfs/boxo/blockservice"
 	"github.com/ipfs/go-datastore/query"
 
 	"github.com/taubyte/taubyte"
@@ -156,7 +157,7 @@ func pick(all []version, n uint32) (version, error) {
 	return version{}, fmt.Errorf("%w: no such file", taubyte.ErrNotFound)
 }
 
-func (s *Service) stat(ctx context.Context, r ref, after position, name string, n uint32, content bool) (f File, err error) {
+func (s *Service) stat(ctx context.Context, r ref, after position, name string, n uint32) (f File, err error) {
 	if err := checkKey("name", name); err != nil {
 		return f, err
 	}
@@ -166,13 +167,38 @@ func (s *Service) stat(ctx context.Context, r ref, after position, name string, 
 			return err
 		}
 		v, err := pick(all, n)
-		if err == nil && content {
-			err = rep.waitFor(ctx, v.key)
-		}
 		f = v.File
 		return err
 	})
 	return f, err
+}
+
+// content reads from the node's own disk.
+func (s *Service) content(ctx context.Context, r ref, after position, f File, from int64) (content io.ReadCloser, err error) {
+	err = s.with(ctx, r, kindStorage, after, func(rep *replica) error {
+		all, err := rep.versions(ctx, f.Name)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(all, func(v version) bool { return v.CID == f.CID })
+		if i < 0 {
+			return fmt.Errorf("%w: no such version any more", taubyte.ErrNotFound)
+		}
+		if err := rep.waitFor(ctx, all[i].key); err != nil {
+			return err
+		}
+		file, err := unixfs.Open(ctx, blockservice.New(s.host.Blocks().Blockstore(), nil), f.CID, "")
+		if err != nil {
+			return err
+		}
+		if _, err := file.Seek(from, io.SeekStart); err != nil {
+			_ = file.Close()
+			return err
+		}
+		content = file
+		return nil
+	})
+	return content, err
 }
 
 func (s *Service) files(ctx context.Context, r ref, after position, name string) (fs []File, err error) {

@@ -136,9 +136,7 @@ func (r *replica) fill() {
 		missing, _ := r.filling.rest()
 		failed := false
 		for key, v := range missing {
-			ctx, cancel := context.WithTimeout(r.life, fetchTimeout)
-			err := r.s.fetchFile(ctx, r, key, v)
-			cancel()
+			err := r.s.fetchFile(r.life, r, key, v)
 			if r.life.Err() != nil {
 				return
 			}
@@ -239,7 +237,7 @@ func (s *Service) fetchFile(ctx context.Context, r *replica, key string, v versi
 	for {
 		// What the record says of the size was believed; it is a replica's word.
 		if v.Size > 0 { // bitswap carries no empty blocks, and nobody reads them
-			if _, err := unixfs.Fetch(ctx, s.host.Blocks(), v.CID); err != nil {
+			if err := s.fetchBlocks(ctx, v.CID); err != nil {
 				return err
 			}
 		}
@@ -257,6 +255,21 @@ func (s *Service) fetchFile(ctx context.Context, r *replica, key string, v versi
 		return err
 	}
 	return s.releaseFile(ctx, r.ref, key)
+}
+
+// stall is how long no block may come. Whoever had it may be gone, and another have it
+// meanwhile.
+const stall = 15 * time.Second
+
+func (s *Service) fetchBlocks(ctx context.Context, root cid.Cid) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t := time.AfterFunc(stall, cancel)
+	defer t.Stop()
+	return unixfs.Walk(ctx, s.host.Blocks(), root, func(cid.Cid, int) error {
+		t.Reset(stall)
+		return nil
+	})
 }
 
 // settleFile records a file whose DAG has arrived, unless some of it was collected

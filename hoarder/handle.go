@@ -23,8 +23,9 @@ type site interface {
 	list(ctx context.Context, r ref, after position, prefix string) ([]string, error)
 	usedBytes(ctx context.Context, r ref, after position) (int64, error)
 	add(ctx context.Context, r ref, after position, a addition, content io.Reader) (File, position, error)
-	// stat waits for the content to be there if it is wanted.
-	stat(ctx context.Context, r ref, after position, name string, version uint32, content bool) (File, error)
+	stat(ctx context.Context, r ref, after position, name string, version uint32) (File, error)
+	// content reads a version from a place on; it may be an io.Seeker.
+	content(ctx context.Context, r ref, after position, f File, from int64) (io.ReadCloser, error)
 	files(ctx context.Context, r ref, after position, name string) ([]File, error)
 	removeFile(ctx context.Context, r ref, after position, name string, version uint32, all bool) (position, error)
 }

@@ -145,6 +145,16 @@ func (s *Service) wakeOthers(ctx context.Context, e entry, after position, conte
 	return have, n
 }
 
+// othersHave is what the other replicas have that are there.
+func (s *Service) othersHave(ctx context.Context, r ref) position {
+	e, err := s.storeEntry(ctx, r.ID)
+	if err != nil || e.ref != r {
+		return position{}
+	}
+	pos, _ := s.wakeOthers(ctx, e, nil, false)
+	return pos
+}
+
 // wake is the other side of wakeOthers.
 func (s *Service) wake(ctx context.Context, r ref, after position, content bool) (position, error) {
 	s.stores.mu.Lock()

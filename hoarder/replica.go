@@ -291,10 +291,10 @@ func (r *replica) position() position {
 	return pos
 }
 
-// reach returns when the replica has what the position says. It does not wait for
-// writes of replicas that have been away for longer than the grace.
+// reach returns when the replica has what the position says. What only a replica can
+// tell that has been away for longer than the grace is given up.
 func (r *replica) reach(ctx context.Context, want position) error {
-	if r.has(want) {
+	if len(r.missing(want)) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.s.o.reach)
@@ -304,26 +304,32 @@ func (r *replica) reach(ctx context.Context, want position) error {
 
 // reachFor is reach for as long as ctx allows.
 func (r *replica) reachFor(ctx context.Context, want position) error {
-	ask := make(chan struct{}, 1) // gossip may have been missed
-	ask <- struct{}{}
+	var told position         // of those that are away, what the others have of theirs
+	ask := make(chan bool, 1) // gossip may have been missed
+	ask <- true
 	for {
 		r.mu.Lock()
 		moved := r.moved
 		r.mu.Unlock()
-		if r.has(want) {
+		missing := r.missing(want)
+		if len(missing) == 0 {
 			return nil
+		}
+		if !slices.ContainsFunc(missing, func(p peer.ID) bool { return p == r.s.host.ID() || !r.s.away(p) }) {
+			if told == nil {
+				told = r.s.othersHave(ctx, r.ref)
+			}
+			if !slices.ContainsFunc(missing, func(p peer.ID) bool { return told[p] > 0 && r.lacks(p, min(told[p], want[p])) }) {
+				return nil
+			}
 		}
 		select {
 		case <-moved:
 		case <-ask:
 			r.wg.Go(func() {
 				_ = r.data.Synced(ctx) // asked again as long as somebody waits
-				t := time.NewTimer(50 * time.Millisecond)
-				defer t.Stop()
-				select {
-				case <-t.C:
-					ask <- struct{}{}
-				case <-ctx.Done():
+				if pause(ctx, 50*time.Millisecond) {
+					ask <- true
 				}
 			})
 		case <-ctx.Done():
@@ -334,14 +340,20 @@ func (r *replica) reachFor(ctx context.Context, want position) error {
 	}
 }
 
-func (r *replica) has(want position) bool {
-	var missing []peer.ID
+// missing lists of whom the replica has less than the position says.
+func (r *replica) missing(want position) (from []peer.ID) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	for p, seq := range want {
 		if r.marks[p].seq < seq {
-			missing = append(missing, p)
+			from = append(from, p)
 		}
 	}
-	r.mu.Unlock()
-	return !slices.ContainsFunc(missing, func(p peer.ID) bool { return p == r.s.host.ID() || !r.s.away(p) })
+	return from
+}
+
+func (r *replica) lacks(p peer.ID, seq uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.marks[p].seq < seq
 }

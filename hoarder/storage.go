@@ -1,19 +1,15 @@
 package hoarder
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
 
-	"github.com/ipfs/boxo/blockservice"
-	"github.com/ipfs/boxo/blockstore"
-	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 
 	"github.com/taubyte/taubyte"
-	"github.com/taubyte/taubyte/internal/unixfs"
 )
 
 // StorageSpec says how a storage is kept.
@@ -99,48 +95,114 @@ func rewinder(r io.Reader) (func() error, error) {
 }
 
 // Stat returns a version of a file, 0 being the latest; or taubyte.ErrNotFound.
-func (s *Storage) Stat(ctx context.Context, name string, version uint32) (File, error) {
-	return s.stat(ctx, name, version, false)
-}
-
-func (s *Storage) stat(ctx context.Context, name string, version uint32, content bool) (f File, err error) {
+func (s *Storage) Stat(ctx context.Context, name string, version uint32) (f File, err error) {
 	err = s.h.do(ctx, func(at site, r ref, after position) error {
-		f, err = at.stat(ctx, r, after, name, version, content)
+		f, err = at.stat(ctx, r, after, name, version)
 		return err
 	})
 	return f, s.h.wrap("looking up", name, err)
 }
 
-// Open opens a version of a file, 0 being the latest. What is not on this node comes
-// from replicas as it is read, and isn't kept here. ctx bounds the reading as well. The
-// content of a file that is removed can be read for a while longer, as long as a
-// hoarder's grace.
+// Open opens a version of a file, 0 being the latest. Its bytes come as they are read,
+// from this node's disk or a replica, and from the next one when that fails. ctx bounds
+// the reading as well.
+//
+// What was opened stays the same when the file is replaced or removed, and can be read
+// on for a hoarder's grace; seeking in it then is taubyte.ErrNotFound at the next read,
+// if it comes from another node.
 func (s *Storage) Open(ctx context.Context, name string, version uint32) (io.ReadSeekCloser, File, error) {
-	f, err := s.stat(ctx, name, version, true)
+	f, err := s.Stat(ctx, name, version)
 	if err != nil {
 		return nil, File{}, err
 	}
-	if f.Size == 0 {
-		return nothing{bytes.NewReader(nil)}, f, nil
-	}
-	from := s.h.c.host.Blocks()
-	r, err := unixfs.Open(ctx, blockservice.New(unkept{from.Blockstore()}, from.Exchange()), f.CID, "")
-	if err != nil {
-		return nil, File{}, s.h.wrap("opening", name, err)
-	}
-	return r, f, nil
+	return &reader{s: s, ctx: ctx, f: f}, f, nil
 }
 
-// nothing is the content of an empty file.
-type nothing struct{ *bytes.Reader }
+// reader reads a file. Its context is Open's, as that of an open file has to be.
+type reader struct {
+	s    *Storage
+	ctx  context.Context
+	f    File
+	at   int64
+	from io.ReadCloser // at that place; nil when it has to be opened
+}
 
-func (nothing) Close() error { return nil }
+// breaks is how many streams may break off one after the other.
+const breaks = 3
 
-// unkept is a blockstore that does not keep what is fetched through it.
-type unkept struct{ blockstore.Blockstore }
+func (r *reader) Read(p []byte) (int, error) {
+	if r.at >= r.f.Size {
+		return 0, io.EOF
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	var err error
+	for range breaks {
+		if r.from == nil {
+			if err := r.open(); err != nil {
+				return 0, r.s.h.wrap("reading", r.f.Name, err)
+			}
+		}
+		var n int
+		n, err = r.from.Read(p)
+		r.at += int64(n)
+		if err != nil {
+			_ = r.Close()
+		}
+		if n > 0 {
+			return n, nil
+		}
+		if e := r.ctx.Err(); e != nil {
+			err = e
+			break
+		}
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF // it is shorter than it says
+	}
+	return 0, r.s.h.wrap("reading", r.f.Name, err)
+}
 
-func (unkept) Put(context.Context, blocks.Block) error       { return nil }
-func (unkept) PutMany(context.Context, []blocks.Block) error { return nil }
+func (r *reader) open() error {
+	return r.s.h.do(r.ctx, func(at site, store ref, after position) (err error) {
+		r.from, err = at.content(r.ctx, store, after, r.f, r.at)
+		return err
+	})
+}
+
+func (r *reader) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += r.at
+	case io.SeekEnd:
+		offset += r.f.Size
+	}
+	if offset < 0 || whence < io.SeekStart || whence > io.SeekEnd {
+		return r.at, r.s.h.wrap("seeking in", r.f.Name, fmt.Errorf("%w place %d", taubyte.ErrInvalid, offset))
+	}
+	if offset == r.at {
+		return r.at, nil
+	}
+	if s, ok := r.from.(io.Seeker); ok {
+		if _, err := s.Seek(offset, io.SeekStart); err != nil {
+			return r.at, r.s.h.wrap("seeking in", r.f.Name, err)
+		}
+	} else {
+		_ = r.Close()
+	}
+	r.at = offset
+	return offset, nil
+}
+
+func (r *reader) Close() error {
+	if r.from == nil {
+		return nil
+	}
+	err := r.from.Close()
+	r.from = nil
+	return err
+}
 
 // Remove removes a version of a file, 0 being the latest, or all of them. One that is
 // not there is taubyte.ErrNotFound.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -51,57 +50,64 @@ func (s *Service) tendStores() {
 		case <-s.life.Done():
 			return
 		}
-		for _, id := range s.dueStores() {
-			if err := s.tendStore(s.life, id); err != nil && s.life.Err() == nil {
-				s.o.log.Warn("looking after a store", "store", id, "err", err)
-			}
+		if err := s.tendDue(s.life); err != nil && s.life.Err() == nil {
+			s.o.log.Warn("looking after the stores", "err", err)
 		}
 	}
 }
 
-func (s *Service) dueStores() []string {
+// tendDue looks after the stores that something was heard of, or after all.
+func (s *Service) tendDue(ctx context.Context) error {
 	s.mu.Lock()
 	todo, all := s.todoStores, s.allStores
 	s.todoStores, s.allStores = map[string]struct{}{}, false
 	s.mu.Unlock()
+	entries := map[string]*entry{}
+	var err error
 	if all {
-		for _, h := range s.hostings() {
-			todo[h.ref.ID] = struct{}{}
-		}
-		if err := s.eachStore(s.life, func(id string) { todo[id] = struct{}{} }); err != nil && s.life.Err() == nil {
-			s.o.log.Warn("looking over the stores", "err", err)
+		if entries, err = s.storeEntries(ctx, ""); err != nil {
+			return err
 		}
 	}
-	return slices.Sorted(maps.Keys(todo))
+	for id := range todo {
+		if entries[id] != nil {
+			continue
+		}
+		e, err := s.storeEntry(ctx, id)
+		if err != nil {
+			return err
+		}
+		entries[id] = &e
+	}
+	live := s.live()
+	for _, h := range s.hostings() {
+		if e := entries[h.ref.ID]; e != nil && h.ref.Gen < e.ref.Gen { // dropped
+			s.work(h.ref.ID, func() error { return s.destroy(ctx, h.ref) })
+		}
+	}
+	var errs error
+	for _, e := range entries {
+		if e.known {
+			errs = errors.Join(errs, s.tendStore(ctx, *e, live))
+		}
+	}
+	return errs
 }
 
 // tendStore does what this node has to do about a store.
-func (s *Service) tendStore(ctx context.Context, id string) error {
-	e, err := s.storeEntry(ctx, id)
-	if err != nil {
-		return err
-	}
-	var mine *hosting
-	for _, h := range s.hostings() {
-		switch {
-		case h.ref.ID != id:
-		case h.ref.Gen < e.ref.Gen: // dropped
-			s.work(id, func() error { return s.destroy(ctx, h.ref) })
-			return nil
-		case h.ref == e.ref:
-			mine = h
-		}
-	}
-	if !e.known {
-		return nil
-	}
+func (s *Service) tendStore(ctx context.Context, e entry, live []peer.ID) error {
 	if err := s.respecifyMine(ctx, e); err != nil {
 		return err
 	}
-	top, self := s.top(e), s.host.ID()
-	ready := mine != nil && s.recordOf(mine).Ready
+	s.stores.mu.Lock()
+	mine := s.stores.all[e.ref]
+	ready := mine != nil && mine.Ready
+	s.stores.mu.Unlock()
+	id, self := e.ref.ID, s.host.ID()
+	top := s.top(e, live)
+	settled := containsAll(e.hosts, top) && containsAll(live, top) // all that should have it do
 	switch {
-	case ready && !slices.Contains(top, self) && s.allThere(top, e):
+	case ready && !slices.Contains(top, self) && settled:
 		s.work(id, func() error { return s.leave(ctx, mine, e, top) })
 	case ready:
 		if !slices.Contains(e.hosts, self) { // a crash came between, or it was given up
@@ -109,16 +115,33 @@ func (s *Service) tendStore(ctx context.Context, id string) error {
 				return err
 			}
 		}
-		if err := s.giveUp(ctx, e, top); err != nil {
-			return err
+		if settled && slices.Index(top, self) == 0 {
+			if err := s.giveUp(ctx, e, top, live); err != nil {
+				return err
+			}
 		}
-		s.work(id, func() error { return errors.Join(s.expire(ctx, mine, e), s.share(ctx, mine, e)) })
-	case slices.Contains(top, self) && s.anyThere(e):
+		switch {
+		case s.expires(mine, e, live):
+			s.work(id, func() error { return s.expire(ctx, mine) })
+		case s.unshared(mine) && containsAll(live, e.hosts):
+			s.work(id, func() error { return s.share(ctx, mine, e) })
+		}
+	case slices.Contains(top, self) && slices.ContainsFunc(e.hosts, func(p peer.ID) bool { return slices.Contains(live, p) }):
 		s.work(id, func() error { return s.join(ctx, e.ref, e.told) })
 	case mine != nil && len(e.hosts) > 0 && !slices.Contains(top, self):
 		s.work(id, func() error { return s.destroy(ctx, e.ref) }) // it was about to join
 	}
 	return nil
+}
+
+// containsAll reports whether all of some are among the others.
+func containsAll(all, some []peer.ID) bool {
+	for _, p := range some {
+		if !slices.Contains(all, p) {
+			return false
+		}
+	}
+	return true
 }
 
 // works is how many stores a node works on at a time: data moves at a modest pace.
@@ -138,7 +161,12 @@ func (s *Service) work(id string, do func() error) {
 	}
 	s.working[id] = true
 	s.wg.Go(func() {
-		if err := do(); err != nil && s.life.Err() == nil {
+		err := do()
+		switch {
+		case err == nil || s.life.Err() != nil:
+		case errors.Is(err, taubyte.ErrUnavailable):
+			s.o.log.Debug("a store has to wait", "store", id, "err", err)
+		default:
 			s.o.log.Warn("working on a store", "store", id, "err", err)
 		}
 		s.mu.Lock()
@@ -148,6 +176,7 @@ func (s *Service) work(id string, do func() error) {
 		delete(s.again, id)
 		s.mu.Unlock()
 		switch {
+		case err != nil: // not at once again
 		case full:
 			s.lookAtAllStores() // there are hands again
 		case more:
@@ -156,13 +185,9 @@ func (s *Service) work(id string, do func() error) {
 	})
 }
 
-// giveUp takes hosts out of the registry that are gone, once all that should have the
+// giveUp takes hosts out of the registry that are gone, as all that should have the
 // store have it. One that comes back enters itself again.
-func (s *Service) giveUp(ctx context.Context, e entry, top []peer.ID) error {
-	if len(top) == 0 || top[0] != s.host.ID() || !s.allThere(top, e) {
-		return nil
-	}
-	live := s.live()
+func (s *Service) giveUp(ctx context.Context, e entry, top, live []peer.ID) error {
 	for _, p := range e.hosts {
 		if !slices.Contains(live, p) && !slices.Contains(top, p) && s.goneFor(p, s.patience(e, live)) {
 			if err := remove(ctx, s.registry, hostKey(e.ref, p)); err != nil {
@@ -190,8 +215,7 @@ func (s *Service) patience(e entry, live []peer.ID) time.Duration {
 
 // top are the hoarders that should have a store: the first in its order of those that
 // are there, or have been till a moment ago, and have room.
-func (s *Service) top(e entry) []peer.ID {
-	live := s.live()
+func (s *Service) top(e entry, live []peer.ID) []peer.ID {
 	patience := s.patience(e, live)
 	candidates := slices.DeleteFunc(slices.Clone(live), func(p peer.ID) bool {
 		return slices.Contains(e.full, p) && !slices.Contains(e.hosts, p)
@@ -207,21 +231,6 @@ func (s *Service) top(e entry) []peer.ID {
 	}
 	ranked := rank([]byte(e.ref.ID), candidates)
 	return ranked[:min(e.Spec.Max, len(ranked))]
-}
-
-func (s *Service) allThere(top []peer.ID, e entry) bool {
-	live := s.live()
-	for _, p := range top {
-		if !slices.Contains(e.hosts, p) || !slices.Contains(live, p) {
-			return false
-		}
-	}
-	return true
-}
-
-func (s *Service) anyThere(e entry) bool {
-	live := s.live()
-	return slices.ContainsFunc(e.hosts, func(p peer.ID) bool { return p != s.host.ID() && slices.Contains(live, p) })
 }
 
 // respecifyMine takes over what a store should be now.
@@ -247,18 +256,20 @@ func (s *Service) respecifyMine(ctx context.Context, e entry) error {
 	return nil
 }
 
-// share has the other replicas take over what was written here, once nobody writes
-// any more: they may be closed, or have been away.
+// unshared reports whether something was written here that others may not have, and
+// nobody writes any more.
+func (s *Service) unshared(h *hosting) bool {
+	s.stores.mu.Lock()
+	defer s.stores.mu.Unlock()
+	return h.Dirty && h.users == 0 && time.Since(h.used) > s.o.interval
+}
+
+// share has the other replicas take over what was written here: they may be closed,
+// or have been away.
 func (s *Service) share(ctx context.Context, h *hosting, e entry) error {
 	s.stores.mu.Lock()
-	due := h.Dirty && h.users == 0 && time.Since(h.used) > s.o.interval
-	if due {
-		h.users++
-	}
+	h.users++
 	s.stores.mu.Unlock()
-	if !due {
-		return nil
-	}
 	defer s.doneQuietly(h)
 	return s.handOver(ctx, h, e)
 }
@@ -280,7 +291,7 @@ func (s *Service) handOver(ctx context.Context, h *hosting, e entry) error {
 		}
 	}
 	if _, n := s.wakeOthers(ctx, e, rep.position(), rep.kind == kindStorage); n < others {
-		return nil // some are away; they are asked again
+		return fmt.Errorf("%w: not all replicas have all", taubyte.ErrUnavailable) // they are asked again
 	}
 	h.saving.Lock()
 	defer h.saving.Unlock()
@@ -415,26 +426,24 @@ func (s *Service) closeIdle() {
 	}
 }
 
-// expire removes the files of a storage whose time is over. The first of its replicas
-// does, for all of them.
-func (s *Service) expire(ctx context.Context, h *hosting, e entry) error {
+// expires reports whether this node has to see to the files of a storage whose time is
+// over: the first of its replicas does, for all of them.
+func (s *Service) expires(h *hosting, e entry, live []peer.ID) bool {
 	is := s.recordOf(h)
 	if is.Kind != kindStorage || is.Spec.TTL == 0 || time.Now().Before(is.Expires) {
-		return nil
+		return false
 	}
-	live := s.live()
 	hosts := slices.DeleteFunc(slices.Clone(e.hosts), func(p peer.ID) bool { return !slices.Contains(live, p) })
-	if ranked := rank([]byte(e.ref.ID), hosts); len(ranked) > 0 && ranked[0] != s.host.ID() {
-		return nil
-	}
+	return len(hosts) == 0 || rank([]byte(e.ref.ID), hosts)[0] == s.host.ID()
+}
+
+// expire removes the files of a storage whose time is over.
+func (s *Service) expire(ctx context.Context, h *hosting) error {
 	s.stores.mu.Lock()
 	used := h.used
 	s.stores.mu.Unlock()
 	_, rep, err := s.use(ctx, h.ref, kindStorage)
 	if err != nil {
-		if errors.Is(err, taubyte.ErrUnavailable) {
-			return nil // later
-		}
 		return err
 	}
 	defer func() {

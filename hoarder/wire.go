@@ -123,10 +123,19 @@ func (s remote) usedBytes(ctx context.Context, r ref, after position) (n int64, 
 	return n, err
 }
 
-func (s remote) stat(ctx context.Context, r ref, after position, name string, n uint32, content bool) (f File, err error) {
-	q := url.Values{"name": {name}, "version": {strconv.FormatUint(uint64(n), 10)}, "content": {strconv.FormatBool(content)}}
+func (s remote) stat(ctx context.Context, r ref, after position, name string, n uint32) (f File, err error) {
+	q := url.Values{"name": {name}, "version": {strconv.FormatUint(uint64(n), 10)}}
 	err = s.call(ctx, http.MethodGet, s.path(r, "file", after, q), nil, &f)
 	return f, err
+}
+
+func (s remote) content(ctx context.Context, r ref, after position, f File, from int64) (io.ReadCloser, error) {
+	q := url.Values{"name": {f.Name}, "cid": {f.CID.String()}, "from": {strconv.FormatInt(from, 10)}}
+	resp, err := s.open(ctx, http.MethodGet, s.path(r, "content", after, q), nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
 }
 
 func (s remote) files(ctx context.Context, r ref, after position, name string) (fs []File, err error) {
@@ -204,10 +213,11 @@ func (c *Client) destroy(ctx context.Context, p peer.ID, r ref) error {
 //	DELETE /stores/{id}/{gen}/value?key=
 //	GET    /stores/{id}/{gen}/keys?prefix=    ["…"]
 //	GET    /stores/{id}/{gen}/used            bytes
-//	GET    /stores/{id}/{gen}/file?name=&version=&content=   with content: once that is there
+//	GET    /stores/{id}/{gen}/file?name=&version=
 //	POST   /stores/{id}/{gen}/upload?name=&overwrite=&nonce=   would it be taken?
 //	PUT    /stores/{id}/{gen}/file?name=&overwrite=&nonce=     the content
 //	DELETE /stores/{id}/{gen}/file?name=&version=&all=
+//	GET    /stores/{id}/{gen}/content?name=&cid=&from=   the bytes from a place on
 //	GET    /stores/{id}/{gen}/files?name=     [File]
 //
 // Each takes after={"<peer>":<n>}: writes that the answer must know of. Between
@@ -299,8 +309,12 @@ func (s *Service) storeRoutes(mux *http.ServeMux) {
 		if err != nil {
 			return nil, err
 		}
-		q := r.URL.Query()
-		return s.stat(r.Context(), store, after, q.Get("name"), n, q.Get("content") == "true")
+		return s.stat(r.Context(), store, after, r.URL.Query().Get("name"), n)
+	})
+	mux.HandleFunc("GET /stores/{id}/{gen}/content", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.serveContent(w, r); err != nil {
+			rpc.WriteError(w, err, codes)
+		}
 	})
 	of("GET /stores/{id}/{gen}/files", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
 		return s.files(r.Context(), store, after, r.URL.Query().Get("name"))
@@ -341,6 +355,41 @@ func (s *Service) storeRoutes(mux *http.ServeMux) {
 	of("DELETE /stores/{id}/{gen}", hoarders, func(_ http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
 		return nil, s.destroyDropped(r.Context(), store)
 	})
+}
+
+// serveContent returns an error only as long as nothing was sent.
+func (s *Service) serveContent(w http.ResponseWriter, r *http.Request) error {
+	if err := s.allowed(r, users); err != nil {
+		return err
+	}
+	store, after, err := storeOf(r)
+	if err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	root, err := parseRoot(q.Get("cid"))
+	if err != nil {
+		return err
+	}
+	from, err := strconv.ParseInt(q.Get("from"), 10, 64)
+	if err != nil || from < 0 {
+		return fmt.Errorf("%w place %.100q", taubyte.ErrInvalid, q.Get("from"))
+	}
+	if err := checkKey("name", q.Get("name")); err != nil {
+		return err
+	}
+	content, err := s.content(r.Context(), store, after, File{Name: q.Get("name"), CID: root}, from)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	if sized, ok := content.(interface{ Size() int64 }); ok {
+		// So that one that breaks off does not pass for whole.
+		w.Header().Set("Content-Length", strconv.FormatInt(max(sized.Size()-from, 0), 10))
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{content}, make([]byte, 256<<10))
+	return nil
 }
 
 func (s *Service) allowed(r *http.Request, roles []taubyte.Role) error {

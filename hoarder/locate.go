@@ -1,0 +1,127 @@
+package hoarder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/taubyte/taubyte"
+)
+
+// place is where a store is.
+type place struct {
+	ID    string    `json:"id"`
+	Gen   uint64    `json:"gen"`
+	Hosts []peer.ID `json:"hosts"` // alive, at least one
+}
+
+type openRequest struct {
+	Kind     kind     `json:"kind"`
+	Instance Instance `json:"instance"`
+	Spec     spec     `json:"spec"`
+}
+
+func (o openRequest) check() error {
+	if err := o.Instance.check(); err != nil {
+		return err
+	}
+	if o.Kind != kindDatabase && o.Kind != kindStorage {
+		return fmt.Errorf("%w kind of store %q", taubyte.ErrInvalid, o.Kind)
+	}
+	if o.Spec.Min < 1 || o.Spec.Size < 1 {
+		return fmt.Errorf("%w specification of a store", taubyte.ErrInvalid)
+	}
+	_, err := o.Spec.withDefaults(0)
+	return err
+}
+
+// locate finds a store's replicas, and makes it at its first opening.
+func (s *Service) locate(ctx context.Context, o openRequest) (place, error) {
+	if err := o.check(); err != nil {
+		return place{}, err
+	}
+	if s.life.Err() != nil {
+		return place{}, taubyte.ErrClosed
+	}
+	id := o.Instance.id(o.Kind)
+	e, err := s.storeEntry(ctx, id)
+	if err != nil {
+		return place{}, err
+	}
+	if !e.known || len(e.hosts) == 0 {
+		// It may be that others made it and this node has not heard of it.
+		if err := s.hearOthers(ctx); err != nil {
+			return place{}, fmt.Errorf("%w: %w", taubyte.ErrUnavailable, err)
+		}
+		if e, err = s.storeEntry(ctx, id); err != nil {
+			return place{}, err
+		}
+	}
+	if !e.known || e.Spec != o.Spec {
+		e.known, e.told = true, told{Kind: o.Kind, Instance: o.Instance, Spec: o.Spec, Since: time.Now().UTC()}
+		if err := put(ctx, s.registry, toldKey(id, s.host.ID()), e.told); err != nil {
+			return place{}, err
+		}
+	}
+	if err := s.respecifyMine(ctx, e); err != nil {
+		return place{}, err
+	}
+	live := s.live()
+	if len(e.hosts) == 0 {
+		p, err := s.found(ctx, e, live)
+		return place{ID: id, Gen: e.ref.Gen, Hosts: []peer.ID{p}}, err
+	}
+	hosts := slices.DeleteFunc(e.hosts, func(p peer.ID) bool { return !slices.Contains(live, p) })
+	if len(hosts) == 0 {
+		return place{}, fmt.Errorf("%w: no replica of the store is there", taubyte.ErrUnavailable)
+	}
+	s.lookStore(id)
+	return place{ID: id, Gen: e.ref.Gen, Hosts: rank([]byte(id), hosts)}, nil
+}
+
+// hearOthers returns when the registry has what the hoarders know that this node is
+// connected to, also if they have only just met.
+func (s *Service) hearOthers(ctx context.Context) error {
+	for _, p := range s.host.Network().Peers() {
+		ask, cancel := context.WithTimeout(ctx, wakeTimeout)
+		m, err := s.host.Member(ask, p)
+		// Until they have identified themselves, nobody knows what they replicate.
+		for err == nil && m.Has(taubyte.RoleHoarder) {
+			if known, _ := s.host.Peerstore().GetProtocols(p); len(known) > 0 || !pause(ask, 5*time.Millisecond) {
+				break
+			}
+		}
+		cancel()
+	}
+	return s.registry.Synced(ctx)
+}
+
+// found has a store's first replica made, by the first hoarder in the store's order
+// that can.
+func (s *Service) found(ctx context.Context, e entry, live []peer.ID) (peer.ID, error) {
+	candidates := slices.DeleteFunc(rank([]byte(e.ref.ID), live), func(p peer.ID) bool { return slices.Contains(e.full, p) })
+	var errs error
+	for _, p := range candidates {
+		var err error
+		if p == s.host.ID() {
+			err = s.begin(ctx, e.ref, e.told)
+		} else {
+			err = s.peers.begin(ctx, p, e.ref, e.told)
+		}
+		if err == nil {
+			return p, nil
+		}
+		if ctx.Err() != nil {
+			return "", err
+		}
+		errs = errors.Join(errs, err)
+	}
+	if errs == nil {
+		errs = errFull
+	}
+	return "", fmt.Errorf("%w: nobody can host the store: %w", taubyte.ErrUnavailable, errs)
+}
