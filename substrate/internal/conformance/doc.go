@@ -12,7 +12,5 @@
 // taken from the module cache, built as they are, and run.
 //
 // A test whose toolchain is not at hand is skipped, and says what to install: wabt,
-// rustc, libstd-rust-dev-wasm32 and lld of Debian, or assemblyscript of npm. Guests in Go are
-// skipped under the race detector, which sees nothing of a guest and makes compiling
-// one take half a minute: run this package without it as well.
+// rustc, libstd-rust-dev-wasm32 and lld of Debian, or assemblyscript of npm.
 package conformance

@@ -57,9 +57,6 @@ func TestGuestSDK(t *testing.T) {
 
 // Every family, from code for the public go-sdk, and the examples that it comes with.
 func TestPublicSDK(t *testing.T) {
-	if raceEnabled {
-		t.Skip("as TestGuestSDK")
-	}
 	c := newCloud(t)
 	module := stockGo(t, withExamples(t, "testdata/public"))
 	c.function("public", module, at("http", "redirect", "fetch", "dns", "self", "memory", "ethereum", "publish", "command",

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taubyte/taubyte/substrate/guest"
+	"github.com/taubyte/taubyte/substrate/guest/cid"
 	"github.com/taubyte/taubyte/substrate/guest/errno"
 	"github.com/taubyte/taubyte/substrate/guest/event"
 	"github.com/taubyte/taubyte/substrate/guest/p2p"
@@ -37,6 +38,9 @@ func init() {
 		check("command", true, err)
 		text("send", "hello you")(c.Send([]byte("you")))
 		text("send nothing", "hello ")(c.Send(nil))
+		id, err := c.Send([]byte("who?"))
+		check("send", len(id) > 0, err)
+		text("send to", "hello you")(c.SendTo(cid.CID(id), []byte("you")))
 		name, err := p2p.Listen("/greeting/v1")
 		check("listen", strings.HasSuffix(name, "/greeting/v1"), err)
 		_, err = p2p.NewCommand("/nobody/v1", "greet")
@@ -75,6 +79,10 @@ func onCommand(e uint32) uint32 {
 	check("from", from != "", err)
 	to, err := x.To()
 	check("to", to != "", err)
+	if string(data) == "who?" {
+		check("reply", true, x.Reply([]byte(to)))
+		return 0
+	}
 	check("reply", true, x.Reply([]byte("hello "+string(data))))
 	return 0
 }

@@ -81,6 +81,8 @@ var families = map[string]func(h http.Event, body []byte){
 		check("add", true, r.Headers().Add("X-Sent", "3"))
 		sent, err := r.Headers().Get("X-Sent")
 		equal("headers", "1 2 3", strings.Join(sent, " "), err)
+		list, err := r.Headers().List()
+		equal("headers", "X-Sent", strings.Join(list, " "), err)
 		method, err := r.Method().Get()
 		equal("method", "PUT", method, err)
 		resp, err := r.Do()

@@ -20,6 +20,8 @@ extern "C" {
     fn setHttpRequestMethod(client: u32, request: u32, method: u32) -> u32;
     fn setHttpRequestBody(client: u32, request: u32, data: *const u8, len: u32) -> u32;
     fn addHttpRequestHeader(client: u32, request: u32, key: *const u8, klen: u32, value: *const u8, vlen: u32) -> u32;
+    fn deleteHttpRequestHeader(client: u32, request: u32, key: *const u8, len: u32) -> u32;
+    fn getHttpRequestHeaderSize(client: u32, request: u32, key: *const u8, len: u32, size: *mut u32) -> u32;
     fn doHttpRequest(client: u32, request: u32) -> u32;
     fn readHttpResponseBody(client: u32, request: u32, buf: *mut u8, size: u32, n: *mut u32) -> u32;
     fn getHttpResponseHeaderSize(client: u32, request: u32, key: *const u8, len: u32, size: *mut u32) -> u32;
@@ -97,8 +99,12 @@ pub fn fetch(event: u32) {
             body.fill(b'x');
         }
         assert_eq!(addHttpRequestHeader(c, r, b"x-sent".as_ptr(), 6, b"raw".as_ptr(), 3), 0);
+        assert_eq!(addHttpRequestHeader(c, r, b"x-gone".as_ptr(), 6, b"raw".as_ptr(), 3), 0);
+        assert_eq!(deleteHttpRequestHeader(c, r, b"X-Gone".as_ptr(), 6), 0);
+        let mut n = 1;
+        assert_eq!(getHttpRequestHeaderSize(c, r, b"x-gone".as_ptr(), 6, &mut n), 0);
+        assert_eq!(n, 0);
         assert_eq!(doHttpRequest(c, r), 0);
-        let mut n = 0;
         assert_eq!(getHttpResponseHeaderSize(c, r, b"x-got".as_ptr(), 5, &mut n), 0);
         let mut values = vec![0; n as usize];
         assert_eq!(getHttpResponseHeader(c, r, b"x-got".as_ptr(), 5, values.as_mut_ptr()), 0);
