@@ -19,7 +19,7 @@
 // a copy would share its random seeds with every other (stock Go asks for them
 // once, when it starts), and so identifiers and hash tables that somebody could
 // foresee. Making one is quick for other reasons: its memory is one that was
-// cleared before, of the size that instances of the module come to, and its data
+// cleared before, of the same project, of the size that instances of the module come to, and its data
 // is in few pieces (internal/meter).
 //
 // # Restarts

@@ -121,6 +121,7 @@ func (f *Function) release() {
 	delete(f.engine.functions, f)
 	if f.share.functions--; f.share.functions == 0 {
 		delete(f.engine.shares, f.spec.Self.Project)
+		f.engine.spares.drop(f.share)
 	}
 	f.engine.mu.Unlock()
 	for _, l := range f.modules {

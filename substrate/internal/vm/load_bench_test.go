@@ -105,7 +105,11 @@ func BenchmarkColdStockGo(b *testing.B) {
 			here := func(context.Context) ([]byte, error) { return code, nil }
 			stays, err := e.Load(b.Context(), id, here)
 			require.NoError(b, err)
-			defer stays.Release()
+			other := spec(stays, guest.call) // a project has more than one function
+			other.Memory = 64 << 20
+			f, err := e.NewFunction(other)
+			require.NoError(b, err)
+			defer f.Close()
 			for b.Loop() {
 				m, err := e.Load(b.Context(), id, here)
 				require.NoError(b, err)

@@ -35,9 +35,9 @@ func (m *memory) Reallocate(size uint64) []byte {
 		if m.buf != nil {
 			room = size + size/4
 		}
-		buf := m.engine.spares.take(size, min(m.limit, room))
+		buf := m.engine.spares.take(m.share, size, min(m.limit, room))
 		copy(buf, m.buf)
-		m.engine.spares.put(m.buf)
+		m.engine.spares.put(m.share, m.buf)
 		m.buf = buf
 	}
 	m.buf = m.buf[:size]
@@ -47,7 +47,7 @@ func (m *memory) Reallocate(size uint64) []byte {
 // Free implements experimental.LinearMemory. It may be called twice.
 func (m *memory) Free() {
 	m.engine.give(m.share, int64(m.size))
-	m.engine.spares.put(m.buf)
+	m.engine.spares.put(m.share, m.buf)
 	m.size, m.buf = 0, nil
 }
 
@@ -86,58 +86,84 @@ func (e *Engine) give(s *share, n int64) {
 // take longer to give back what the next instance needs, and to zero it, than
 // most guests take to start. Those outside of the bounds are left to the
 // collector.
+//
+// A buffer stays in its project. A host function may have handed a part of a
+// guest's memory to code that still reads it, as the writer of a request that was
+// given up does: what it reads is never another project's.
 type spares struct {
 	mu    sync.Mutex
-	bufs  [][]byte // by capacity
+	all   []spare // the one put first is the first
 	bytes int
+}
+
+type spare struct {
+	of  *share
+	buf []byte
 }
 
 const (
 	spareLeast = 256 << 10
 	spareMost  = 8 << 20
-	sparesMost = 16 << 20 // together
+	sparesMost = 32 << 20 // together
 )
 
 // take returns zeros, size bytes with that capacity or more.
-func (s *spares) take(size, room uint64) []byte {
-	if buf := s.find(int(min(room, spareMost+1)), 2*int(min(room, spareMost+1))); buf != nil {
-		return buf[:size]
+func (s *spares) take(of *share, size, room uint64) []byte {
+	if room <= spareMost {
+		if buf := s.find(of, int(room)); buf != nil {
+			return buf[:size]
+		}
 	}
 	return make([]byte, size, room)
 }
 
-func (s *spares) find(least, most int) []byte {
+// find takes out the smallest buffer that is large enough, and not much larger.
+func (s *spares) find(of *share, least int) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, _ := slices.BinarySearchFunc(s.bufs, least, func(b []byte, n int) int { return cap(b) - n })
-	if i == len(s.bufs) || cap(s.bufs[i]) > most {
+	best := -1
+	for i, b := range s.all {
+		if n := cap(b.buf); b.of == of && n >= least && n <= 2*least && (best < 0 || n < cap(s.all[best].buf)) {
+			best = i
+		}
+	}
+	if best < 0 {
 		return nil
 	}
-	buf := s.bufs[i]
-	s.bufs = slices.Delete(s.bufs, i, i+1)
+	return s.cut(best)
+}
+
+func (s *spares) cut(i int) []byte {
+	buf := s.all[i].buf
+	s.all = slices.Delete(s.all, i, i+1)
 	s.bytes -= cap(buf)
 	return buf
 }
 
-// put takes a buffer that nothing refers to any more. What is beyond its length
+// put takes a buffer that no guest refers to any more. What is beyond its length
 // was never used.
-func (s *spares) put(buf []byte) {
+func (s *spares) put(of *share, buf []byte) {
 	n := cap(buf)
 	if n < spareLeast || n > spareMost {
-		return
-	}
-	s.mu.Lock()
-	full := s.bytes+n > sparesMost
-	if !full {
-		s.bytes += n
-	}
-	s.mu.Unlock()
-	if full {
 		return
 	}
 	clear(buf)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, _ := slices.BinarySearchFunc(s.bufs, n, func(b []byte, n int) int { return cap(b) - n })
-	s.bufs = slices.Insert(s.bufs, i, buf)
+	for s.bytes+n > sparesMost {
+		s.cut(0)
+	}
+	s.all = append(s.all, spare{of, buf})
+	s.bytes += n
+}
+
+// drop leaves a project's buffers to the collector.
+func (s *spares) drop(of *share) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.all) - 1; i >= 0; i-- {
+		if s.all[i].of == of {
+			s.cut(i)
+		}
+	}
 }
