@@ -87,13 +87,17 @@ func (c *Client) open(ctx context.Context, k kind, i Instance, sp spec) (*handle
 // forgetOne forgets the handle that was not used for the longest time. Callers hold
 // mu.
 func (hs *handles) forgetOne() {
-	var oldest *handle
-	for _, h := range hs.all {
-		if oldest == nil || h.used.Before(oldest.used) {
-			oldest = h
+	var oldest string
+	var at time.Time
+	for id, h := range hs.all {
+		h.mu.Lock()
+		used := h.used
+		h.mu.Unlock()
+		if oldest == "" || used.Before(at) {
+			oldest, at = id, used
 		}
 	}
-	delete(hs.all, oldest.id)
+	delete(hs.all, oldest)
 }
 
 // find asks where the store is, and has it made if need be.

@@ -29,6 +29,7 @@ type Option func(*options)
 type options struct {
 	capacity   int64
 	openStores int
+	perProject int
 	grace      time.Duration
 	interval   time.Duration
 	reach      time.Duration // how long a call waits for writes to arrive
@@ -56,6 +57,11 @@ func WithInterval(d time.Duration) Option { return func(o *options) { o.interval
 // an open one takes about a megabyte. Those in use at the moment are not closed, so the
 // bound can be exceeded by as many calls as run.
 func WithOpenStores(n int) Option { return func(o *options) { o.openStores = n } }
+
+// WithStoresPerProject bounds how many databases and storages a project may have on all
+// branches, in place of 4096: functions can be made to open ever new ones by their
+// users. One more is ErrFull.
+func WithStoresPerProject(n int) Option { return func(o *options) { o.perProject = n } }
 
 // WithLogger sets where the service logs. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
@@ -101,7 +107,7 @@ type Service struct {
 
 // New starts a hoarder on the host. ctx bounds the start only.
 func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
-	o := options{grace: time.Minute, interval: 15 * time.Second, openStores: 256, reach: 5 * time.Second, log: slog.Default()}
+	o := options{grace: time.Minute, interval: 15 * time.Second, openStores: 256, perProject: 4096, reach: 5 * time.Second, log: slog.Default()}
 	for _, opt := range opts {
 		opt(&o)
 	}

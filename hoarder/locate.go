@@ -61,6 +61,11 @@ func (s *Service) locate(ctx context.Context, o openRequest) (place, error) {
 			return place{}, err
 		}
 	}
+	if !e.known && len(e.hosts) == 0 {
+		if err := s.mayMake(ctx, o.Instance); err != nil {
+			return place{}, err
+		}
+	}
 	if !e.known || e.Spec != o.Spec {
 		e.known, e.told = true, told{Kind: o.Kind, Instance: o.Instance, Spec: o.Spec, Since: time.Now().UTC()}
 		if err := put(ctx, s.registry, toldKey(id, s.host.ID()), e.told); err != nil {
@@ -81,6 +86,25 @@ func (s *Service) locate(ctx context.Context, o openRequest) (place, error) {
 	}
 	s.lookStore(id)
 	return place{ID: id, Gen: e.ref.Gen, Hosts: rank([]byte(id), hosts)}, nil
+}
+
+// mayMake returns ErrFull when a project has as many stores as it may have: their names
+// can come from the users of its functions.
+func (s *Service) mayMake(ctx context.Context, i Instance) error {
+	entries, err := s.storeEntries(ctx, "")
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, e := range entries {
+		if e.known && e.Instance.Project == i.Project {
+			n++
+		}
+	}
+	if n >= s.o.perProject {
+		return fmt.Errorf("%w: project %s has %d databases and storages", ErrFull, i.Project, n)
+	}
+	return nil
 }
 
 // hearOthers returns when the registry has what the hoarders know that this node is

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"testing"
 	"time"
@@ -420,6 +421,32 @@ func TestReplicasAreAway(t *testing.T) {
 	_, err = client(t, c.caller).Database(t.Context(), named("x"), hoarder.DatabaseSpec{Max: 1})
 	require.ErrorIs(t, err, taubyte.ErrUnavailable)
 	require.Empty(t, c.hosts())
+}
+
+// A hoarder without a replica passes on what its own node asks for.
+func TestThroughAnotherHoarder(t *testing.T) {
+	c := newCluster(t, 2)
+	d := database(t, c.at[c.nodes[0].ID()], named("x"), hoarder.DatabaseSpec{Max: 1})
+	require.NoError(t, d.Put(t.Context(), "k", []byte("v")))
+	s := storage(t, c.at[c.nodes[0].ID()], named("x"), hoarder.StorageSpec{Max: 1})
+	put(t, s, "f", noise(2, 500_000), false)
+	for _, n := range c.nodes {
+		o := client(t, n)
+		wantValue(t, database(t, o, named("x"), hoarder.DatabaseSpec{Max: 1}), "k", "v")
+		s := storage(t, o, named("x"), hoarder.StorageSpec{Max: 1})
+		r, f, err := s.Open(t.Context(), "f", 0)
+		require.NoError(t, err)
+		for _, at := range []int64{400_000, 0, f.Size - 1, 262_144} {
+			_, err := r.Seek(at, io.SeekStart)
+			require.NoError(t, err)
+			b, err := io.ReadAll(r)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(noise(2, 500_000)[at:], b), "from %d", at)
+		}
+		require.NoError(t, r.Close())
+		put(t, s, "g", []byte("by "+n.ID().String()), true)
+		require.Equal(t, "by "+n.ID().String(), string(content(t, s, "g", 0)))
+	}
 }
 
 func TestDropEverywhere(t *testing.T) {

@@ -204,3 +204,32 @@ func TestDropWhileInUse(t *testing.T) {
 		wantValue(t, d, "k", "end")
 	}
 }
+
+func TestStoresPerProject(t *testing.T) {
+	n := testnet.New(t).Node()
+	s := start(t, n, hoarder.WithStoresPerProject(3))
+	for i := range 3 {
+		database(t, s, named(fmt.Sprint(i)), hoarder.DatabaseSpec{})
+	}
+	_, err := s.Storage(t.Context(), named("0"), hoarder.StorageSpec{})
+	require.ErrorIs(t, err, hoarder.ErrFull)
+	database(t, s, named("2"), hoarder.DatabaseSpec{Size: 10})
+	_, err = s.Database(t.Context(), hoarder.Instance{Project: "P2", Branch: "main", Name: "x"}, hoarder.DatabaseSpec{})
+	require.NoError(t, err)
+	require.NoError(t, s.Drop(t.Context(), named("1")))
+	storage(t, s, named("0"), hoarder.StorageSpec{})
+}
+
+// Content that can be read but once is added by the replica that takes it, although
+// others were asked before.
+func TestAddingAStream(t *testing.T) {
+	c := newCluster(t, 2)
+	s := storage(t, client(t, c.caller), named("x"), hoarder.StorageSpec{Min: 2, Max: 2})
+	put(t, s, "f", []byte("1"), false)
+	c.wantReady(named("x"), 2)
+	c.stop(c.nodes[0].ID())
+	f, err := s.Add(t.Context(), "f", io.LimitReader(bytes.NewReader(noise(3, 600_000)), 1<<20), true)
+	require.NoError(t, err)
+	require.EqualValues(t, 600_000, f.Size)
+	require.Equal(t, noise(3, 600_000), content(t, s, "f", 0))
+}

@@ -60,38 +60,44 @@ type addition struct {
 // fails.
 func (s *Storage) Add(ctx context.Context, name string, r io.Reader, overwrite bool) (f File, err error) {
 	a := addition{name, overwrite, newNonce()}
-	rewind, err := rewinder(r)
-	if err != nil {
-		return File{}, s.h.wrap("adding", name, err)
-	}
-	first := true
+	in := &once{Reader: r}
 	err = s.h.do(ctx, func(at site, store ref, after position) error {
-		if !first {
-			if err := rewind(); err != nil {
-				return err
-			}
+		if err := in.again(); err != nil {
+			return err
 		}
-		first = false
 		var pos position
-		f, pos, err = at.add(ctx, store, after, a, r)
+		f, pos, err = at.add(ctx, store, after, a, in)
 		return s.h.wrote(pos, err)
 	})
 	return f, s.h.wrap("adding", name, err)
 }
 
-// rewinder returns what takes a reader back to where it is now.
-func rewinder(r io.Reader) (func() error, error) {
-	seeker, ok := r.(io.Seeker)
-	if !ok {
-		return func() error {
-			return fmt.Errorf("the replica failed, and the content can't be read again")
-		}, nil
+// once is a content that is perhaps read again from where it began.
+type once struct {
+	io.Reader
+	begun  bool
+	seeker io.Seeker
+	start  int64
+}
+
+func (o *once) Read(p []byte) (int, error) {
+	o.begun = true
+	return o.Reader.Read(p)
+}
+
+// again goes back to the beginning, if anything was read.
+func (o *once) again() (err error) {
+	switch {
+	case !o.begun && o.seeker == nil:
+		if o.seeker, _ = o.Reader.(io.Seeker); o.seeker != nil {
+			o.start, err = o.seeker.Seek(0, io.SeekCurrent)
+		}
+	case o.begun && o.seeker == nil:
+		return errors.New("the replica failed, and the content can't be read again")
+	case o.begun:
+		_, err = o.seeker.Seek(o.start, io.SeekStart)
 	}
-	at, err := seeker.Seek(0, io.SeekCurrent)
-	return func() error {
-		_, err := seeker.Seek(at, io.SeekStart)
-		return err
-	}, err
+	return err
 }
 
 // Stat returns a version of a file, 0 being the latest; or taubyte.ErrNotFound.
