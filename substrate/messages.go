@@ -128,6 +128,12 @@ func (s *Service) serveSocket(w http.ResponseWriter, r *http.Request, hash, chan
 		answer(w, http.StatusForbidden, "Pages of other sites can't open this.")
 		return
 	}
+	if ok, err := s.admitSocket(w, r, messages.Branch{Project: project, Branch: branch}, hash, channel); err != nil {
+		refuse(w, wire.RefusedNotReady, http.StatusServiceUnavailable)
+		return
+	} else if !ok {
+		return
+	}
 	err := s.hub.ServeSocket(w, r, messages.Branch{Project: project, Branch: branch}, hash, channel)
 	switch {
 	case err == nil:

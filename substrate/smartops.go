@@ -9,6 +9,7 @@ import (
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
 	"github.com/taubyte/taubyte/substrate/internal/egress"
+	"github.com/taubyte/taubyte/substrate/internal/messages"
 	"github.com/taubyte/taubyte/substrate/internal/vm"
 	"github.com/taubyte/taubyte/tns"
 	"github.com/taubyte/taubyte/tns/config"
@@ -65,6 +66,27 @@ func (d *deployment) admit(w http.ResponseWriter, r *http.Request, resource reso
 	return false, nil
 }
 
+// admitSocket is admit for a WebSocket, by the smart operations of its channel.
+func (s *Service) admitSocket(w http.ResponseWriter, r *http.Request, b messages.Branch, hash, channel string) (ok bool, err error) {
+	rules := s.hub.Rules(b)
+	if rules == nil {
+		return true, nil // it will be told that there is nothing
+	}
+	for _, d := range *s.live.Load() {
+		if d.channels != rules {
+			continue
+		}
+		app, ids := rules.Resources(hash, channel)
+		for _, id := range ids {
+			if ok, err := d.admit(w, r, resourceKey{app, id}); !ok {
+				return false, err
+			}
+		}
+		return true, nil
+	}
+	return false, fmt.Errorf("branch %s of %s: %w", b.Branch, b.Project, taubyte.ErrUnavailable) // it is being replaced
+}
+
 // guardAll finds the smart operations of all resources, and makes them ready.
 func (s *Service) guardAll(ctx context.Context, d *tns.Deployment, made *deployment, network *egress.Network) error {
 	made.guards = map[resourceKey]guard{}
@@ -107,7 +129,7 @@ func (s *Service) guardAll(ctx context.Context, d *tns.Deployment, made *deploym
 			guarded(sv.Common, abi.ResourceService)
 		}
 		for _, m := range scope.Messaging {
-			guarded(m.Common, abi.ResourceMessagingPubSub)
+			guarded(m.Common, abi.ResourceMessagingWebSocket)
 		}
 	}
 	return errors.Join(faults...)

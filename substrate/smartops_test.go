@@ -85,6 +85,42 @@ func TestSmartOps(t *testing.T) {
 	require.ErrorIs(t, c.broken(smartOp("void", void.Bytes()), fn("f", "/f", Pong(), guarded("id-void"))), taubyte.ErrInvalid)
 }
 
+// So are WebSockets to a channel, and functions that messages are for.
+func TestSmartOpsOfChannels(t *testing.T) {
+	c := newCloud(t)
+	c.deploy(page, smartOp("keyed", keyed()), smartOp("no", says(1)),
+		channels("rooms", "rooms", func(m *config.Messaging) { m.SmartOps = []taubyte.ResourceID{"id-keyed"} }),
+		channels("answers", "answers"), channels("leak", "leak"),
+		fn("end", "/end", forwards("leak", "end")),
+		fn("say", "/say", forwards("rooms", "hello")),
+		listener("heard", "rooms", forwards("answers", "")),
+		guardedListener("unheard", "rooms", forwards("leak", ""), "id-no"),
+	)
+	site := c.site()
+	path := "/ws-" + hashOf(project, "") + "/"
+	_, resp, err := dial(t, site.URL, domain, path+"rooms")
+	require.Error(t, err)
+	require.Equal(t, 403, resp.StatusCode)
+	in, _, err := dial(t, site.URL, domain, path+"rooms", "X-Key", "mellon")
+	require.NoError(t, err)
+	defer in.CloseNow()
+	answers, leak := open(t, site.URL, path+"answers"), open(t, site.URL, path+"leak")
+	require.Equal(t, 200, c.do(request("GET", "/say")).Code)
+	require.Equal(t, ">hello", answers.next())
+	require.Equal(t, 200, c.do(request("GET", "/end")).Code)
+	require.Equal(t, "end", leak.next(), "the function that is refused has said nothing")
+}
+
+func guardedListener(name, channel string, module []byte, by taubyte.ResourceID) thing {
+	t := listener(name, channel, module)
+	add := t.add
+	t.add = func(r *config.Resources) {
+		add(r)
+		r.Functions[len(r.Functions)-1].SmartOps = []taubyte.ResourceID{by}
+	}
+	return t
+}
+
 // The functions of taubyte/smartops, all 21: that of the resource that is asked about
 // answers, those of other kinds say so, and where nothing is asked about all do.
 func TestSmartOpsModule(t *testing.T) {

@@ -51,6 +51,7 @@ type Rules struct {
 
 // A pattern is a messaging resource, and who listens on what it stands for.
 type pattern struct {
+	id        taubyte.ResourceID
 	match     string
 	regex     *regexp.Regexp // nil: match is the channel's name
 	local     bool
@@ -75,7 +76,7 @@ func NewRules(c *config.Project, runner func(Function) Runner) (*Rules, error) {
 		r.hashes[hash(c.ID, app)] = app
 		for i := range res.Messaging {
 			m := &res.Messaging[i]
-			p := &pattern{match: m.Match, local: m.Local, socket: m.WebSocket}
+			p := &pattern{id: m.ID, match: m.Match, local: m.Local, socket: m.WebSocket}
 			if m.Regex {
 				var err error
 				if p.regex, err = regexp.Compile(m.Match); err != nil {
@@ -175,6 +176,22 @@ func (r *Rules) SocketPath(app taubyte.ApplicationID, channel string) (path stri
 		return "", false
 	}
 	return "ws-" + hash(r.project, app) + "/" + (&url.URL{Path: channel}).EscapedPath(), true
+}
+
+// Resources are the messaging resources that a WebSocket's channel is of: their
+// application, and their ids. hash stands for the application that is asked.
+func (r *Rules) Resources(hash, channel string) (app taubyte.ApplicationID, ids []taubyte.ResourceID) {
+	asked, ok := r.hashes[hash]
+	if !ok {
+		return "", nil
+	}
+	found, _ := r.route(asked, channel)
+	for _, p := range r.scopes[found.scope] {
+		if p.fits(channel) {
+			ids = append(ids, p.id)
+		}
+	}
+	return found.scope, ids
 }
 
 // hash is what stands for an application of a project in the path of a WebSocket.
