@@ -115,10 +115,8 @@ func (s *Service) settle(b branchKey) {
 	}
 }
 
-// serveSocket answers a request for a WebSocket, and returns when it is closed.
+// serveSocket answers a request for a WebSocket, which outlives it.
 func (s *Service) serveSocket(w http.ResponseWriter, r *http.Request, hash, channel string) {
-	s.inFlight.Add(-1) // it waits for nothing, and has no end of its own
-	defer s.inFlight.Add(1)
 	project, branch, ok := s.table.Owner(r.Host)
 	if !ok {
 		refuse(w, wire.RefusedNoHost, http.StatusNotFound)

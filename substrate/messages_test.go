@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/gateway"
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/substrate"
 	. "github.com/taubyte/taubyte/substrate/internal/wasmtest"
@@ -383,4 +384,32 @@ func TestMessagesAcrossNodes(t *testing.T) {
 	}
 	require.Empty(t, out[0].got)
 	require.Zero(t, c.service.Stats().Messages.Dropped)
+}
+
+// Users come through gateways: one on the node itself, or one on another.
+func TestSocketsThroughGateway(t *testing.T) {
+	c := newCloud(t)
+	path := "/ws-" + hashOf(project, "") + "/room"
+	for _, at := range []*testnet.Node{c.node, c.net.Node(taubyte.RoleGateway)} {
+		c.deploy(page, channels("room", "room"))
+		g, err := gateway.New(t.Context(), at, at.Store, gateway.WithListen("127.0.0.1:0"), gateway.WithLogger(testnet.Logger(t)))
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, g.Close()) })
+		one, two := open(t, "http://"+g.Addr(), path), open(t, "http://"+g.Addr(), path)
+		big := strings.Repeat("x", 200_000)
+		for _, text := range []string{"hello", big, ""} {
+			one.say(text)
+			require.Equal(t, text, two.next())
+		}
+		two.say("back")
+		require.Equal(t, "back", one.next())
+		_, resp, err := dial(t, "http://"+g.Addr(), domain, path+"s")
+		require.Error(t, err)
+		require.Equal(t, 404, resp.StatusCode)
+		require.NoError(t, one.CloseNow())
+		c.deploy(page) // the channel is gone
+		require.Equal(t, `{"message":null,"error":"the channel is gone"}`, two.next())
+		require.Equal(t, "closed 1008 the channel is gone", two.next())
+		testnet.Eventually(t, func() bool { return c.service.Stats().Messages.Sockets == 0 }, "still there")
+	}
 }

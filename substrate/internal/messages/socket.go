@@ -79,10 +79,13 @@ var ErrNoSocket = fmt.Errorf("WebSocket: %w", ErrNoChannel)
 // ErrFull is a node, or a project on it, with all the WebSockets that it may have.
 var ErrFull = fmt.Errorf("too many WebSockets: %w", taubyte.ErrUnavailable)
 
-// ServeSocket answers a request for a WebSocket to the channel of a branch, and
-// returns when it is closed. hash stands for the application, as in SocketPath.
-// Where it returns an error, nothing was answered: ErrNoSocket, ErrFull, or
-// taubyte.ErrUnavailable where the node does not serve the branch.
+// ServeSocket answers a request for a WebSocket to the channel of a branch. hash
+// stands for the application, as in SocketPath. Where it returns an error, nothing was
+// answered: ErrNoSocket, ErrFull, or taubyte.ErrUnavailable where the node does not
+// serve the branch.
+//
+// It does not wait for the socket's end: the request, its buffers and the stack of
+// its handlers are let go, which is half of what an idle socket would take.
 func (h *Hub) ServeSocket(w http.ResponseWriter, r *http.Request, id Branch, hash, channel string) error {
 	b := h.branch(id)
 	if b == nil {
@@ -100,24 +103,32 @@ func (h *Hub) ServeSocket(w http.ResponseWriter, r *http.Request, id Branch, has
 	if err := h.open(s); err != nil {
 		return err
 	}
-	defer h.shut(s)
-	defer context.AfterFunc(r.Context(), func() { s.leave(goingAway) })() // of a gateway in this process
 	ws, err := websocket.Accept(&hijacker{ResponseWriter: w, s: s}, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // the caller has looked at the origin
 		CompressionMode:    websocket.CompressionDisabled,
 		OnPongReceived:     func(context.Context, []byte) { s.heard.Store(true) },
 	})
-	if err == nil {
-		s.mu.Lock()
-		s.ws = ws
-		ws.SetReadLimit(int64(h.Limit.Message))
-		if s.bye != nil { // it was told to leave before it was there
-			s.start()
-		}
-		s.mu.Unlock()
-		s.read()
+	if err != nil {
+		s.end()
+		return nil // it was answered
 	}
-	b.quit(s)
+	s.mu.Lock()
+	s.ws = ws
+	ws.SetReadLimit(int64(h.Limit.Message))
+	if s.bye != nil { // it was told to leave before it was there
+		s.start()
+	}
+	s.mu.Unlock()
+	go func() { // Close waits for it
+		s.read()
+		s.end()
+	}()
+	return nil
+}
+
+// end takes a socket back that is not read any more.
+func (s *socket) end() {
+	s.branch.quit(s)
 	s.mu.Lock()
 	s.gone = true
 	s.queue = nil
@@ -125,11 +136,11 @@ func (h *Hub) ServeSocket(w http.ResponseWriter, r *http.Request, id Branch, has
 	if s.conn != nil {
 		_ = s.conn.Close()
 	}
-	if ws != nil {
-		_ = ws.CloseNow()
+	if s.ws != nil {
+		_ = s.ws.CloseNow()
 	}
 	s.wg.Wait()
-	return nil // it was answered
+	s.hub.shut(s)
 }
 
 // open counts a socket in.
