@@ -26,7 +26,22 @@
 // other failure is a 500; each costs that call alone. The reasons are in the log, where
 // the function's own output goes as well.
 //
-// What a guest can call is in the package internal/abi.
+// What a guest can call is in the package internal/abi. What it can reach over the
+// network is the public internet, or of that what its project lists under egress, and
+// what the node adds by WithEgress; see internal/egress.
+//
+// # Timers
+//
+// A function with a timer is run by the clock: each tick once in the whole cluster, on
+// one of the nodes that serve it. Ticks that were missed are not made up for. What
+// becomes of them while nodes come and go is in internal/timers.
+//
+// # Smart operations
+//
+// A resource that is tagged smartops:<name> is used only if that module, asked before,
+// answers 0: functions of every trigger, websites and WebSockets; where it is a request that asks,
+// the operation sees it, and who is refused gets 403. One that fails, or that was never built,
+// refuses as well.
 //
 // # Websites
 //
