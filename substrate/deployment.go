@@ -224,10 +224,15 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 		})
 	}
 	for scope := range scopes(project) {
+		stores, err := s.shop(d.Project, d.Branch, scope)
+		if err != nil {
+			each(func() error { return err })
+			continue
+		}
 		for i := range scope.Functions {
 			f := &scope.Functions[i]
 			each(func() error {
-				made1, err := s.function(ctx, d, scope, f, network)
+				made1, err := s.function(ctx, d, scope, f, network, stores)
 				if made1 != nil {
 					mu.Lock()
 					made.functions[resourceKey{scope.id, f.ID}] = made1
@@ -297,9 +302,9 @@ func scopes(p *config.Project) func(func(scope) bool) {
 }
 
 // function makes a function ready, or nil where it was never built.
-func (s *Service) function(ctx context.Context, d *tns.Deployment, in scope, f *config.Function, network *egress.Network) (*vm.Function, error) {
+func (s *Service) function(ctx context.Context, d *tns.Deployment, in scope, f *config.Function, network *egress.Network, stores *shop) (*vm.Function, error) {
 	return s.program(ctx, d, in, program{
-		kind: "function", id: f.ID, name: f.Name, source: f.Source, call: f.Call, timeout: f.Timeout, memory: f.Memory, network: network,
+		kind: "function", id: f.ID, name: f.Name, source: f.Source, call: f.Call, timeout: f.Timeout, memory: f.Memory, network: network, stores: stores,
 	})
 }
 
@@ -310,6 +315,7 @@ type program struct {
 	timeout                  time.Duration
 	memory                   int64
 	network                  *egress.Network
+	stores                   *shop // of the scope; nil: one of its own
 	decides                  bool
 }
 
@@ -324,16 +330,17 @@ func (s *Service) program(ctx context.Context, d *tns.Deployment, in scope, p pr
 		l.release()
 		return nil, fmt.Errorf("%s %s: %w", p.kind, p.name, err)
 	}
-	stores, err := s.shop(d.Project, d.Branch, in)
-	if err != nil {
-		module.Release()
-		l.release()
-		return nil, err
+	if p.stores == nil {
+		if p.stores, err = s.shop(d.Project, d.Branch, in); err != nil {
+			module.Release()
+			l.release()
+			return nil, err
+		}
 	}
 	made, err := s.engine.NewFunction(vm.Spec{
 		Self: abi.Self{
 			Project: d.Project, Application: in.id, Function: p.id, Name: p.name, Branch: d.Branch, Commit: d.Commit(),
-			Network: p.network, Stores: stores,
+			Network: p.network, Stores: p.stores,
 		},
 		Module: module, Links: l.links, Call: p.call, Decides: p.decides,
 		Timeout:     bounded(p.timeout, defaultTimeout, s.limits.Timeout),

@@ -7,8 +7,13 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 
+	"github.com/ipfs/boxo/blockservice"
+	"github.com/ipfs/boxo/blockstore"
+	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
+	ds "github.com/ipfs/go-datastore"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/hoarder"
@@ -22,8 +27,6 @@ import (
 type Hoarder interface {
 	Database(context.Context, hoarder.Instance, hoarder.DatabaseSpec) (*hoarder.Database, error)
 	Storage(context.Context, hoarder.Instance, hoarder.StorageSpec) (*hoarder.Storage, error)
-	Hold(context.Context) (release func(), err error)
-	Keep(context.Context, cid.Cid, hoarder.KeepOptions) error
 	Item(context.Context, cid.Cid) (hoarder.Item, error)
 }
 
@@ -48,8 +51,9 @@ const (
 const globalsSize = 1_000_000
 
 // A shop finds the stores that the functions of one scope may open: what the
-// configuration has for a name in their application or, first come, globally. A
-// branch has its own, so that what is tried out spoils nothing.
+// configuration has for a name in their application or else globally. A branch has its
+// own, so that what is tried out spoils nothing. The stores themselves are shared by all
+// who open them: that is up to the hoarder's client.
 type shop struct {
 	s         *Service
 	project   taubyte.ProjectID
@@ -132,6 +136,9 @@ func unsupported(db *config.Database) error {
 }
 
 func find[S any](kind, name string, rules []storeRule[S]) (*storeRule[S], error) {
+	if len(name) > hoarder.MaxKey {
+		return nil, fmt.Errorf("%w name of %d bytes for a %s", taubyte.ErrInvalid, len(name), kind)
+	}
 	for i := range rules {
 		if r := &rules[i]; r.matches(name) {
 			return r, r.refused
@@ -180,40 +187,72 @@ func (o *shop) Storage(ctx context.Context, name string) (abi.Storage, error) {
 	return &shelf{st, o, i}, nil
 }
 
+// pushed is the storage of the branch that has what its functions push, each content
+// under its CID. So there is a bound to what they may make hoarders keep, and nothing of it
+// stays here.
+func (o *shop) pushed(ctx context.Context) (*hoarder.Storage, error) {
+	return o.s.hoarder.Storage(ctx, o.instance(contentScope, "pushed"), hoarder.StorageSpec{})
+}
+
 // AddContent implements abi.Stores.
-func (o *shop) AddContent(ctx context.Context, content io.Reader) (cid.Cid, error) {
-	release, err := o.s.hoarder.Hold(ctx)
+func (o *shop) AddContent(ctx context.Context, content io.ReadSeeker) (cid.Cid, error) {
+	st, err := o.pushed(ctx)
 	if err != nil {
 		return cid.Undef, err
 	}
-	defer release()
-	root, err := unixfs.AddFile(ctx, o.s.host.Blocks(), content)
+	root, err := unixfs.AddFile(ctx, nowhere(), content)
 	if err != nil {
 		return cid.Undef, err
 	}
-	return root, o.s.hoarder.Keep(ctx, root, hoarder.KeepOptions{Project: o.project, Class: "content"})
+	if _, err := st.Stat(ctx, root.String(), 0); err == nil {
+		return root, nil // it is kept
+	} else if !errors.Is(err, taubyte.ErrNotFound) {
+		return cid.Undef, err
+	}
+	if _, err := content.Seek(0, io.SeekStart); err != nil {
+		return cid.Undef, err
+	}
+	_, err = st.Add(ctx, root.String(), content, true)
+	return root, err
 }
 
 // OpenContent implements abi.Stores. A CID is no secret: that somebody knows one does
 // not make what it names his.
 func (o *shop) OpenContent(ctx context.Context, root cid.Cid) (io.ReadSeekCloser, error) {
-	item, err := o.s.hoarder.Item(ctx, root)
-	if err != nil && !errors.Is(err, taubyte.ErrNotFound) {
-		return nil, err
-	}
-	for _, c := range item.Claims {
-		if c.Project == o.project {
-			f, err := unixfs.Open(ctx, o.s.host.Blocks(), root, "")
-			if err != nil {
-				return nil, err
-			}
-			if f.IsDir() {
-				return nil, errors.Join(fmt.Errorf("%w: %s is a folder", taubyte.ErrNotFound, root), f.Close())
-			}
-			return f, nil
+	for _, open := range []func(context.Context, cid.Cid) (io.ReadSeekCloser, error){o.openPushed, o.openFile, o.openAsset} {
+		if f, err := open(ctx, root); !errors.Is(err, taubyte.ErrNotFound) {
+			return f, err
 		}
 	}
-	return o.openFile(ctx, root)
+	return nil, fmt.Errorf("%w: the project keeps no content %s", taubyte.ErrNotFound, root)
+}
+
+func (o *shop) openPushed(ctx context.Context, root cid.Cid) (io.ReadSeekCloser, error) {
+	st, err := o.pushed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f, _, err := st.Open(ctx, root.String(), 0)
+	return f, err
+}
+
+// openAsset opens what was built or kept for the project as a whole.
+func (o *shop) openAsset(ctx context.Context, root cid.Cid) (io.ReadSeekCloser, error) {
+	item, err := o.s.hoarder.Item(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(item.Claims, func(c hoarder.Claim) bool { return c.Project == o.project }) {
+		return nil, fmt.Errorf("%w: another project's content %s", taubyte.ErrNotFound, root)
+	}
+	f, err := unixfs.Open(ctx, passing(o.s.host.Blocks()), root, "")
+	if err != nil {
+		return nil, err
+	}
+	if f.IsDir() {
+		return nil, errors.Join(fmt.Errorf("%w: %s is a folder", taubyte.ErrNotFound, root), f.Close())
+	}
+	return f, nil
 }
 
 // A shelf is a storage whose files may be opened by their CIDs as well, once they
@@ -227,10 +266,9 @@ type shelf struct {
 
 // whereabouts say which file has a content.
 type whereabouts struct {
-	Application taubyte.ApplicationID `json:"application,omitempty"`
-	Storage     string                `json:"storage"`
-	File        string                `json:"file"`
-	Version     uint32                `json:"version"`
+	Storage string `json:"storage"`
+	File    string `json:"file"`
+	Version uint32 `json:"version"`
 }
 
 // Stat gives a file's CID to the function.
@@ -239,46 +277,63 @@ func (f *shelf) Stat(ctx context.Context, name string, version uint32) (hoarder.
 	if err != nil {
 		return file, err
 	}
-	raw, err := json.Marshal(whereabouts{f.at.Application, f.at.Name, file.Name, file.Version})
+	raw, err := json.Marshal(whereabouts{f.at.Name, file.Name, file.Version})
 	if err != nil {
 		return file, err
 	}
-	index, err := f.shop.index(ctx)
+	index, err := f.shop.index(ctx, f.at.Application)
 	if err != nil {
 		return file, err
 	}
 	if had, err := index.Get(ctx, file.CID.String()); err == nil && string(had) == string(raw) {
 		return file, nil
 	}
-	return file, index.Put(ctx, file.CID.String(), raw)
+	if err := index.Put(ctx, file.CID.String(), raw); !errors.Is(err, hoarder.ErrFull) {
+		return file, err
+	}
+	return file, nil // which is opened by its name
 }
 
-func (o *shop) index(ctx context.Context) (abi.Database, error) {
-	return o.database(ctx, contentScope, "files", hoarder.DatabaseSpec{})
+// index is where the files of an application's storages are, by their CIDs.
+func (o *shop) index(ctx context.Context, application taubyte.ApplicationID) (abi.Database, error) {
+	return o.database(ctx, contentScope, "files/"+string(application), hoarder.DatabaseSpec{})
 }
 
 // openFile opens the file of a storage that has a content, as long as it has.
 func (o *shop) openFile(ctx context.Context, root cid.Cid) (io.ReadSeekCloser, error) {
-	none := fmt.Errorf("%w: the project keeps no content %s", taubyte.ErrNotFound, root)
-	index, err := o.index(ctx)
+	none := fmt.Errorf("%w: no file is known to have the content %s", taubyte.ErrNotFound, root)
+	for i := range o.storages {
+		application := o.storages[i].application
+		if i > 0 && application == o.storages[i-1].application {
+			continue // looked at
+		}
+		f, err := o.openFileOf(ctx, application, root)
+		if !errors.Is(err, taubyte.ErrNotFound) {
+			return f, err
+		}
+	}
+	return nil, none
+}
+
+func (o *shop) openFileOf(ctx context.Context, application taubyte.ApplicationID, root cid.Cid) (io.ReadSeekCloser, error) {
+	index, err := o.index(ctx, application)
 	if err != nil {
 		return nil, err
 	}
 	raw, err := index.Get(ctx, root.String())
-	if errors.Is(err, taubyte.ErrNotFound) {
-		return nil, none
-	} else if err != nil {
+	if err != nil {
 		return nil, err
 	}
 	var at whereabouts
 	if err := json.Unmarshal(raw, &at); err != nil {
 		return nil, err
 	}
-	r, err := find("storage", at.Storage, o.storages)
-	if err != nil || r.application != at.Application {
-		return nil, none // another application's, or not configured any more
+	own := slices.DeleteFunc(slices.Clone(o.storages), func(r storeRule[hoarder.StorageSpec]) bool { return r.application != application })
+	r, err := find("storage", at.Storage, own)
+	if err != nil {
+		return nil, err
 	}
-	st, err := o.s.hoarder.Storage(ctx, o.instance(r.application, at.Storage), r.spec)
+	st, err := o.s.hoarder.Storage(ctx, o.instance(application, at.Storage), r.spec)
 	if err != nil {
 		return nil, err
 	}
@@ -287,7 +342,23 @@ func (o *shop) openFile(ctx context.Context, root cid.Cid) (io.ReadSeekCloser, e
 		return nil, err
 	}
 	if f.CID != root {
-		return nil, errors.Join(none, content.Close())
+		return nil, errors.Join(fmt.Errorf("%w: the file has another content by now", taubyte.ErrNotFound), content.Close())
 	}
 	return content, nil
+}
+
+// unkept is a blockstore that does not keep what is put into it.
+type unkept struct{ blockstore.Blockstore }
+
+func (unkept) Put(context.Context, blocks.Block) error       { return nil }
+func (unkept) PutMany(context.Context, []blocks.Block) error { return nil }
+
+// passing gives blocks that are fetched for a reader, and not kept here.
+func passing(from blockservice.BlockService) blockservice.BlockService {
+	return blockservice.New(unkept{from.Blockstore()}, from.Exchange())
+}
+
+// nowhere is where a file is added to find out its CID.
+func nowhere() blockservice.BlockService {
+	return blockservice.New(unkept{blockstore.NewBlockstore(ds.NewNullDatastore())}, nil)
 }

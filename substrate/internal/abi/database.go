@@ -1,6 +1,13 @@
 package abi
 
-import "path"
+import (
+	"bytes"
+	"fmt"
+	"path"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/hoarder"
+)
 
 // databases are key-value stores. Keys are paths: "a", "/a" and "/x/../a" are one.
 var databases = []decl{
@@ -80,10 +87,13 @@ func (g *Guest) value(db Database, key string) func() ([]byte, Errno) {
 }
 
 func (g *Guest) set(db Database, key string, value []byte) Errno {
-	if key == "/" || !listable(key) {
+	switch {
+	case key == "/" || !listable(key):
 		return ErrDatabasePutFailed
+	case len(value) > hoarder.MaxValue:
+		return g.wrong(ErrDatabasePutFailed, "value not written", fmt.Errorf("%w: a value of %d bytes, the most is %d", taubyte.ErrTooLarge, len(value), hoarder.MaxValue))
 	}
-	if err := db.Put(g.waiting(), key, value); err != nil {
+	if err := db.Put(g.waiting(), key, bytes.Clone(value)); err != nil { // it may be on its way when this has failed
 		return g.wrong(ErrDatabasePutFailed, "value not written", err)
 	}
 	return ErrNone

@@ -1,7 +1,6 @@
 package abi
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"strconv"
@@ -46,7 +45,9 @@ var storages = []decl{
 		case uint32(a[6]) > 1:
 			return ErrInvalidBool
 		}
-		f, err := s.Add(g.waiting(), name, bytes.NewReader(content), uint32(a[6]) == 1)
+		lent := lend(content)
+		f, err := s.Add(g.waiting(), name, lent, uint32(a[6]) == 1)
+		lent.callBack()
 		if err != nil {
 			return g.wrong(ErrAddFileFailed, "file not added", err)
 		}

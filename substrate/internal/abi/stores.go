@@ -1,10 +1,13 @@
 package abi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ipfs/go-cid"
 
@@ -20,9 +23,9 @@ type Stores interface {
 	Storage(ctx context.Context, name string) (Storage, error)
 	// Globals are the values that all functions of the project share.
 	Globals(ctx context.Context) (Database, error)
-	// AddContent keeps content for the project. OpenContent reads what the project
-	// keeps, as long as ctx lasts; of anything else it knows nothing.
-	AddContent(ctx context.Context, content io.Reader) (cid.Cid, error)
+	// AddContent keeps content, read from its beginning. OpenContent reads what was kept
+	// for the project, as long as ctx lasts; of anything else it knows nothing.
+	AddContent(ctx context.Context, content io.ReadSeeker) (cid.Cid, error)
 	OpenContent(ctx context.Context, root cid.Cid) (io.ReadSeekCloser, error)
 }
 
@@ -56,6 +59,8 @@ type kept struct {
 	scratch     library
 	bytes       int // of all contents that are being written
 	answers     map[question][]byte
+	asked       []question // those that have an answer, the oldest first
+	forgotten   bool       // some answers are
 	answerBytes int
 }
 
@@ -138,41 +143,44 @@ func (o *opened[T]) close(id uint64) bool {
 
 // A question is the first half of a pair of calls, that asks for the size of a
 // value. The second half writes the value to a place of that size, without saying what
-// it is: so that it gets what was measured, even if there is another value by now.
+// it is: so it gets what was measured and nothing else, even if there is another value
+// by now.
 type question struct {
 	of    string // the name of the second half
 	store uint32
 	name  string
 }
 
-// Bounds of the answers that an event has waiting. Beyond them the oldest are
-// forgotten, and asked for again by the second half.
+// maxAnswerBytes bounds the answers that an event has waiting. Beyond that the oldest
+// are forgotten.
 const maxAnswerBytes = 4 << 20
 
 func (k *kept) answer(q question, value []byte) {
-	k.take(q)
-	if len(k.answers) >= maxAnswers || k.answerBytes+len(value) > maxAnswerBytes {
-		k.forget()
+	if old, ok := k.answers[q]; ok {
+		k.answerBytes += len(value) - len(old)
+	} else {
+		k.asked = append(k.asked, q)
+		k.answerBytes += len(value)
 	}
 	if k.answers == nil {
 		k.answers = map[question][]byte{}
 	}
 	k.answers[q] = value
-	k.answerBytes += len(value)
-}
-
-func (k *kept) take(q question) ([]byte, bool) {
-	value, ok := k.answers[q]
-	if ok {
-		delete(k.answers, q)
-		k.answerBytes -= len(value)
+	for len(k.asked) > 1 && (len(k.asked) > maxAnswers || k.answerBytes > maxAnswerBytes) {
+		oldest := 0
+		if k.asked[oldest] == q {
+			oldest = 1
+		}
+		k.answerBytes -= len(k.answers[k.asked[oldest]])
+		delete(k.answers, k.asked[oldest])
+		k.asked = slices.Delete(k.asked, oldest, oldest+1)
+		k.forgotten = true
 	}
-	return value, ok
 }
 
 func (k *kept) forget() {
 	clear(k.answers)
-	k.answerBytes = 0
+	k.asked, k.answerBytes, k.forgotten = k.asked[:0], 0, false
 }
 
 // measure is the first half: it looks a value up, keeps it and writes its size.
@@ -185,10 +193,15 @@ func (g *Guest) measure(m module, q question, size uint64, look func() ([]byte, 
 	return m.size(size, len(value))
 }
 
-// fetch is the second half.
+// fetch is the second half. Where there was no first the guest knows by itself what
+// there is room for.
 func (g *Guest) fetch(m module, q question, ptr uint64, look func() ([]byte, Errno)) Errno {
-	value, ok := g.kept.take(q)
-	if !ok { // the guest knows how much it is going to be
+	value, ok := g.kept.answers[q]
+	switch {
+	case ok:
+	case g.kept.forgotten: // this one perhaps
+		return ErrSizeMismatch
+	default:
 		var e Errno
 		if value, e = look(); e != ErrNone {
 			return e
@@ -205,15 +218,17 @@ func (m module) bytes(ptr uint64, value []byte) Errno {
 	return ErrNone
 }
 
-// stream reads into a guest's buffer, and says how much it was.
+// stream fills a guest's buffer as far as it goes, and says how much it was.
 func (m module) stream(r io.Reader, ptr, size, count uint64, failed Errno) Errno {
 	buf, ok := m.view(ptr, size)
 	if !ok {
 		return ErrAddressOutOfMemory
 	}
 	n, err := 0, error(nil)
-	if len(buf) > 0 {
-		n, err = r.Read(buf)
+	for n < len(buf) && err == nil {
+		var more int
+		more, err = r.Read(buf[n:])
+		n += more
 	}
 	if e := m.cell(count, uint32(n)); e != ErrNone {
 		return e
@@ -254,3 +269,38 @@ func (g *Guest) wrong(e Errno, what string, err error) Errno {
 
 // missing reports whether an error says that there is no such thing.
 func missing(err error) bool { return errors.Is(err, taubyte.ErrNotFound) }
+
+// A loan is a guest's memory as a reader. Who has it reads none of it once it was
+// called back: the guest goes on, and its memory may be gone.
+type loan struct {
+	mu   sync.Mutex
+	r    *bytes.Reader
+	back bool
+}
+
+func lend(b []byte) *loan { return &loan{r: bytes.NewReader(b)} }
+
+func (l *loan) callBack() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.back = true
+}
+
+var errCalledBack = errors.New("reading from a guest that goes on")
+
+// Read implements io.Reader.
+func (l *loan) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.back {
+		return 0, errCalledBack
+	}
+	return l.r.Read(p)
+}
+
+// Seek implements io.Seeker.
+func (l *loan) Seek(offset int64, whence int) (int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.r.Seek(offset, whence)
+}

@@ -61,7 +61,7 @@ func (s *stores) Storage(ctx context.Context, name string) (abi.Storage, error) 
 	return s.h.Storage(ctx, s.instance(name), s.spec)
 }
 
-func (s *stores) AddContent(_ context.Context, r io.Reader) (cid.Cid, error) {
+func (s *stores) AddContent(_ context.Context, r io.ReadSeeker) (cid.Cid, error) {
 	raw, err := io.ReadAll(r)
 	if err != nil {
 		return cid.Undef, err
@@ -233,6 +233,28 @@ func TestAValueThatGrewInBetweenStaysInItsPlace(t *testing.T) {
 	require.Equal(t, []uint32{0, 0, 0}, e)
 	require.EqualValues(t, 4, size)
 	require.Equal(t, "xxxx\x00\x00\x00\x00", text[:8])
+}
+
+// What was measured once and is fetched twice, or long after, has room for no more.
+func TestAValueThatWasMeasuredIsNotReadAgain(t *testing.T) {
+	h := newHost(t)
+	h.stores = growingStores{db: &growing{}}
+	many := func(n int) (e []uint32, text string) {
+		e, _, text = h.tell(func(do func(string, ...any) call) []call {
+			calls := []call{do("newDatabase", "notes", cellAt), do("databaseGetSize", 0, "k", cellAt)}
+			for i := range n {
+				calls = append(calls, do("databaseGetSize", 0, fmt.Sprint(i), cellAt))
+			}
+			return append(calls, do("databaseGet", 0, "k", textAt), do("databaseGet", 0, "k", textAt))
+		})
+		return e[len(e)-2:], text
+	}
+	e, text := many(10)
+	require.Equal(t, []uint32{0, 0}, e)
+	require.Equal(t, "xxxx\x00\x00\x00\x00", text[:8])
+	e, text = many(100)
+	require.Equal(t, []uint32{uint32(abi.ErrSizeMismatch), uint32(abi.ErrSizeMismatch)}, e)
+	require.Equal(t, "\x00\x00\x00\x00", text[:4])
 }
 
 type brokenStores struct{ abi.Stores }
