@@ -26,6 +26,8 @@
 //
 //	func clean(due time.Time) error { … }
 //
+// Package smartop is for modules that guard resources.
+//
 // # What the rest is for
 //
 // This package imports net/http, which makes modules of 5 MB. Package event does

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
+	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/tns/config"
 )
 
@@ -20,8 +22,15 @@ func TestGuestSDK(t *testing.T) {
 	c.function("listener", module, on(config.TriggerPubSub, "onMessage"), func(f *config.Function) { f.Channel = "rooms/a/b" })
 	c.function("greeter", module, on(config.TriggerP2P, "onCommand"), func(f *config.Function) { f.Service, f.Command = "/greeting/v1", "greet" })
 	c.function("ticker", module, on(config.TriggerTimer, "onTick"), func(f *config.Function) { f.Schedule = "@every 1s" })
+	op := config.SmartOp{Common: config.Common{ID: "id-op", Name: "op"}, Source: ".", Timeout: 20 * time.Second, Memory: 64 << 20, Call: "allow"}
+	c.config.SmartOps = append(c.config.SmartOps, op)
+	c.asset(op.ID, module)
+	c.function("guarded", module, func(f *config.Function) { f.SmartOps = []taubyte.ResourceID{op.ID} })
 	require.NoError(t, c.deploy())
 
+	require.Equal(t, 403, c.post("/guarded", "").Code)
+	require.Equal(t, 500, c.post("/guarded", "", "X-Key", "mellon").Code, "it is reached, and knows no such path")
+	c.logged("asked about guarded of kind 1")
 	w := c.post("/guest/http?one=1&two=2%203", "sent", "X-Word", "first", "X-Word", "second", "User-Agent", "tester")
 	require.Equal(t, 418, w.Code, w.Body)
 	require.Equal(t, "short and stout", w.Body.String())
