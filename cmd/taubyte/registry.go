@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/taubyte/taubyte"
@@ -19,15 +20,37 @@ func projectsCommand() command {
 		name: "projects", summary: "list what is deployed: projects, their branches, and the commit that each runs",
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
 			return asking(fs, func(inv *invocation, c *api) error {
-				return list(inv, c, "/v1/tns/projects", []string{"PROJECT", "NAME", "BRANCH", "COMMIT", "DEPLOYMENT", "SINCE"}, func(p tns.Summary) (rows [][]string) {
+				return list(inv, c, "/v1/tns/projects", []string{"PROJECT", "NAME", "BRANCH", "COMMIT", "DEPLOYMENT", "SINCE", "NOT SERVED"}, func(p tns.Summary) (rows [][]string) {
 					for _, b := range p.Branches {
-						rows = append(rows, []string{string(p.Project), p.Name, string(b.Branch), short(b.Commit), strconv.FormatUint(b.Sequence, 10), b.Time.Local().Format(time.DateTime)})
+						rows = append(rows, []string{string(p.Project), p.Name, string(b.Branch), short(b.Commit), strconv.FormatUint(b.Sequence, 10), b.Time.Local().Format(time.DateTime), lost(b.Conflicts)})
 					}
 					return rows
 				})
 			})
 		},
 	}
+}
+
+// lost names the hosts that a branch claims and does not have, and who has them.
+func lost(conflicts []tns.Claim) string {
+	var all []string
+	for _, c := range conflicts {
+		text := c.Host
+		if c.Owner != "" && c.Owner != c.Project {
+			text += " (is " + string(c.Owner) + "'s)"
+		}
+		all = append(all, text)
+	}
+	return strings.Join(all, ", ")
+}
+
+// commitOf names a deployment of a history, of which no node in reach may have more
+// than the number.
+func commitOf(d tns.Deployment) string {
+	if d.Missing {
+		return "(missing)"
+	}
+	return short(d.Commit())
 }
 
 func rollbackCommand() command {
@@ -40,7 +63,7 @@ func rollbackCommand() command {
 				at := "/v1/tns/projects/" + url.PathEscape(inv.args[0]) + "/branches/" + url.PathEscape(*branch)
 				if len(inv.args) == 1 {
 					return list(inv, c, at+"/history", []string{"DEPLOYMENT", "COMMIT", "SINCE"}, func(d tns.Deployment) [][]string {
-						return [][]string{{strconv.FormatUint(d.Sequence, 10), short(d.Commit()), d.Time.Local().Format(time.DateTime)}}
+						return [][]string{{strconv.FormatUint(d.Sequence, 10), commitOf(d), d.Time.Local().Format(time.DateTime)}}
 					})
 				}
 				return rollback(inv, c, at)
