@@ -53,8 +53,8 @@ func WithGrace(d time.Duration) Option { return func(o *options) { o.grace = d }
 func WithInterval(d time.Duration) Option { return func(o *options) { o.interval = d } }
 
 // WithOpenStores bounds how many databases and storages are open at a time, in place
-// of 256. More than that are opened by turns, which costs some milliseconds each time;
-// an open one takes about a megabyte. Those in use at the moment are not closed, so the
+// of 128. More than that are opened by turns, which costs some milliseconds each time;
+// an open one takes more than half a megabyte. Those in use at the moment are not closed, so the
 // bound can be exceeded by as many calls as run.
 func WithOpenStores(n int) Option { return func(o *options) { o.openStores = n } }
 
@@ -107,7 +107,7 @@ type Service struct {
 
 // New starts a hoarder on the host. ctx bounds the start only.
 func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
-	o := options{grace: time.Minute, interval: 15 * time.Second, openStores: 256, perProject: 4096, reach: 5 * time.Second, log: slog.Default()}
+	o := options{grace: time.Minute, interval: 15 * time.Second, openStores: 128, perProject: 4096, reach: 5 * time.Second, log: slog.Default()}
 	for _, opt := range opts {
 		opt(&o)
 	}
