@@ -27,7 +27,7 @@ func (d *deployment) offer() {
 			return nil
 		}
 		return func(ctx context.Context, c *commands.Call) (abi.Reply, error) {
-			if err := d.allow(ctx, key, nil); err != nil {
+			if err := d.allow(ctx, guarded{key, abi.ResourceFunctionP2P}, nil); err != nil {
 				return abi.Reply{}, err
 			}
 			return runCommand(ctx, f, c)

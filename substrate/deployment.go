@@ -53,7 +53,7 @@ type deployment struct {
 	network   *egress.Network // its own, or nil
 	functions map[resourceKey]*vm.Function
 	websites  map[resourceKey]*site.Site
-	guards    map[resourceKey]guard // of resources that have smart operations
+	guards    map[guarded]guard // of resources that have smart operations
 	smartOps  map[resourceKey]*vm.Function
 	channels  *messages.Rules
 	services  *commands.Rules
@@ -223,12 +223,16 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 			}
 		})
 	}
+	if err := s.guardAll(ctx, d, made, network); err != nil { // first: functions ask them as they start
+		faults = append(faults, err)
+	}
 	for scope := range scopes(project) {
 		stores, err := s.shop(d.Project, d.Branch, scope)
 		if err != nil {
 			each(func() error { return err })
 			continue
 		}
+		stores.guards = made
 		for i := range scope.Functions {
 			f := &scope.Functions[i]
 			each(func() error {
@@ -260,7 +264,6 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 			})
 		}
 	}
-	each(func() error { return s.guardAll(ctx, d, made, network) })
 	wg.Wait()
 	made.offer()
 	if err := made.connect(); err != nil {

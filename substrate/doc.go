@@ -39,9 +39,10 @@
 // # Smart operations
 //
 // A resource that is tagged smartops:<name> is used only if that module, asked before,
-// answers 0: functions of every trigger, websites and WebSockets; where it is a request that asks,
-// the operation sees it, and who is refused gets 403. One that fails, or that was never built,
-// refuses as well.
+// answers 0: functions of every trigger, websites and WebSockets, and databases and
+// storages when a function opens them. Where it is a request that asks, the operation sees
+// it, and who is refused gets 403. One that fails, or that was never built, refuses as
+// well.
 //
 // # Websites
 //

@@ -82,7 +82,7 @@ func (d *deployment) connect() (err error) {
 			return nil
 		}
 		return func(ctx context.Context, m *messages.Message) error {
-			if err := d.allow(ctx, key, nil); err != nil {
+			if err := d.allow(ctx, guarded{key, abi.ResourceFunctionPubSub}, nil); err != nil {
 				return err
 			}
 			return runMessage(ctx, f, m)

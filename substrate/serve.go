@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/taubyte/taubyte/substrate/internal/abi"
 	"github.com/taubyte/taubyte/substrate/internal/vm"
 	"github.com/taubyte/taubyte/substrate/wire"
 	"github.com/taubyte/taubyte/tns"
@@ -75,7 +76,7 @@ func (s *Service) serveRoute(w http.ResponseWriter, r *http.Request, route *tns.
 		if !ok {
 			return errNotReady // it was never built
 		}
-		if ok, err := d.admit(w, r, key); !ok {
+		if ok, err := d.admit(w, r, guarded{key, abi.ResourceWebsite}); !ok {
 			return err
 		}
 		site.ServeHTTP(w, r, prefix(route))
@@ -89,7 +90,7 @@ func (s *Service) serveRoute(w http.ResponseWriter, r *http.Request, route *tns.
 		answer(w, http.StatusRequestEntityTooLarge, "The request is too large.")
 		return nil
 	}
-	if ok, err := d.admit(w, r, key); !ok {
+	if ok, err := d.admit(w, r, guarded{key, abi.ResourceFunctionHTTP}); !ok {
 		return err
 	}
 	return f.ServeHTTP(w, r)

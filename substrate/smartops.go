@@ -25,10 +25,16 @@ type guard struct {
 	ops      []resourceKey // by which the deployment has them
 }
 
+// A guarded is a resource that may have a guard. Ids are unique within a kind alone.
+type guarded struct {
+	resourceKey
+	kind abi.ResourceKind
+}
+
 // allow asks the smart operations of a resource, one after the other. by is the request
 // that it is used by, if it is one. The error is errRefused where one of them says no,
 // or vm.ErrBusy or vm.ErrGone, or else what became of one.
-func (d *deployment) allow(ctx context.Context, resource resourceKey, by *http.Request) error {
+func (d *deployment) allow(ctx context.Context, resource guarded, by *http.Request) error {
 	g, ok := d.guards[resource]
 	if !ok {
 		return nil
@@ -51,7 +57,7 @@ func (d *deployment) allow(ctx context.Context, resource resourceKey, by *http.R
 
 // admit is allow for a request: where it may not go on, it is answered, unless an error is
 // returned that says that it reached nothing.
-func (d *deployment) admit(w http.ResponseWriter, r *http.Request, resource resourceKey) (ok bool, err error) {
+func (d *deployment) admit(w http.ResponseWriter, r *http.Request, resource guarded) (ok bool, err error) {
 	err = d.allow(r.Context(), resource, r)
 	switch {
 	case err == nil:
@@ -78,7 +84,7 @@ func (s *Service) admitSocket(w http.ResponseWriter, r *http.Request, b messages
 		}
 		app, ids := rules.Resources(hash, channel)
 		for _, id := range ids {
-			if ok, err := d.admit(w, r, resourceKey{app, id}); !ok {
+			if ok, err := d.admit(w, r, guarded{resourceKey{app, id}, abi.ResourceMessagingWebSocket}); !ok {
 				return false, err
 			}
 		}
@@ -87,13 +93,32 @@ func (s *Service) admitSocket(w http.ResponseWriter, r *http.Request, b messages
 	return false, fmt.Errorf("branch %s of %s: %w", b.Branch, b.Project, taubyte.ErrUnavailable) // it is being replaced
 }
 
+// allow asks the smart operations of a store. Those of a deployment that was replaced
+// while a function was still running there are gone: then it is for those of the newest.
+func (o *shop) allow(ctx context.Context, store guarded) error {
+	if o.guards == nil {
+		return nil
+	}
+	err := o.guards.allow(ctx, store, nil)
+	if !errors.Is(err, vm.ErrGone) {
+		return err
+	}
+	rules := o.s.hub.Rules(messages.Branch{Project: o.project, Branch: o.branch})
+	for _, d := range *o.s.live.Load() {
+		if d.channels == rules && rules != nil {
+			return d.allow(ctx, store, nil)
+		}
+	}
+	return err
+}
+
 // guardAll finds the smart operations of all resources, and makes them ready.
 func (s *Service) guardAll(ctx context.Context, d *tns.Deployment, made *deployment, network *egress.Network) error {
-	made.guards = map[resourceKey]guard{}
+	made.guards = map[guarded]guard{}
 	made.smartOps = map[resourceKey]*vm.Function{}
 	var faults []error
 	for scope := range scopes(made.project) {
-		guarded := func(c config.Common, kind abi.ResourceKind) {
+		with := func(c config.Common, kind abi.ResourceKind) {
 			if len(c.SmartOps) == 0 {
 				return
 			}
@@ -111,25 +136,25 @@ func (s *Service) guardAll(ctx context.Context, d *tns.Deployment, made *deploym
 					made.smartOps[key] = op
 				}
 			}
-			made.guards[resourceKey{scope.id, c.ID}] = g
+			made.guards[guarded{resourceKey{scope.id, c.ID}, kind}] = g
 		}
 		for _, f := range scope.Functions {
-			guarded(f.Common, kinds[f.Type])
+			with(f.Common, kinds[f.Type])
 		}
 		for _, w := range scope.Websites {
-			guarded(w.Common, abi.ResourceWebsite)
+			with(w.Common, abi.ResourceWebsite)
 		}
 		for _, db := range scope.Databases {
-			guarded(db.Common, abi.ResourceDatabase)
+			with(db.Common, abi.ResourceDatabase)
 		}
 		for _, st := range scope.Storages {
-			guarded(st.Common, abi.ResourceStorage)
+			with(st.Common, abi.ResourceStorage)
 		}
 		for _, sv := range scope.Services {
-			guarded(sv.Common, abi.ResourceService)
+			with(sv.Common, abi.ResourceService)
 		}
 		for _, m := range scope.Messaging {
-			guarded(m.Common, abi.ResourceMessagingWebSocket)
+			with(m.Common, abi.ResourceMessagingWebSocket)
 		}
 	}
 	return errors.Join(faults...)

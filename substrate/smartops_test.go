@@ -40,7 +40,7 @@ func smartOp(name string, module []byte) thing {
 	return thing{id: op.ID, module: module, add: func(r *config.Resources) { r.SmartOps = append(r.SmartOps, op) }}
 }
 
-func guarded(by ...taubyte.ResourceID) func(*config.Function) {
+func guardedBy(by ...taubyte.ResourceID) func(*config.Function) {
 	return func(f *config.Function) { f.SmartOps = by }
 }
 
@@ -59,11 +59,11 @@ func TestSmartOps(t *testing.T) {
 	c.deploy(
 		smartOp("yes", says(0)), smartOp("no", says(7)), smartOp("keyed", keyed()), smartOp("trap", trap.Bytes()), smartOp("unbuilt", nil),
 		fn("open", "/open", Pong()),
-		fn("yes-fn", "/yes", Pong(), guarded("id-yes")),
-		fn("no-fn", "/no", Pong(), guarded("id-yes", "id-no")),
-		fn("keyed-fn", "/keyed", Pong(), guarded("id-keyed")),
-		fn("trap-fn", "/trap", Pong(), guarded("id-trap")),
-		fn("unbuilt-fn", "/unbuilt", Pong(), guarded("id-unbuilt")),
+		fn("yes-fn", "/yes", Pong(), guardedBy("id-yes")),
+		fn("no-fn", "/no", Pong(), guardedBy("id-yes", "id-no")),
+		fn("keyed-fn", "/keyed", Pong(), guardedBy("id-keyed")),
+		fn("trap-fn", "/trap", Pong(), guardedBy("id-trap")),
+		fn("unbuilt-fn", "/unbuilt", Pong(), guardedBy("id-unbuilt")),
 		site,
 	)
 	require.Equal(t, "200 PONG", c.get("/open"))
@@ -82,7 +82,7 @@ func TestSmartOps(t *testing.T) {
 
 	void := New(1)
 	void.Func("check", "i:", "")
-	require.ErrorIs(t, c.broken(smartOp("void", void.Bytes()), fn("f", "/f", Pong(), guarded("id-void"))), taubyte.ErrInvalid)
+	require.ErrorIs(t, c.broken(smartOp("void", void.Bytes()), fn("f", "/f", Pong(), guardedBy("id-void"))), taubyte.ErrInvalid)
 }
 
 // So are WebSockets to a channel, and functions that messages are for.
@@ -109,6 +109,36 @@ func TestSmartOpsOfChannels(t *testing.T) {
 	require.Equal(t, ">hello", answers.next())
 	require.Equal(t, 200, c.do(request("GET", "/end")).Code)
 	require.Equal(t, "end", leak.next(), "the function that is refused has said nothing")
+}
+
+// So are databases and storages, when a function opens them; the smart operation itself
+// opens them unasked.
+func TestSmartOpsOfStores(t *testing.T) {
+	s := newStore(t)
+	s.hoards(s.node)
+	s.serves()
+	by := func(op taubyte.ResourceID) []taubyte.ResourceID { return []taubyte.ResourceID{op} }
+	vault := func(op taubyte.ResourceID) func(*config.Database) {
+		return func(d *config.Database) { d.SmartOps = by(op) }
+	}
+	// An operation that has the database it guards open.
+	m := New(1)
+	newDatabase := m.SDK("newDatabase", "iii:i")
+	m.Data(64, "own")
+	m.Func("check", "i:i", "", I32(64), I32(3), I32(16), Call(newDatabase))
+	things := []thing{
+		smartOp("yes", says(0)), smartOp("no", says(1)), smartOp("opens", m.Bytes()),
+		database("open", "open", vault("id-yes")), database("shut", "shut", vault("id-no")), database("own", "own", vault("id-opens")),
+		storage("cellar", "cellar", func(st *config.Storage) { st.SmartOps = by("id-no") }),
+		keeps("open", value("open", "k")), keeps("shut", value("shut", "k")), keeps("own", value("own", "k")), keeps("cellar", file("cellar", "k")),
+	}
+	for range 2 {
+		s.put(project, "main", "here", things...)
+		require.Equal(t, "200 ", s.post("here", "/open", "x"))
+		require.Equal(t, "622 ", s.post("here", "/shut", "x"))
+		require.Equal(t, "622 ", s.post("here", "/cellar", "x"))
+		require.Equal(t, "200 ", s.post("here", "/own", "x"))
+	}
 }
 
 func guardedListener(name, channel string, module []byte, by taubyte.ResourceID) thing {
@@ -171,7 +201,7 @@ func TestSmartOpsModule(t *testing.T) {
 		add(r)
 		r.Websites[len(r.Websites)-1].SmartOps = []taubyte.ResourceID{"id-of-site"}
 	}
-	function := fn("item", "/function", Pong(), guarded("id-of-function"))
+	function := fn("item", "/function", Pong(), guardedBy("id-of-function"))
 	function.id = "id-item-function"
 	add1 := function.add
 	function.add = func(r *config.Resources) {

@@ -60,10 +60,12 @@ type shop struct {
 	branch    taubyte.Branch
 	databases []storeRule[hoarder.DatabaseSpec]
 	storages  []storeRule[hoarder.StorageSpec]
+	guards    *deployment // whose smart operations are asked; nil: none are
 }
 
 // A storeRule is a resource of the configuration.
 type storeRule[S any] struct {
+	id          taubyte.ResourceID
 	application taubyte.ApplicationID // that it belongs to
 	match       string
 	regex       *regexp.Regexp // instead of match
@@ -90,7 +92,7 @@ func (s *Service) shop(project taubyte.ProjectID, branch taubyte.Branch, in scop
 	for _, sc := range from {
 		for i := range sc.Databases {
 			db := &sc.Databases[i]
-			r, err := newStoreRule(sc.id, db.Match, db.UseRegex, hoarder.DatabaseSpec{Size: db.Size})
+			r, err := newStoreRule(db.ID, sc.id, db.Match, db.UseRegex, hoarder.DatabaseSpec{Size: db.Size})
 			if err != nil {
 				return nil, fmt.Errorf("database %s: %w", db.Name, err)
 			}
@@ -102,7 +104,7 @@ func (s *Service) shop(project taubyte.ProjectID, branch taubyte.Branch, in scop
 		}
 		for i := range sc.Storages {
 			st := &sc.Storages[i]
-			r, err := newStoreRule(sc.id, st.Match, st.UseRegex, hoarder.StorageSpec{Size: st.Size, Versioning: st.Versioning, TTL: st.TTL})
+			r, err := newStoreRule(st.ID, sc.id, st.Match, st.UseRegex, hoarder.StorageSpec{Size: st.Size, Versioning: st.Versioning, TTL: st.TTL})
 			if err != nil {
 				return nil, fmt.Errorf("storage %s: %w", st.Name, err)
 			}
@@ -112,8 +114,8 @@ func (s *Service) shop(project taubyte.ProjectID, branch taubyte.Branch, in scop
 	return o, nil
 }
 
-func newStoreRule[S any](application taubyte.ApplicationID, match string, regex bool, spec S) (storeRule[S], error) {
-	r := storeRule[S]{application: application, match: match, spec: spec}
+func newStoreRule[S any](id taubyte.ResourceID, application taubyte.ApplicationID, match string, regex bool, spec S) (storeRule[S], error) {
+	r := storeRule[S]{id: id, application: application, match: match, spec: spec}
 	if regex {
 		var err error
 		if r.regex, err = regexp.Compile(match); err != nil {
@@ -157,6 +159,9 @@ func (o *shop) Database(ctx context.Context, name string) (abi.Database, error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := o.allow(ctx, guarded{resourceKey{r.application, r.id}, abi.ResourceDatabase}); err != nil {
+		return nil, err
+	}
 	return o.database(ctx, r.application, name, r.spec)
 }
 
@@ -177,6 +182,9 @@ func (o *shop) Globals(ctx context.Context) (abi.Database, error) {
 func (o *shop) Storage(ctx context.Context, name string) (abi.Storage, error) {
 	r, err := find("storage", name, o.storages)
 	if err != nil {
+		return nil, err
+	}
+	if err := o.allow(ctx, guarded{resourceKey{r.application, r.id}, abi.ResourceStorage}); err != nil {
 		return nil, err
 	}
 	i := o.instance(r.application, name)

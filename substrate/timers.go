@@ -107,7 +107,7 @@ func (s *Service) wind() {
 					continue
 				}
 				set[key] = timers.Timer{Schedule: schedule, Run: func(ctx context.Context, due time.Time) error {
-					if err := made.allow(ctx, resourceKey{scope.id, f.ID}, nil); err != nil {
+					if err := made.allow(ctx, guarded{resourceKey{scope.id, f.ID}, abi.ResourceNone}, nil); err != nil {
 						return err
 					}
 					return s.runTimer(ctx, run, due)
