@@ -29,7 +29,6 @@ import (
 type keeper struct {
 	*Module
 	next uint32 // free memory for texts
-	code [][]byte
 }
 
 // The keeper's memory: cells, the body of the request, and what it answers.

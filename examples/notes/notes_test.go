@@ -2,7 +2,6 @@ package notes_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,45 +14,39 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/taubyte/taubyte/cloud"
-	"github.com/taubyte/taubyte/internal/testnet"
+	"github.com/taubyte/taubyte/internal/testbin"
 )
 
-// A place is a cloud of one node with the example on it.
+// A place is a program with the cloud in it, and the example on that.
 type place struct {
 	*testing.T
-	node   *cloud.Node
+	*testbin.Process
+	url    string
 	client *http.Client
 }
 
 type note struct{ ID, Text, Attachment string }
 
-// run opens the cloud in a folder and deploys the example to it.
-func run(t *testing.T, data string) *place {
+// run starts the program on a folder of data.
+func run(t *testing.T, program, data string) *place {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
-	defer cancel()
-	node, err := cloud.Open(ctx, data, cloud.WithDevelopment(), cloud.WithLogger(testnet.Logger(t)))
+	p := &place{T: t, Process: testbin.Start(t, nil, program, "-data", data, ".")}
+	route, err := url.Parse(p.Line())
 	require.NoError(t, err)
-	p := &place{t, node, &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}}
-	t.Cleanup(p.stop)
-	project, err := node.Project(ctx, ".")
-	require.NoError(t, err)
-	_, err = project.Deploy(ctx, nil)
-	require.NoError(t, err)
+	require.Equal(t, host, route.Hostname())
+	p.url = "http://127.0.0.1:" + route.Port()
+	p.client = &http.Client{Transport: &http.Transport{}, Timeout: 30 * time.Second}
+	t.Cleanup(p.client.CloseIdleConnections)
 	return p
 }
 
-func (p *place) stop() {
-	p.client.CloseIdleConnections()
-	require.NoError(p, p.node.Close())
-}
+const host = "notes.localhost"
 
 func (p *place) ask(method, path string, body []byte) (int, []byte) {
 	p.Helper()
-	req, err := http.NewRequestWithContext(p.Context(), method, p.node.URL()+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(p.Context(), method, p.url+path, bytes.NewReader(body))
 	require.NoError(p, err)
-	req.Host = "notes.localhost"
+	req.Host = host
 	resp, err := p.client.Do(req)
 	require.NoError(p, err)
 	defer resp.Body.Close()
@@ -83,9 +76,8 @@ func (p *place) texts() (texts []string) {
 }
 
 func TestNotesOutliveTheNode(t *testing.T) {
-	testnet.CheckLeaks(t)
-	data := filepath.Join(t.TempDir(), "data")
-	p := run(t, data)
+	program, data := testbin.Build(t, filepath.Join("..", "embed")), filepath.Join(t.TempDir(), "data")
+	p := run(t, program, data)
 	require.Empty(t, p.texts())
 
 	var first, second, third note
@@ -120,16 +112,20 @@ func TestNotesOutliveTheNode(t *testing.T) {
 		status, text := p.ask(c.method, c.path, nil)
 		require.Equal(t, c.status, status, fmt.Sprint(c.method, " ", c.path, ": ", string(text)))
 	}
-	p.stop()
-	require.DirExists(t, data)
 
-	p = run(t, data)
-	require.ElementsMatch(t, []string{"second", "third"}, p.texts())
-	var again note
-	p.get("GET", "/notes?id="+id, nil, &again)
-	require.Equal(t, second, again)
-	_, got = p.ask("GET", "/attachment?id="+id, nil)
-	require.True(t, bytes.Equal(picture, got))
+	for _, end := range []func(){
+		func() { require.NoError(t, p.Interrupt()) },
+		func() { p.Kill() }, // what a function was told is written is on the disk
+	} {
+		end()
+		p = run(t, program, data)
+		require.ElementsMatch(t, []string{"second", "third"}, p.texts())
+		var again note
+		p.get("GET", "/notes?id="+id, nil, &again)
+		require.Equal(t, second, again)
+		_, got = p.ask("GET", "/attachment?id="+id, nil)
+		require.True(t, bytes.Equal(picture, got))
+	}
 
 	status, _ = p.ask("DELETE", "/notes?id="+id, nil)
 	require.Equal(t, http.StatusNoContent, status)
