@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	ds "github.com/ipfs/go-datastore"
 	dssync "github.com/ipfs/go-datastore/sync"
@@ -55,6 +56,12 @@ func openDatastore(dir string, disk vfs.FS) (Datastore, error) {
 		// 4 MB, is many times what a node's registry holds.
 		MemTableSize: 1 << 20,
 		Cleaner:      newRemover(pebble.DeleteCleaner.Clean),
+	}
+	// Small tables are many, so each says which keys it has not, and finds the others
+	// with one index.
+	for i := range opts.Levels {
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		opts.Levels[i].IndexBlockSize = 256 << 10
 	}
 	d, err := pebbleds.NewDatastore(dir, pebbleds.WithPebbleOpts(opts), pebbleds.WithPebbleWriteOptions(pebble.Sync))
 	if err != nil {

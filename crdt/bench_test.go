@@ -7,45 +7,55 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/ipfs/boxo/blockservice"
 	"github.com/ipfs/boxo/blockstore"
 	"github.com/ipfs/boxo/exchange/offline"
 	"github.com/ipfs/boxo/ipld/merkledag"
 	ds "github.com/ipfs/go-datastore"
 	plain "github.com/ipfs/go-ds-crdt"
+	pebbleds "github.com/ipfs/go-ds-pebble"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/crdt"
 )
 
-// The stores that are compared, all upon pebble with every write synced.
+// The stores that are compared, all upon pebble:
+//
+//	bare               pebble, every write synced, nothing replicated
+//	go-ds-crdt         with its default options on the same datastore; a put is five
+//	                   or so writes, each synced, under one lock
+//	go-ds-crdt-nosync  the same on a pebble that syncs nothing, as it is used often:
+//	                   what a put confirms is gone with the power
+//	crdt               this package, every put synced, roles checked
 func contenders(b *testing.B, run func(b *testing.B, s taubyte.Datastore)) {
-	open := func(b *testing.B) taubyte.Datastore {
-		d, err := taubyte.OpenDatastore(b.TempDir())
+	b.Run("bare", func(b *testing.B) { run(b, newDisk(b)) })
+	b.Run("go-ds-crdt", func(b *testing.B) { run(b, plainOn(b, newDisk(b))) })
+	b.Run("go-ds-crdt-nosync", func(b *testing.B) {
+		d, err := pebbleds.NewDatastore(b.TempDir(), pebbleds.WithPebbleWriteOptions(pebble.NoSync))
 		require.NoError(b, err)
 		b.Cleanup(func() { require.NoError(b, d.Close()) })
-		return d
-	}
-	b.Run("bare", func(b *testing.B) { run(b, open(b)) })
-	b.Run("go-ds-crdt", func(b *testing.B) {
-		d := open(b)
-		dag := merkledag.NewDAGService(blockservice.New(blockstore.NewBlockstore(d), offline.Exchange(blockstore.NewBlockstore(d))))
-		s, err := plain.New(d, ds.NewKey("/crdt"), dag, nil, nil)
-		require.NoError(b, err)
-		b.Cleanup(func() { require.NoError(b, s.Close()) })
-		run(b, s)
+		run(b, plainOn(b, d))
 	})
 	b.Run("crdt", func(b *testing.B) {
-		d := open(b)
+		d := newDisk(b)
 		h, err := taubyte.NewHost(context.Background(), d)
 		require.NoError(b, err)
 		b.Cleanup(func() { require.NoError(b, h.Close()) })
-		s, err := crdt.Open(context.Background(), h, d, "bench")
+		s, err := crdt.Open(context.Background(), h, d, "bench", crdt.WithWriters(taubyte.RoleTNS))
 		require.NoError(b, err)
 		b.Cleanup(func() { require.NoError(b, s.Close()) })
 		run(b, s)
 	})
+}
+
+func plainOn(b *testing.B, d taubyte.Datastore) taubyte.Datastore {
+	dag := merkledag.NewDAGService(blockservice.New(blockstore.NewBlockstore(d), offline.Exchange(blockstore.NewBlockstore(d))))
+	s, err := plain.New(d, ds.NewKey("/crdt"), dag, nil, nil)
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, s.Close()) })
+	return s
 }
 
 var value128 = make([]byte, 128)
