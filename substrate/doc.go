@@ -36,6 +36,15 @@
 // one of the nodes that serve it. Ticks that were missed are not made up for. What
 // becomes of them while nodes come and go is in internal/timers.
 //
+// # Channels and commands
+//
+// The messaging resources of a project say which channels there are; WebSockets open
+// them at "/ws-<hash>/<channel>" on any host of the project, and functions listen on
+// the channel of their trigger. What one publishes, on whatever node, all others on the
+// channel get: sockets in the order of each publisher, a function once in the whole
+// cluster. See internal/messages for what is promised and what is bounded. Functions send
+// each other commands over the project's services: internal/commands.
+//
 // # Smart operations
 //
 // A resource that is tagged smartops:<name> is used only if that module, asked before,
