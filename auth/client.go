@@ -153,8 +153,9 @@ func (c *Client) WatchCertificates(ctx context.Context) (<-chan []Certificate, e
 	out := make(chan []Certificate)
 	go func() {
 		defer close(out)
-		defer resp.Body.Close()
-		for lines := json.NewDecoder(resp.Body); ; {
+		body := rpc.Followed(resp.Body, rpc.Silence)
+		defer body.Close()
+		for lines := json.NewDecoder(body); ; {
 			var all []Certificate
 			if lines.Decode(&all) != nil {
 				return

@@ -149,9 +149,5 @@ func (s *Service) serveCertificates(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	for all := range changes {
-		if stream.Send(all) != nil {
-			return
-		}
-	}
+	_ = rpc.Follow(stream, changes, rpc.Beat)
 }

@@ -127,8 +127,9 @@ func (c *Client) Watch(ctx context.Context) (<-chan Job, error) {
 	out := make(chan Job)
 	go func() {
 		defer close(out)
-		defer resp.Body.Close()
-		decodeJobs(resp.Body, func(j Job) bool {
+		body := rpc.Followed(resp.Body, rpc.Silence)
+		defer body.Close()
+		decodeJobs(body, func(j Job) bool {
 			select {
 			case out <- j:
 				return true

@@ -282,11 +282,7 @@ func (s *Service) serveWatch(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	for j := range jobs {
-		if stream.Send(j) != nil {
-			return
-		}
-	}
+	_ = rpc.Follow(stream, jobs, rpc.Beat)
 }
 
 func (s *Service) serveSource(w http.ResponseWriter, r *http.Request) {

@@ -173,12 +173,16 @@ func (c *Client) WatchProject(ctx context.Context, project taubyte.ProjectID, br
 	out := make(chan Change)
 	go func() {
 		defer close(out)
-		defer resp.Body.Close()
-		lines := bufio.NewReaderSize(resp.Body, 64<<10)
+		body := rpc.Followed(resp.Body, rpc.Silence)
+		defer body.Close()
+		lines := bufio.NewReaderSize(body, 64<<10)
 		for {
 			line, err := lines.ReadBytes('\n')
 			if err != nil {
 				return
+			}
+			if len(line) == 1 {
+				continue // it is still there
 			}
 			change, err := unmarshal[Change](line)
 			if err != nil {

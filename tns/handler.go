@@ -136,9 +136,5 @@ func (s *Service) serveWatch(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	for c := range changes {
-		if stream.Send(c) != nil {
-			return
-		}
-	}
+	_ = rpc.Follow(stream, changes, rpc.Beat)
 }

@@ -29,7 +29,8 @@ type tableOptions struct {
 // and compile what they lead to. While it runs, and when it fails, the branch's
 // earlier routes stay; after a failure it is called again. A newer deployment of the
 // branch ends the context of the older one's call. Branches do not wait for each
-// other.
+// other, but for 64 at a time that are prepared first, and as many that are prepared
+// again.
 func WithPrepare(f func(context.Context, *Deployment) error) TableOption {
 	return func(o *tableOptions) { o.prepare = f }
 }
@@ -69,6 +70,9 @@ type Table struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
+	first chan struct{} // places for preparations
+	again chan struct{} // and for those that have failed before, which may be slow to fail
+
 	mu       sync.Mutex
 	branches map[branchKey]*branchState
 	changed  chan struct{}
@@ -81,6 +85,9 @@ type branchState struct {
 	preparing context.CancelFunc // ends the preparation of an older one
 }
 
+// preparations is how many deployments are prepared at a time.
+const preparations = 64
+
 // NewTable begins to follow a registry and returns at once. Close ends it.
 func NewTable(_ context.Context, w Watcher, opts ...TableOption) (*Table, error) {
 	t := &Table{
@@ -89,6 +96,8 @@ func NewTable(_ context.Context, w Watcher, opts ...TableOption) (*Table, error)
 		ready:    make(chan struct{}),
 		branches: map[branchKey]*branchState{},
 		changed:  make(chan struct{}),
+		first:    make(chan struct{}, preparations),
+		again:    make(chan struct{}, preparations),
 	}
 	for _, o := range opts {
 		o(&t.opts)
@@ -236,8 +245,16 @@ func (t *Table) prepare(ctx context.Context, k branchKey, c *Change, tried func(
 			tried()
 		}
 	}()
+	places := t.first
 	for wait := 100 * time.Millisecond; ; wait = min(wait*2, 10*time.Second) {
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
 		err := t.opts.prepare(ctx, c.Deployment)
+		<-places
+		places = t.again
 		if ctx.Err() != nil {
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/taubyte/taubyte"
 )
@@ -65,4 +66,63 @@ func (s *Stream) Send(v any) error {
 		return err
 	}
 	return s.rc.Flush()
+}
+
+// Beat is how long a stream that is followed says nothing at most, and Silence how
+// long its reader waits before it takes the other side for gone: a node that hangs
+// keeps its connection.
+const (
+	Beat    = time.Second
+	Silence = 5 * Beat
+)
+
+// Follow sends what comes from a channel until that closes, with an empty line for
+// every so long that nothing comes.
+func Follow[T any](s *Stream, values <-chan T, every time.Duration) error {
+	beat := time.NewTicker(every)
+	defer beat.Stop()
+	for {
+		select {
+		case v, ok := <-values:
+			if !ok {
+				return nil
+			}
+			if err := s.Send(v); err != nil {
+				return err
+			}
+			beat.Reset(every)
+		case <-beat.C:
+			if _, err := s.w.Write([]byte{'\n'}); err != nil {
+				return err
+			}
+			if err := s.rc.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Followed reads what Follow sends. It is closed when a Read waits for so long.
+func Followed(body io.ReadCloser, silence time.Duration) io.ReadCloser {
+	f := &followed{ReadCloser: body, silence: silence}
+	f.timer = time.AfterFunc(silence, func() { _ = body.Close() })
+	f.timer.Stop()
+	return f
+}
+
+type followed struct {
+	io.ReadCloser
+	silence time.Duration
+	timer   *time.Timer
+}
+
+func (f *followed) Read(p []byte) (int, error) {
+	f.timer.Reset(f.silence)
+	defer f.timer.Stop()
+	return f.ReadCloser.Read(p)
+}
+
+func (f *followed) Close() error {
+	f.timer.Stop()
+	return f.ReadCloser.Close()
 }

@@ -2,12 +2,14 @@ package rpc_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,6 +189,59 @@ func TestStreamsAndUpgrades(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "ping", string(buf[:4]))
 	require.NoError(t, rw.Close())
+}
+
+func TestAFollowedStreamEndsInSilence(t *testing.T) {
+	const beat = 20 * time.Millisecond
+	nw := testnet.New(t)
+	server, caller := nw.Node(), nw.Node()
+	hang := make(chan struct{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /values", func(w http.ResponseWriter, r *http.Request) {
+		s, err := rpc.NewStream(w)
+		if err != nil {
+			return
+		}
+		values, ended := make(chan int), make(chan struct{})
+		go func() { defer close(ended); _ = rpc.Follow(s, values, beat) }()
+		values <- 1
+		<-hang // as far as values go; beats do come
+		values <- 2
+		close(values)
+		<-ended
+		<-r.Context().Done() // no beats either
+	})
+	serve(t, server, mux)
+	resp, err := client(t, caller).OpenAny(t.Context(), "GET", "/values")
+	require.NoError(t, err)
+	body := rpc.Followed(resp.Body, 50*beat)
+	defer body.Close()
+	beats := &counter{r: body}
+	values := json.NewDecoder(beats)
+	var n int
+	require.NoError(t, values.Decode(&n))
+	require.Equal(t, 1, n)
+	go func() {
+		for beats.n.Load() < 60 { // for longer than the silence that is borne
+			time.Sleep(beat / 4)
+		}
+		close(hang)
+	}()
+	require.NoError(t, values.Decode(&n), "beats keep it")
+	require.Equal(t, 2, n)
+	require.Error(t, values.Decode(&n), "silence ends it")
+}
+
+// counter counts the bytes that are read.
+type counter struct {
+	r io.Reader
+	n atomic.Int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 func TestWriteErrorOfTheUnknown(t *testing.T) {

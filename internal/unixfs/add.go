@@ -61,18 +61,40 @@ func add(ctx context.Context, bs blockservice.BlockService, build func(ipld.DAGS
 	return root.Cid(), nil
 }
 
+// whole keeps an unexpected end from the chunker, which takes io.ErrUnexpectedEOF for
+// its own word for a last piece, and would make a file of what came before a
+// connection was cut.
+type whole struct {
+	r   io.Reader
+	cut error
+}
+
+var errCut = errors.New("the content was cut")
+
+func (w *whole) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		w.cut, err = err, errCut
+	}
+	return n, err
+}
+
 func addFile(dag ipld.DAGService, r io.Reader) (ipld.Node, error) {
+	content := &whole{r: r}
 	params := helpers.DagBuilderParams{
 		Maxlinks:   fileLinks,
 		RawLeaves:  true,
 		CidBuilder: merkledag.V1CidPrefix(),
 		Dagserv:    dag,
 	}
-	db, err := params.New(chunk.NewSizeSplitter(r, chunkSize))
+	db, err := params.New(chunk.NewSizeSplitter(content, chunkSize))
 	if err != nil {
 		return nil, fmt.Errorf("adding a file: %w", err)
 	}
 	node, err := balanced.Layout(db)
+	if content.cut != nil {
+		err = content.cut
+	}
 	if err != nil {
 		return nil, fmt.Errorf("adding a file: %w", err)
 	}

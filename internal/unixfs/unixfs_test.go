@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"testing/iotest"
@@ -234,4 +235,10 @@ func FuzzOpen(f *testing.F) {
 		}
 		_, _ = unixfs.Fetch(t.Context(), bs, b.Cid())
 	})
+}
+
+func TestACutContentIsNoFile(t *testing.T) {
+	n := store(t)
+	_, err := unixfs.AddFile(t.Context(), n, io.MultiReader(strings.NewReader("half of it"), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }
