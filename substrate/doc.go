@@ -30,6 +30,16 @@
 // network is the public internet, or of that what its project lists under egress, and
 // what the node adds by WithEgress; see internal/egress.
 //
+// # What functions keep
+//
+// Databases, storages, global values and pushed content are kept by hoarders, and belong
+// to a branch of a project: another branch, project or application has no name for
+// them. A name means the first database or storage of the configuration that fits, the
+// application's before the project's, and each name has one of its own. Encryption, and
+// the access network "subnet", are not offered: a database with them is refused. By its
+// CID a function reads what its branch has pushed, files of its storages that it
+// was given the CID of, and what was built for its project.
+//
 // # Timers
 //
 // A function with a timer is run by the clock: each tick once in the whole cluster, on

@@ -184,15 +184,18 @@ func (o *shop) Storage(ctx context.Context, name string) (abi.Storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.allow(ctx, guarded{resourceKey{r.application, r.id}, abi.ResourceStorage}); err != nil {
-		return nil, err
-	}
-	i := o.instance(r.application, name)
-	st, err := o.s.hoarder.Storage(ctx, i, r.spec)
+	st, err := o.storage(ctx, r, name)
 	if err != nil {
 		return nil, err
 	}
-	return &shelf{st, o, i}, nil
+	return &shelf{st, o, o.instance(r.application, name)}, nil
+}
+
+func (o *shop) storage(ctx context.Context, r *storeRule[hoarder.StorageSpec], name string) (*hoarder.Storage, error) {
+	if err := o.allow(ctx, guarded{resourceKey{r.application, r.id}, abi.ResourceStorage}); err != nil {
+		return nil, err
+	}
+	return o.s.hoarder.Storage(ctx, o.instance(r.application, name), r.spec)
 }
 
 // pushed is the storage of the branch that has what its functions push, each content
@@ -341,7 +344,7 @@ func (o *shop) openFileOf(ctx context.Context, application taubyte.ApplicationID
 	if err != nil {
 		return nil, err
 	}
-	st, err := o.s.hoarder.Storage(ctx, o.instance(application, at.Storage), r.spec)
+	st, err := o.storage(ctx, r, at.Storage)
 	if err != nil {
 		return nil, err
 	}

@@ -440,3 +440,24 @@ func TestWithoutHoarder(t *testing.T) {
 	s.hoards(s.node)
 	require.Equal(t, "200 ", s.post("here", "/db", "x"), "it has come")
 }
+
+// A storage is no less guarded when a file of it is asked for by its CID.
+func TestFilesByContentAreGuarded(t *testing.T) {
+	s := newStore(t)
+	s.hoards(s.node)
+	s.serves()
+	guardedBy := func(answer int32) []thing {
+		return []thing{
+			smartOp("guard", says(answer)),
+			storage("cellar", "cellar", func(st *config.Storage) { st.SmartOps = []taubyte.ResourceID{"id-guard"} }),
+			keeps("file", file("cellar", "k")), keeps("cid", cidOf("cellar", "k")), keeps("named", named()),
+		}
+	}
+	s.put(project, "main", "here", guardedBy(0)...)
+	require.Equal(t, "200 ", s.post("here", "/file", "wine"))
+	id := s.post("here", "/cid", "")[len("200 "):]
+	require.Equal(t, "200 wine", s.post("here", "/named", id))
+	s.put(project, "main", "here", guardedBy(1)...)
+	require.Equal(t, "622 ", s.post("here", "/file", ""))
+	require.Equal(t, "700 ", s.post("here", "/named", id))
+}
