@@ -9,15 +9,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// cacheDir is where nodes of these tests keep compiled code: a module is compiled once.
-var cacheDir string
+// shared is a folder for what is made once for all of these tests: the nodes' compiled
+// code, and where guests in Go are built.
+var shared string
 
-// cacheVariable names the folder in which TestCompileForOthers leaves compiled code.
-const cacheVariable = "TAUBYTE_CONFORMANCE_CACHE"
+// sharedVariable names that folder to TestCompileForOthers.
+const sharedVariable = "TAUBYTE_CONFORMANCE_SHARED"
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		if cacheDir = os.Getenv(cacheVariable); cacheDir != "" {
+		if shared = os.Getenv(sharedVariable); shared != "" {
 			return m.Run()
 		}
 		dir, err := os.MkdirTemp("", "taubyte-conformance-*")
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		cacheDir = dir
+		shared = dir
 		return m.Run()
 	}())
 }
@@ -35,11 +36,11 @@ func TestMain(m *testing.M) {
 // nothing of a guest and makes compiling one take half a minute. These tests, without
 // it, do so.
 var compiledElsewhere = sync.OnceValues(func() ([]byte, error) {
-	return run(".", []string{cacheVariable + "=" + cacheDir}, "go", "test", "-race=false", "-count=1", "-run", "^TestCompileForOthers$", ".")
+	return run(".", []string{sharedVariable + "=" + shared}, "go", "test", "-race=false", "-count=1", "-run", "^TestCompileForOthers$", ".")
 })
 
 func TestCompileForOthers(t *testing.T) {
-	if os.Getenv(cacheVariable) == "" {
+	if os.Getenv(sharedVariable) == "" {
 		t.Skip("for these tests under the race detector")
 	}
 	c := newCloud(t)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -83,7 +84,7 @@ func newCloud(t testing.TB, opts ...substrate.Option) *cloud {
 	h, err := hoarder.New(t.Context(), c.node, c.node.Store, hoarder.WithLogger(log))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, h.Close()) })
-	opts = append([]substrate.Option{substrate.WithLogger(log), substrate.WithCacheDir(cacheDir), substrate.WithEgress(netip.MustParsePrefix("127.0.0.0/8"))}, opts...)
+	opts = append([]substrate.Option{substrate.WithLogger(log), substrate.WithCacheDir(filepath.Join(shared, "code")), substrate.WithEgress(netip.MustParsePrefix("127.0.0.0/8"))}, opts...)
 	c.service, err = substrate.New(t.Context(), c.node, c.node.Store, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.service.Close()) })

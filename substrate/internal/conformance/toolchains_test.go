@@ -116,12 +116,8 @@ func stockGo(t *testing.T, dir string) []byte {
 		require.NoError(t, err, "%s", said)
 	}
 	return once(t, dir, func(out string) ([]byte, error) {
-		work, err := os.MkdirTemp("", "workspace-*")
-		if err != nil {
-			return nil, err
-		}
-		defer os.RemoveAll(work)
-		gowork, err := guestsdk.Workspace(work, dir, "")
+		// Its path is in the module, which is to be the same for all who build it.
+		gowork, err := guestsdk.Workspace(filepath.Join(shared, "workspace"), dir, "")
 		if err != nil {
 			return nil, err
 		}
