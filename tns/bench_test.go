@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
@@ -99,4 +101,124 @@ func BenchmarkLookup(b *testing.B) {
 			mu.RUnlock()
 		}
 	})
+}
+
+// node is a service on a store in a folder, as a node has it.
+type node struct {
+	store   taubyte.Datastore
+	host    *taubyte.NodeHost
+	service *tns.Service
+}
+
+func openNode(b *testing.B, dir string, opts ...taubyte.HostOption) *node {
+	b.Helper()
+	ctx := context.Background()
+	store, err := taubyte.OpenDatastore(dir)
+	require.NoError(b, err)
+	host, err := taubyte.NewHost(ctx, store, opts...)
+	require.NoError(b, err)
+	s, err := tns.New(ctx, host, store, tns.WithOpenDomains())
+	require.NoError(b, err)
+	return &node{store, host, s}
+}
+
+func (r *node) close(b *testing.B) {
+	b.Helper()
+	require.NoError(b, r.service.Close())
+	require.NoError(b, r.host.Close())
+	require.NoError(b, r.store.Close())
+}
+
+// fill publishes the projects of m, from several publishers.
+func (r *node) fill(b *testing.B, m many) {
+	b.Helper()
+	work := make(chan int)
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			for i := range work {
+				c := m.deployment(i, 1)
+				if _, err := r.service.Publish(context.Background(), c.Project, "main", c.Deployment.Parts["local/x"]); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	for i := range m.projects {
+		work <- i
+	}
+	close(work)
+	wg.Wait()
+}
+
+// BenchmarkRegistry is the life of a registry of 10,000 projects with a million
+// routes, on disk: to open it again, until the service answers and until a table has
+// the routes; and to publish while a table on another node follows. Run it with
+// -benchtime 1x: filling it takes a while.
+func BenchmarkRegistry(b *testing.B) {
+	m := many{projects: 10_000, routes: 100}
+	dir := b.TempDir()
+	authority, err := taubyte.NewAuthority()
+	require.NoError(b, err)
+	r := openNode(b, dir, taubyte.WithAuthority(authority, taubyte.RoleTNS))
+	r.fill(b, m)
+	r.close(b)
+	b.Run("restart", func(b *testing.B) {
+		var serving, ready []time.Duration
+		for b.Loop() {
+			start := time.Now()
+			r := openNode(b, dir, taubyte.WithAuthority(authority, taubyte.RoleTNS))
+			serving = append(serving, time.Since(start))
+			tab, err := tns.NewTable(context.Background(), r.service)
+			require.NoError(b, err)
+			<-tab.Ready()
+			ready = append(ready, time.Since(start))
+			require.Equal(b, tns.Found, tab.Lookup("p9999.example.com", "/path/7", "GET").Status)
+			require.NoError(b, tab.Close())
+			r.close(b)
+		}
+		b.ReportMetric(percentile(serving, 50).Seconds(), "s-to-serve")
+		b.ReportMetric(percentile(ready, 50).Seconds(), "s-to-table")
+	})
+	b.Run("publish", func(b *testing.B) {
+		ctx := context.Background()
+		r := openNode(b, dir, taubyte.WithAuthority(authority, taubyte.RoleTNS))
+		defer r.close(b)
+		store := taubyte.MemoryDatastore()
+		edge, err := taubyte.NewHost(ctx, store, taubyte.WithAuthority(authority, taubyte.RoleSubstrate), taubyte.WithPeers(peer.AddrInfo{ID: r.host.ID(), Addrs: r.host.Addrs()}))
+		require.NoError(b, err)
+		defer func() { require.NoError(b, edge.Close()) }()
+		client := tns.NewClient(edge)
+		defer client.Close()
+		tab, err := tns.NewTable(ctx, client)
+		require.NoError(b, err)
+		defer tab.Close()
+		<-tab.Ready()
+		var took []time.Duration
+		order := uint64(1)
+		for b.Loop() {
+			for range 200 {
+				order++
+				c := m.deployment(int(order)%m.projects, order)
+				start := time.Now()
+				d, err := r.service.Publish(ctx, c.Project, "main", c.Deployment.Parts["local/x"])
+				require.NoError(b, err)
+				for {
+					changed := tab.Changed()
+					if tab.Serving(c.Project, "main") >= d.Sequence {
+						break
+					}
+					<-changed
+				}
+				took = append(took, time.Since(start))
+			}
+		}
+		b.ReportMetric(float64(percentile(took, 50).Microseconds())/1e3, "ms-p50")
+		b.ReportMetric(float64(percentile(took, 99).Microseconds())/1e3, "ms-p99")
+	})
+}
+
+func percentile(all []time.Duration, p int) time.Duration {
+	slices.Sort(all)
+	return all[min(len(all)*p/100, len(all)-1)]
 }

@@ -9,14 +9,20 @@ import (
 	"github.com/taubyte/taubyte/internal/testbin"
 )
 
-func TestARegistryAlone(t *testing.T) {
+func TestARegistryOfThreeMembers(t *testing.T) {
 	program := testbin.Build(t, ".")
-	data := filepath.Join(t.TempDir(), "data")
-	for range 2 { // the second time on what the first left
-		p := testbin.Start(t, nil, program, "-data", data, filepath.Join("..", "hello", "config"))
-		require.Contains(t, p.Line(), "hello.localhost/ ")
-		require.Contains(t, p.Line(), "hello.localhost/ping GET")
-		require.Contains(t, p.Line(), `"name":"hello"`)
-		require.NoError(t, p.Wait())
+	p := testbin.Start(t, nil, program, "-data", filepath.Join(t.TempDir(), "data"), filepath.Join("..", "hello", "config"))
+	for _, line := range []string{
+		"published hello as deployment 1 to three members",
+		"route hello.localhost/ ",
+		"route hello.localhost/ping GET",
+		"one is gone; published deployment 2 to the others",
+		"a new member knows the history:",
+		"deployment 2 of 1 functions",
+		"deployment 1 of 1 functions",
+		"and rolled back to the first, as deployment 3",
+	} {
+		require.Contains(t, p.Line(), line)
 	}
+	require.NoError(t, p.Wait())
 }
