@@ -63,6 +63,12 @@ func open(ctx context.Context, dir string, authority *taubyte.Authority, others 
 	return m, nil
 }
 
+// has says whether a deployment itself is on this member, and not just word of it.
+func (m *member) has(ctx context.Context, d *tns.Deployment) bool {
+	here, err := m.Current(ctx, d.Project, d.Branch)
+	return err == nil && here.Sequence >= d.Sequence
+}
+
 // close ends a member in order: the service, its host, its store.
 func (m *member) close() error {
 	return errors.Join(m.Service.Close(), m.host.Close(), m.store.Close())
@@ -120,6 +126,13 @@ func run(ctx context.Context, data, folder string, out io.Writer) (err error) {
 	d, err := publish()
 	if err != nil {
 		return err
+	}
+	// The answer comes when one member has it for good. A deployment that is on no other
+	// when that one dies is gone with it, so wait until all have it.
+	for _, m := range members {
+		if err := until(ctx, func() bool { return m.has(ctx, d) }); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintln(out, "published", project.Name, "as deployment", d.Sequence, "to three members")
 	for _, r := range table.Routes() {
