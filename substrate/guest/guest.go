@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"runtime/debug"
+	"strconv"
 
 	"github.com/taubyte/taubyte/substrate/guest/event"
 )
@@ -33,7 +34,6 @@ type exchange interface {
 	QueryNames() []string
 	Header(string) string
 	HeaderNames() []string
-	Length() int64
 	Body() io.ReadCloser
 	AddHeader(name, value string) error
 	Status(int) error
@@ -75,15 +75,23 @@ func text(p any) string {
 }
 
 func request(x exchange) *http.Request {
-	query := url.Values{}
-	for _, name := range x.QueryNames() {
-		query.Set(name, x.Query(name))
+	u := &url.URL{Path: x.Path()}
+	if names := x.QueryNames(); len(names) > 0 { // most have none, and a guest's time is dear
+		query := make(url.Values, len(names))
+		for _, name := range names {
+			query.Set(name, x.Query(name))
+		}
+		u.RawQuery = query.Encode()
 	}
-	header := http.Header{}
-	for _, name := range x.HeaderNames() {
-		header.Set(name, x.Header(name))
+	names := x.HeaderNames()
+	header := make(http.Header, len(names))
+	for _, name := range names { // which are canonical
+		header[name] = []string{x.Header(name)}
 	}
-	u := &url.URL{Path: x.Path(), RawQuery: query.Encode()}
+	length := int64(-1)
+	if n, err := strconv.ParseInt(header.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
+		length = n
+	}
 	return &http.Request{
 		Method:        x.Method(),
 		URL:           u,
@@ -93,7 +101,7 @@ func request(x exchange) *http.Request {
 		Header:        header,
 		Host:          x.Host(),
 		RequestURI:    u.RequestURI(),
-		ContentLength: x.Length(),
+		ContentLength: length,
 		Body:          x.Body(),
 	}
 }

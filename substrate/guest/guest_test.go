@@ -30,7 +30,6 @@ func (f *fake) Query(name string) string    { return f.query[name] }
 func (f *fake) QueryNames() []string        { return slices.Collect(maps.Keys(f.query)) }
 func (f *fake) Header(name string) string   { return f.header[name] }
 func (f *fake) HeaderNames() []string       { return slices.Collect(maps.Keys(f.header)) }
-func (f *fake) Length() int64               { return int64(len(f.body)) }
 func (f *fake) Body() io.ReadCloser         { return io.NopCloser(strings.NewReader(f.body)) }
 func (f *fake) Write(b []byte) (int, error) { return f.out.Write(b) }
 func (f *fake) Flush() error                { f.flushed++; return nil }
@@ -45,7 +44,7 @@ func (f *fake) AddHeader(name, value string) error {
 var _ exchange = event.HTTP(0)
 
 func TestRequest(t *testing.T) {
-	f := &fake{query: map[string]string{"q": "x y&z", "empty": ""}, header: map[string]string{"Accept": "a", "X-One": "1"}, body: "in"}
+	f := &fake{query: map[string]string{"q": "x y&z", "empty": ""}, header: map[string]string{"Accept": "a", "X-One": "1", "Content-Length": "2"}, body: "in"}
 	result := serve(f, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		got := []string{r.Method, r.Host, r.URL.Path, r.URL.Query().Get("q"), r.Header.Get("accept"), r.FormValue("q"), string(body)}
