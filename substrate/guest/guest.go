@@ -85,8 +85,8 @@ func request(x exchange) *http.Request {
 	}
 	names := x.HeaderNames()
 	header := make(http.Header, len(names))
-	for _, name := range names { // which are canonical
-		header[name] = []string{x.Header(name)}
+	for _, name := range names {
+		header.Set(name, x.Header(name))
 	}
 	length := int64(-1)
 	if n, err := strconv.ParseInt(header.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
