@@ -18,7 +18,9 @@
 // not come back by being published again, neither after a rollback nor after the
 // branch was removed. Two replicas that did not reach each other may both publish:
 // what the branch then runs is the merge of both, and nothing that was acknowledged is
-// lost.
+// lost. A publication is acknowledged when it is on the disk of one other member too, if
+// one is in reach within three seconds; or else the log says that it is on this node
+// alone.
 //
 // # History
 //

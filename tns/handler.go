@@ -62,6 +62,7 @@ func handler(s *Service) http.Handler {
 		rpc.Reply(w, all, err, nil)
 	})
 	mux.HandleFunc("GET /watch", s.serveWatch)
+	mux.HandleFunc("POST /copies", only("keeping copies", s.serveCopies, taubyte.RoleTNS, taubyte.RoleTNS))
 	const branch = "/projects/{project}/branches/{branch}"
 	mux.HandleFunc("GET "+branch, func(w http.ResponseWriter, r *http.Request) {
 		d, err := s.Current(r.Context(), projectOf(r), branchOf(r))

@@ -73,12 +73,13 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
 // Service is the registry on one node. It is safe for concurrent use.
 type Service struct {
-	host   taubyte.Host
-	store  *crdt.Store
-	opts   options
-	feed   *feed
-	keeper *keeper
-	server *rpc.Server
+	host    taubyte.Host
+	store   *crdt.Store
+	opts    options
+	feed    *feed
+	keeper  *keeper
+	members *rpc.Client // other services of the registry
+	server  *rpc.Server
 
 	publishing  branchLocks // one publication of a branch at a time on this node
 	verifying   sync.Mutex  // one statement at a time
@@ -87,8 +88,10 @@ type Service struct {
 	refetching  slots
 
 	withdraw func()
+	life     context.Context
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
+	ending   sync.RWMutex
 	once     sync.Once
 	ended    error
 }
@@ -106,7 +109,8 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 	})
 	s.fetching, s.refetching = make(slots, 64), make(slots, 16)
 	life, stop := context.WithCancel(context.Background())
-	s.stop = stop
+	s.life, s.stop = life, stop
+	s.members = rpc.NewClient(host, Protocol, nil)
 	if err := s.start(ctx, life, store); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -158,13 +162,16 @@ func (s *Service) Close() error {
 		if s.withdraw != nil {
 			s.withdraw()
 		}
+		s.ending.Lock() // nothing begins any more
 		s.stop()
+		s.ending.Unlock()
 		s.feed.close()
 		var errs []error
 		if s.server != nil {
 			errs = append(errs, s.server.Close())
 		}
 		s.wg.Wait()
+		s.members.Close()
 		if s.store != nil {
 			errs = append(errs, s.store.Close())
 		}
@@ -489,12 +496,9 @@ func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment
 	if err != nil {
 		return nil, err
 	}
-	if err := s.host.Blocks().AddBlock(ctx, block); err != nil {
-		return nil, fmt.Errorf("keeping the deployment: %w", err)
-	}
 	e := entry{branchKey: k, sequence: d.Sequence, object: block.Cid(), origin: origin{Time: d.Time, Follows: now.tips, Removed: d.removed()}}
-	if err := s.record(ctx, e); err != nil {
-		return nil, fmt.Errorf("publishing %s %s: %w", k.project, k.branch, err)
+	if err := s.publishAs(ctx, e, block); err != nil {
+		return nil, err
 	}
 	h := head{branchKey: k, sequence: d.Sequence, built: d.Built, tips: []cid.Cid{block.Cid()}}
 	if !d.removed() {

@@ -127,8 +127,7 @@ func run(ctx context.Context, data, folder string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	// The answer comes when one member has it for good. A deployment that is on no other
-	// when that one dies is gone with it, so wait until all have it.
+	// The answer comes when two members have it for good. The third follows.
 	for _, m := range members {
 		if err := until(ctx, func() bool { return m.has(ctx, d) }); err != nil {
 			return err

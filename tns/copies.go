@@ -1,0 +1,147 @@
+package tns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	blocks "github.com/ipfs/go-block-format"
+	ds "github.com/ipfs/go-datastore"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rpc"
+)
+
+// A publication is confirmed when another member of the registry has it on its disk
+// as well, if one is in reach: first the deployment, so that nobody hears of one that
+// is nowhere to be had, and then the key that makes it current.
+
+const (
+	// copying bounds how long a publication waits for another member. After that it
+	// counts all the same, and the log says so.
+	copying = 3 * time.Second
+	// copiers is how many members are asked.
+	copiers = 3
+)
+
+// A copyRequest asks a member to keep a deployment, or to wait until it has an entry
+// of the history.
+type copyRequest struct {
+	Object []byte `json:"object,omitempty"`
+	Entry  string `json:"entry,omitempty"`
+}
+
+// copied has another member do something, and returns when the first one has. With no
+// other member it returns at once.
+func (s *Service) copied(ctx context.Context, what string, request copyRequest) {
+	peers := s.store.Peers()
+	if len(peers) == 0 {
+		return
+	}
+	peers = peers[:min(len(peers), copiers)]
+	first, cancel := context.WithTimeout(ctx, copying)
+	defer cancel()
+	done := make(chan error, len(peers))
+	s.ending.RLock()
+	if s.life.Err() != nil {
+		s.ending.RUnlock()
+		return
+	}
+	for _, p := range peers {
+		s.wg.Go(func() { done <- s.copyTo(p, request) })
+	}
+	s.ending.RUnlock()
+	var errs []error
+	for range peers {
+		select {
+		case err := <-done:
+			if err == nil {
+				return
+			}
+			errs = append(errs, err)
+			continue
+		case <-first.Done():
+			errs = append(errs, first.Err())
+		}
+		break
+	}
+	if ctx.Err() == nil {
+		s.opts.log.Warn("published on this node alone so far", "what", what, "err", errors.Join(errs...))
+	}
+}
+
+// copyTo does it with one member, as long as the service runs: that others are quicker
+// is no reason to leave this one without.
+func (s *Service) copyTo(p peer.ID, request copyRequest) error {
+	ctx, cancel := context.WithTimeout(s.life, copying)
+	defer cancel()
+	return s.members.CallPeer(ctx, p, http.MethodPost, "/copies", request, nil)
+}
+
+// serveCopies is the other side.
+func (s *Service) serveCopies(w http.ResponseWriter, r *http.Request) {
+	var request copyRequest
+	err := rpc.Decode(w, r, 2*publishLimit, &request)
+	if err == nil && len(request.Object) > 0 {
+		err = s.keepObject(r.Context(), request.Object)
+	}
+	if err == nil && request.Entry != "" {
+		err = s.awaitEntry(r.Context(), request.Entry)
+	}
+	rpc.Reply(w, nil, err, nil)
+}
+
+func (s *Service) keepObject(ctx context.Context, raw []byte) error {
+	d, err := unmarshal[Deployment](raw)
+	if err != nil {
+		return fmt.Errorf("%w deployment: %w", taubyte.ErrInvalid, err)
+	}
+	block, err := encode(d)
+	if err != nil {
+		return err
+	}
+	if string(block.RawData()) != string(raw) {
+		return fmt.Errorf("%w deployment: it is not written as this version writes it", taubyte.ErrInvalid)
+	}
+	return s.host.Blocks().AddBlock(ctx, block)
+}
+
+// awaitEntry returns when an entry is on this node. Gossip brings it, mostly before
+// anybody asks.
+func (s *Service) awaitEntry(ctx context.Context, key string) error {
+	if _, err := parseEntry(key); err != nil {
+		return err
+	}
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		has, err := s.store.Has(ctx, ds.RawKey(key))
+		if has || err != nil {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if wait > 10*time.Millisecond { // gossip may have been lost
+			if err := s.store.Synced(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// publishAs puts a deployment on disk, here and elsewhere, and makes it current.
+func (s *Service) publishAs(ctx context.Context, e entry, block blocks.Block) error {
+	if err := s.host.Blocks().AddBlock(ctx, block); err != nil {
+		return fmt.Errorf("keeping the deployment: %w", err)
+	}
+	s.copied(ctx, "the deployment", copyRequest{Object: block.RawData()})
+	if err := s.record(ctx, e); err != nil {
+		return fmt.Errorf("publishing %s %s: %w", e.project, e.branch, err)
+	}
+	s.copied(ctx, "that it is current", copyRequest{Entry: e.key().String()})
+	return nil
+}
