@@ -17,10 +17,12 @@ import (
 )
 
 // storeFormat is written beside the engine's files, so that a folder can be
-// told from a stranger's and a later version can tell what it opens.
+// told from a stranger's and a later version can tell what it opens. It counts the
+// formats of what services keep in it as well: from 1 to 2, replicated stores were
+// given checksums.
 const (
 	storeFormatFile = "TAUBYTE-STORE"
-	storeFormat     = "taubyte store 1 (pebble)\n"
+	storeFormat     = "taubyte store 2 (pebble)\n"
 )
 
 // OpenDatastore opens the embedded store in a folder, and makes it if need be:
@@ -112,7 +114,7 @@ func claimStoreDir(dir string) error {
 	case err == nil && len(got) == 0 && len(entries) == 1:
 		// A crash between making the marker and filling it.
 	case err == nil:
-		return fmt.Errorf("%w store: %s holds %q, which this version does not read", ErrInvalid, dir, strings.TrimSpace(string(got)))
+		return fmt.Errorf("%w store: %s holds %q, which this version does not read: choose another folder", ErrInvalid, dir, strings.TrimSpace(string(got)))
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("opening the store %s: %w", dir, err)
 	case len(entries) > 0:
