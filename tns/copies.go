@@ -134,13 +134,18 @@ func (s *Service) awaitEntry(ctx context.Context, key string) error {
 }
 
 // publishAs puts a deployment on disk, here and elsewhere, and makes it current.
-func (s *Service) publishAs(ctx context.Context, e entry, block blocks.Block) error {
+func (s *Service) publishAs(ctx context.Context, e entry, block blocks.Block, h head) error {
 	if err := s.host.Blocks().AddBlock(ctx, block); err != nil {
 		return fmt.Errorf("keeping the deployment: %w", err)
 	}
 	s.copied(ctx, "the deployment", copyRequest{Object: block.RawData()})
 	if err := s.record(ctx, e); err != nil {
 		return fmt.Errorf("publishing %s %s: %w", e.project, e.branch, err)
+	}
+	// Whoever published reads it from now on. Where another deployment came in the
+	// meantime, the two are merged.
+	if !s.feed.swap(e.Follows, h) {
+		s.update(ctx, e.branchKey, s.fetch)
 	}
 	s.copied(ctx, "that it is current", copyRequest{Entry: e.key().String()})
 	return nil

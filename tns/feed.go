@@ -94,12 +94,24 @@ func (f *feed) get(k branchKey) (head, bool) {
 	return head{}, false
 }
 
-// set makes a head current unless the branch is further, or there already: what a
-// node publishes it also hears from its store, before or after.
-func (f *feed) set(h head) {
+// tips returns what a branch was resolved from.
+func (f *feed) tips(k branchKey) []cid.Cid {
+	h, _ := f.get(k)
+	return h.tips
+}
+
+// swap makes a head current that was resolved when the branch's tips were those before.
+// It reports false if they are others by now: what was read may be old, and a node
+// hears from its store what it publishes itself, before or after.
+func (f *feed) swap(before []cid.Cid, h head) bool {
 	f.mu.Lock()
+	have := f.heads[h.project][h.branch]
 	var lost []Claim
-	if have := f.heads[h.project][h.branch]; have == nil {
+	switch {
+	case have == nil && len(before) > 0, have != nil && !slices.Equal(have.tips, before):
+		f.mu.Unlock()
+		return false
+	case have == nil:
 		branches := f.heads[h.project]
 		if branches == nil {
 			branches = map[taubyte.Branch]*head{}
@@ -107,12 +119,13 @@ func (f *feed) set(h head) {
 		}
 		branches[h.branch] = &h
 		lost = f.claim(&h)
-	} else if have.sequence < h.sequence || have.sequence == h.sequence && !slices.Equal(have.tips, h.tips) {
+	case !slices.Equal(have.tips, h.tips):
 		have.sequence, have.deployment, have.built, have.tips = h.sequence, h.deployment, h.built, h.tips
 		lost = f.claim(have)
 	}
 	f.mu.Unlock()
 	f.tell(lost)
+	return true
 }
 
 // verify replaces what is known of the ownership of names.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,9 +22,30 @@ func TestAClaimIsLaterThanThoseThatAreThere(t *testing.T) {
 	c.Domains = []config.Domain{{FQDN: "h.example.com"}}
 	parts := map[taubyte.RepositoryID]Part{"r": {Config: c}}
 	ahead := time.Now().Add(24 * time.Hour) // a clock that is wrong by a day
-	f.set(head{branchKey: branchKey{"z", "main"}, sequence: 1, deployment: &Deployment{Project: "z", Branch: "main", Time: ahead, Parts: parts}})
+	f.swap(nil, head{branchKey: branchKey{"z", "main"}, sequence: 1, deployment: &Deployment{Project: "z", Branch: "main", Time: ahead, Parts: parts}})
 	times := f.claimTimes(&Deployment{Project: "a", Branch: "main", Time: time.Now(), Parts: parts})
 	require.True(t, times["h.example.com"].After(ahead))
+}
+
+// What was resolved from an earlier state never takes the place of a later one.
+func TestASwapFromAnOldStateIsRefused(t *testing.T) {
+	f := newFeed(&options{production: []taubyte.Branch{"main"}, log: slog.New(slog.DiscardHandler)})
+	k := branchKey{"p", "main"}
+	at := func(sequence uint64, tips ...cid.Cid) head {
+		return head{branchKey: k, sequence: sequence, tips: tips, deployment: &Deployment{Project: "p", Branch: "main", Sequence: sequence}}
+	}
+	first, mine, theirs := object(t, "first"), object(t, "mine"), object(t, "theirs")
+	require.True(t, f.swap(nil, at(1, first)))
+	require.False(t, f.swap(nil, at(1, mine)))
+	require.True(t, f.swap([]cid.Cid{first}, at(2, mine, theirs)), "both sides of a partition, from the store")
+	require.False(t, f.swap([]cid.Cid{first}, at(2, mine)), "the one that was published here, which followed the first")
+	require.Equal(t, []cid.Cid{mine, theirs}, f.tips(k))
+}
+
+func object(t testing.TB, of string) cid.Cid {
+	sum, err := multihash.Sum([]byte(of), multihash.SHA2_256, -1)
+	require.NoError(t, err)
+	return cid.NewCidV1(cid.Raw, sum)
 }
 
 // Whatever order claims come in, they end in the same.
@@ -52,10 +74,7 @@ func TestClaimsHaveOneOrder(t *testing.T) {
 // BenchmarkChange makes a deployment current and has ten watchers take the change, in
 // registries of few and of many projects, and where all of them want one host.
 func BenchmarkChange(b *testing.B) {
-	sum, err := multihash.Sum(nil, multihash.SHA2_256, -1)
-	if err != nil {
-		b.Fatal(err)
-	}
+	versions := [][]cid.Cid{{object(b, "even")}, {object(b, "odd")}}
 	for _, projects := range []int{10, 10_000} {
 		for _, rivals := range []bool{false, true} {
 			b.Run(fmt.Sprintf("projects=%d/rivals=%v", projects, rivals), func(b *testing.B) {
@@ -68,8 +87,14 @@ func BenchmarkChange(b *testing.B) {
 					id := taubyte.ProjectID(fmt.Sprint(i))
 					c := &config.Project{ID: id}
 					c.Domains = []config.Domain{{FQDN: host}}
-					f.set(head{
-						branchKey: branchKey{id, "main"}, sequence: sequence, tips: []cid.Cid{cid.NewCidV1(cid.Raw, sum)},
+					k := branchKey{id, "main"}
+					before := f.tips(k)
+					tips := versions[0]
+					if slices.Equal(before, tips) {
+						tips = versions[1]
+					}
+					f.swap(before, head{
+						branchKey: k, sequence: sequence, tips: tips,
 						deployment: &Deployment{Project: id, Branch: "main", Sequence: sequence, Parts: map[taubyte.RepositoryID]Part{"r": {Config: c}}},
 					})
 				}

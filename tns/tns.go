@@ -214,7 +214,7 @@ func (s *Service) load(ctx context.Context) (missing []branchKey, objects []cid.
 					mu.Unlock()
 					continue
 				}
-				s.feed.set(h)
+				s.feed.swap(nil, h)
 			}
 		})
 	}
@@ -399,15 +399,22 @@ func (s *Service) follow(ctx context.Context, events <-chan crdt.Event, missing 
 // update resolves a branch anew. It reports false when the deployment could not
 // be had yet.
 func (s *Service) update(ctx context.Context, k branchKey, fetch fetcher) bool {
-	h, err := s.head(ctx, k, fetch)
-	if err != nil {
-		if ctx.Err() == nil && !errors.Is(err, taubyte.ErrNotFound) {
-			s.opts.log.Warn("deployment not read", "project", k.project, "branch", k.branch, "err", err)
-		}
-		return errors.Is(err, taubyte.ErrNotFound)
+	_, err := s.current(ctx, k, fetch)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, taubyte.ErrNotFound) {
+		s.opts.log.Warn("deployment not read", "project", k.project, "branch", k.branch, "err", err)
 	}
-	s.feed.set(h)
-	return true
+	return err == nil || errors.Is(err, taubyte.ErrNotFound)
+}
+
+// current brings the feed up to date with the store, of one branch.
+func (s *Service) current(ctx context.Context, k branchKey, fetch fetcher) (head, error) {
+	for {
+		before := s.feed.tips(k)
+		h, err := s.head(ctx, k, fetch)
+		if err != nil || s.feed.swap(before, h) {
+			return h, err
+		}
+	}
 }
 
 // Publish adds a part to what a branch runs and makes the whole current, in one
@@ -470,9 +477,7 @@ func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment
 	now, ok := s.feed.get(k)
 	if !ok {
 		// Either the branch is new, or what it runs is not on this node yet.
-		if now, err = s.head(ctx, k, s.fetch); err == nil {
-			s.feed.set(now)
-		} else if !errors.Is(err, taubyte.ErrNotFound) {
+		if now, err = s.current(ctx, k, s.fetch); err != nil && !errors.Is(err, taubyte.ErrNotFound) {
 			return nil, fmt.Errorf("%w: %w", taubyte.ErrUnavailable, err)
 		}
 	}
@@ -497,14 +502,13 @@ func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment
 		return nil, err
 	}
 	e := entry{branchKey: k, sequence: d.Sequence, object: block.Cid(), origin: origin{Time: d.Time, Follows: now.tips, Removed: d.removed()}}
-	if err := s.publishAs(ctx, e, block); err != nil {
-		return nil, err
-	}
 	h := head{branchKey: k, sequence: d.Sequence, built: d.Built, tips: []cid.Cid{block.Cid()}}
 	if !d.removed() {
 		h.deployment = d
 	}
-	s.feed.set(h)
+	if err := s.publishAs(ctx, e, block, h); err != nil {
+		return nil, err
+	}
 	return h.deployment, nil
 }
 
