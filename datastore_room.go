@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,6 +19,10 @@ const (
 	reserve = 16 << 20
 	// waitForRoom is how often a write that the disk refused is tried again.
 	waitForRoom = 100 * time.Millisecond
+	// roomFor is how long the answer counts that there is room: asking costs a fifth of
+	// a small write, and what is quick enough to use up the reserve by then is caught by
+	// roomy.
+	roomFor = 10 * time.Millisecond
 )
 
 // diskStore is the embedded store, which refuses writes before the disk is full. The
@@ -26,10 +31,14 @@ type diskStore struct {
 	*pebbleds.Datastore
 	dir  string
 	disk *roomy
+	seen atomic.Pointer[time.Time] // when there was room
 }
 
 // room returns an error when the disk is as good as full.
 func (d *diskStore) room() error {
+	if seen := d.seen.Load(); seen != nil && time.Since(*seen) < roomFor {
+		return nil
+	}
 	usage, err := d.disk.GetDiskUsage(d.dir)
 	if err != nil {
 		return fmt.Errorf("store %s: %w", d.dir, err)
@@ -38,6 +47,8 @@ func (d *diskStore) room() error {
 		return fmt.Errorf("%w: store %s: %w: %d bytes are left on its disk, writes go on when there are %d",
 			ErrUnavailable, d.dir, syscall.ENOSPC, usage.AvailBytes, reserve)
 	}
+	now := time.Now()
+	d.seen.Store(&now)
 	return nil
 }
 
