@@ -66,7 +66,18 @@ func newBlock(delta *pb.Delta, d dot, heads []head) (*block, error) {
 	if err := node.SetCidBuilder(merkledag.V1CidPrefix()); err != nil {
 		return nil, err
 	}
-	return parseBlock(node.RawData())
+	raw := node.RawData()
+	b := &block{raw: raw, cid: node.Cid(), id: blockID(node.Cid().Hash()), node: node, delta: delta, dot: d}
+	for _, h := range heads {
+		b.deps = append(b.deps, h.dot)
+	}
+	if len(raw) > maxBlock {
+		return nil, fmt.Errorf("%w block: %d bytes", taubyte.ErrInvalid, len(raw))
+	}
+	if err := b.check(); err != nil {
+		return nil, fmt.Errorf("%w block: %w", taubyte.ErrInvalid, err)
+	}
+	return b, nil
 }
 
 // parseBlock reads a block and checks everything that can be told from the

@@ -196,8 +196,38 @@ func (e *engine) Query(_ context.Context, q query.Query) (query.Results, error) 
 			out = append(out, query.Entry{Key: q.Prefix + v.hash.id()})
 		}
 	}
-	return query.ResultsWithEntries(q, out), nil
+	return list(q, out), nil
 }
+
+// listed is the results of a query that are all there. Those of go-datastore start a
+// goroutine, which for every key of a block costs more than the rest.
+type listed struct {
+	query   query.Query
+	entries []query.Entry
+	next    chan query.Result
+}
+
+func list(q query.Query, entries []query.Entry) *listed {
+	l := &listed{query: q, entries: entries, next: make(chan query.Result, len(entries))}
+	for _, e := range entries {
+		l.next <- query.Result{Entry: e}
+	}
+	close(l.next)
+	return l
+}
+
+func (l *listed) Query() query.Query           { return l.query }
+func (l *listed) Next() <-chan query.Result    { return l.next }
+func (l *listed) Rest() ([]query.Entry, error) { return l.entries, nil }
+func (l *listed) Close() error                 { return nil }
+func (l *listed) Done() <-chan struct{}        { return closed }
+
+func (l *listed) NextSync() (query.Result, bool) {
+	r, ok := <-l.next
+	return r, ok
+}
+
+var closed = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 func (e *engine) Sync(context.Context, ds.Key) error { return nil }
 

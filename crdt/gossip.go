@@ -234,7 +234,12 @@ func (g *gossip) speak() {
 	}
 }
 
+// publish tells the members of the topic. Whoever joins it later pulls: a message to
+// nobody would be signed and checked for nothing.
 func (g *gossip) publish(ctx context.Context, msg []byte) {
+	if len(g.topic.ListPeers()) == 0 {
+		return
+	}
 	if err := g.topic.Publish(ctx, msg); err != nil && ctx.Err() == nil {
 		g.s.log.Warn("change not told", "err", err)
 	}

@@ -93,8 +93,8 @@ type state struct {
 	root string
 
 	// Owned by the writing goroutine.
-	dirty   map[string][]byte // nil: deleted
-	read    map[string][]byte // what was read since the last flush; nil: not found
+	dirty   map[string][]byte // the log and what belongs to writers; nil: deleted
+	records map[string]*held  // what was read or changed since the last flush
 	meta    meta
 	changed vector // writers' new numbers
 
@@ -103,6 +103,12 @@ type state struct {
 	floor vector       // which of them are not in the log any more
 	disk  meta
 	lost  bool // the three are a guess, from what is left; see rebuild
+}
+
+// held is a record in memory: go-ds-crdt looks at each several times.
+type held struct {
+	record
+	dirty bool
 }
 
 func openState(ctx context.Context, base ds.Batching, root string) (*state, error) {
@@ -171,7 +177,7 @@ func decodeWriter(key string, value []byte) (last dot, floor uint64, err error) 
 }
 
 func (st *state) drop() {
-	st.dirty, st.read, st.changed = map[string][]byte{}, map[string][]byte{}, vector{}
+	st.dirty, st.records, st.changed = map[string][]byte{}, map[string]*held{}, vector{}
 	st.meta = st.disk
 	st.meta.heads = slices.Clone(st.disk.heads)
 }
@@ -208,39 +214,23 @@ func (st *state) covers(v vector) bool {
 	return st.seen.covers(v)
 }
 
-func (st *state) get(ctx context.Context, key string) ([]byte, error) {
-	if v, ok := st.dirty[key]; ok {
-		if v == nil {
-			return nil, ds.ErrNotFound
-		}
-		return v, nil
-	}
-	if v, ok := st.read[key]; ok {
-		if v == nil {
-			return nil, ds.ErrNotFound
-		}
-		return v, nil
-	}
-	v, err := st.base.Get(ctx, ds.RawKey(st.root+key))
-	if err == nil || errors.Is(err, ds.ErrNotFound) {
-		st.read[key] = v // go-ds-crdt looks at each record several times
-	}
-	return v, err
-}
-
 // record returns what is held of a key: nil for nothing.
 func (st *state) record(ctx context.Context, key string) (record, error) {
-	raw, err := st.get(ctx, recordsKey+key)
-	if errors.Is(err, ds.ErrNotFound) {
-		return nil, nil
+	if h, ok := st.records[key]; ok {
+		return h.record, nil
 	}
-	if err != nil {
+	raw, err := st.base.Get(ctx, ds.RawKey(st.root+recordsKey+key))
+	var r record
+	switch {
+	case errors.Is(err, ds.ErrNotFound):
+	case err != nil:
 		return nil, err
+	default:
+		if r, err = decodeRecord(raw); err != nil {
+			return nil, fmt.Errorf("record of %s: %w", key, err)
+		}
 	}
-	r, err := decodeRecord(raw)
-	if err != nil {
-		return nil, fmt.Errorf("record of %s: %w", key, err)
-	}
+	st.records[key] = &held{record: r}
 	return r, nil
 }
 
@@ -250,13 +240,11 @@ func (st *state) setRecord(key string, old, r record) {
 		st.meta.keys--
 		st.meta.bytes -= min(st.meta.bytes, recordSize(key, old))
 	}
-	if len(r) == 0 {
-		st.dirty[recordsKey+key] = nil
-		return
+	if len(r) > 0 {
+		st.meta.keys++
+		st.meta.bytes += recordSize(key, r)
 	}
-	st.meta.keys++
-	st.meta.bytes += recordSize(key, r)
-	st.dirty[recordsKey+key] = r.encode()
+	st.records[key] = &held{record: r, dirty: true}
 }
 
 func recordSize(key string, r record) uint64 {
@@ -310,7 +298,7 @@ func parseLogged(raw []byte) (*block, error) {
 // flush makes the changes durable, all or none. After an error nobody knows
 // which, until load.
 func (st *state) flush(ctx context.Context, floor vector) error {
-	if len(st.dirty) == 0 && len(st.changed) == 0 && len(floor) == 0 {
+	if st.clean() && len(floor) == 0 {
 		return nil
 	}
 	if err := st.write(ctx, floor); err != nil {
@@ -325,10 +313,34 @@ func (st *state) flush(ctx context.Context, floor vector) error {
 	return nil
 }
 
+func (st *state) clean() bool {
+	if len(st.dirty) > 0 || len(st.changed) > 0 {
+		return false
+	}
+	for _, h := range st.records {
+		if h.dirty {
+			return false
+		}
+	}
+	return true
+}
+
 func (st *state) write(ctx context.Context, floor vector) error {
 	batch, err := st.base.Batch(ctx)
 	if err != nil {
 		return err
+	}
+	for key, h := range st.records {
+		switch {
+		case !h.dirty:
+		case len(h.record) == 0:
+			err = batch.Delete(ctx, ds.RawKey(st.root+recordsKey+key))
+		default:
+			err = batch.Put(ctx, ds.RawKey(st.root+recordsKey+key), h.encode())
+		}
+		if err != nil {
+			return err
+		}
 	}
 	for key, value := range st.dirty {
 		if value == nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"time"
 
@@ -32,8 +33,21 @@ type arrived struct {
 	from peer.ID
 }
 
-// maxGroup is how many operations share a write to disk at most.
-const maxGroup = 1024
+// Limits of what shares a write to disk: operations, and bytes of keys and values.
+const (
+	maxGroup      = 1024
+	maxGroupBytes = 16 << 20
+)
+
+func (o *op) size() (n int) {
+	for _, w := range o.writes {
+		n += len(w.key) + len(w.value)
+	}
+	for _, b := range o.blocks {
+		n += len(b.raw)
+	}
+	return n
+}
 
 // submit has writes done, in order, with those of other callers.
 func (s *Store) submit(ctx context.Context, writes []write) error {
@@ -164,19 +178,27 @@ func (w *writer) run(life context.Context, ops <-chan *op) {
 	}
 }
 
-// group does an operation and those that wait behind it.
+// group does an operation and those that wait behind it. Those whose write has just
+// been done get a chance to hand over the next: else the first of them to come has a
+// write to disk of its own while all others wait for it.
 func (w *writer) group(ctx context.Context, o *op, ops <-chan *op) {
-	group := []*op{o}
-	for o.run == nil && len(group) < maxGroup {
+	group, bytes := []*op{o}, o.size()
+	for yielded := false; o.run == nil && len(group) < maxGroup && bytes < maxGroupBytes; {
 		select {
 		case o = <-ops:
+			yielded = false
 			if o.run == nil {
-				group = append(group, o)
+				group, bytes = append(group, o), bytes+o.size()
 				continue
 			}
 			w.finish(group, w.commit(ctx, group))
 			group = []*op{o}
 		default:
+			if !yielded {
+				runtime.Gosched()
+				yielded = true
+				continue
+			}
 		}
 		break
 	}
