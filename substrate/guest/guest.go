@@ -42,8 +42,16 @@ type exchange interface {
 	Flush() error
 }
 
+// call is what a request needs, in one piece: a guest pays for every allocation.
+type call struct {
+	request  http.Request
+	url      url.URL
+	response response
+}
+
 func serve(x exchange, handler http.Handler) (result uint32) {
-	w := &response{event: x, header: http.Header{}}
+	c := &call{response: response{event: x}}
+	w := &c.response
 	defer func() {
 		p := recover()
 		if p == nil {
@@ -60,7 +68,8 @@ func serve(x exchange, handler http.Handler) (result uint32) {
 			http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 		}
 	}()
-	handler.ServeHTTP(w, request(x))
+	c.read(x)
+	handler.ServeHTTP(w, &c.request)
 	return 0
 }
 
@@ -74,9 +83,10 @@ func text(p any) string {
 	return "of another type"
 }
 
-func request(x exchange) *http.Request {
-	u := &url.URL{Path: x.Path()}
-	if names := x.QueryNames(); len(names) > 0 { // most have none, and a guest's time is dear
+func (c *call) read(x exchange) {
+	u := &c.url
+	u.Path = x.Path()
+	if names := x.QueryNames(); len(names) > 0 { // most have none
 		query := make(url.Values, len(names))
 		for _, name := range names {
 			query.Set(name, x.Query(name))
@@ -84,36 +94,36 @@ func request(x exchange) *http.Request {
 		u.RawQuery = query.Encode()
 	}
 	names := x.HeaderNames()
-	header := make(http.Header, len(names))
-	for _, name := range names {
-		header.Set(name, x.Header(name))
+	header, values := make(http.Header, len(names)), make([]string, len(names))
+	for i, name := range names {
+		values[i] = x.Header(name)
+		header[http.CanonicalHeaderKey(name)] = values[i : i+1 : i+1]
 	}
 	length := int64(-1)
-	if n, err := strconv.ParseInt(header.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
-		length = n
+	if declared := header["Content-Length"]; declared != nil {
+		if n, err := strconv.ParseInt(declared[0], 10, 64); err == nil && n >= 0 {
+			length = n
+		}
 	}
-	return &http.Request{
-		Method:        x.Method(),
-		URL:           u,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        header,
-		Host:          x.Host(),
-		RequestURI:    u.RequestURI(),
-		ContentLength: length,
-		Body:          x.Body(),
-	}
+	r := &c.request
+	r.Method, r.URL, r.Header, r.Host, r.RequestURI = x.Method(), u, header, x.Host(), u.RequestURI()
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
+	r.ContentLength, r.Body = length, x.Body()
 }
 
 // response is the http.ResponseWriter of an event.
 type response struct {
 	event  exchange
-	header http.Header
+	header http.Header // nil until it is asked for
 	wrote  bool
 }
 
-func (w *response) Header() http.Header { return w.header }
+func (w *response) Header() http.Header {
+	if w.header == nil {
+		w.header = http.Header{}
+	}
+	return w.header
+}
 
 func (w *response) WriteHeader(code int) {
 	if w.wrote || code < 200 {

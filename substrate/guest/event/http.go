@@ -18,6 +18,15 @@ type HTTP uint32
 
 // Method is the method, in capitals.
 func (e HTTP) Method() string {
+	var buf [8]byte // all usual methods
+	n := uint32(0)
+	if sdk.GetHttpEventMethodSize(uint32(e), &n) == 0 && n > 0 && n <= uint32(len(buf)) && sdk.GetHttpEventMethod(uint32(e), &buf[0], n) == 0 {
+		for _, usual := range [...]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
+			if usual == string(buf[:n]) {
+				return usual
+			}
+		}
+	}
 	return quiet(sdk.Text(
 		func(n *uint32) errno.Errno { return sdk.GetHttpEventMethodSize(uint32(e), n) },
 		func(b *byte, n uint32) errno.Errno { return sdk.GetHttpEventMethod(uint32(e), b, n) }))

@@ -15,10 +15,11 @@ import (
 
 // Fetch gives what the host hands out in two steps: its size, then its bytes.
 func Fetch(size func(*uint32) errno.Errno, bytes func(buf *byte, size uint32) errno.Errno) ([]byte, error) {
-	var n uint32
-	if e := size(&n); e != 0 {
+	said := number()
+	if e := size(said); e != 0 {
 		return nil, e
 	}
+	n := *said
 	if n == 0 {
 		return nil, nil
 	}
@@ -62,8 +63,9 @@ func Stream(p []byte, read func(buf *byte, size uint32, n *uint32) errno.Errno) 
 	if len(p) == 0 {
 		return 0, nil
 	}
-	var n uint32
-	e := read(&p[0], uint32(len(p)), &n)
+	said := number()
+	e := read(&p[0], uint32(len(p)), said)
+	n := *said
 	if int(n) > len(p) {
 		return 0, errno.BufferTooSmall
 	}
@@ -79,8 +81,10 @@ func Stream(p []byte, read func(buf *byte, size uint32, n *uint32) errno.Errno) 
 // Send writes p by write, which tells how much of it was taken.
 func Send(p []byte, write func(buf *byte, size uint32, n *uint32) errno.Errno) (int, error) {
 	data, size := Data(p)
-	var n uint32
-	if e := write(data, size, &n); e != 0 {
+	said := number()
+	e := write(data, size, said)
+	n := *said
+	if e != 0 {
 		return int(min(n, size)), e
 	}
 	if n < size {
