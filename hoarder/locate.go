@@ -137,6 +137,7 @@ func (s *Service) found(ctx context.Context, e entry, live []peer.ID) (peer.ID, 
 			err = s.peers.begin(ctx, p, e.ref, e.told)
 		}
 		if err == nil {
+			s.confirm(ctx, e.ref, p, live)
 			return p, nil
 		}
 		if ctx.Err() != nil {
@@ -148,4 +149,56 @@ func (s *Service) found(ctx context.Context, e entry, live []peer.ID) (peer.ID, 
 		errs = errFull
 	}
 	return "", fmt.Errorf("%w: nobody can host the store: %w", taubyte.ErrUnavailable, errs)
+}
+
+// confirm waits until two hoarders know who has a store's first replica, if there are
+// two. Were it known to that one alone, its loss in the next moments would lead to an
+// empty store where there is one that can't be reached.
+func (s *Service) confirm(ctx context.Context, r ref, first peer.ID, live []peer.ID) {
+	ctx, cancel := context.WithTimeout(ctx, wakeTimeout)
+	defer cancel()
+	ask := []func() error{func() error { return s.knows(ctx, r, first) }}
+	if first == s.host.ID() {
+		ask = nil
+		for _, p := range live {
+			if p != first {
+				ask = append(ask, func() error { return s.peers.knows(ctx, p, r, first) })
+			}
+		}
+	}
+	answers := make(chan error, len(ask))
+	for _, a := range ask {
+		go func() { answers <- a() }()
+	}
+	var errs error
+	confirmed := len(ask) == 0
+	for range ask {
+		err := <-answers
+		if err == nil {
+			confirmed = true
+			cancel() // the others need not answer
+		}
+		errs = errors.Join(errs, err)
+	}
+	if !confirmed {
+		s.o.log.Warn("no other hoarder knows yet who has the new store", "store", r, "host", first, "err", errs)
+	}
+}
+
+// knows returns when this node knows that another has a replica.
+func (s *Service) knows(ctx context.Context, r ref, p peer.ID) error {
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		known, err := s.registry.Has(ctx, hostKey(r, p))
+		if known || err != nil {
+			return err
+		}
+		if !pause(ctx, wait) {
+			return ctx.Err()
+		}
+		if wait > 10*time.Millisecond { // gossip may have been lost
+			if err := s.registry.Synced(ctx); err != nil {
+				return err
+			}
+		}
+	}
 }

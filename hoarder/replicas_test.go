@@ -423,6 +423,24 @@ func TestReplicasAreAway(t *testing.T) {
 	require.Empty(t, c.hosts())
 }
 
+// Where a new store is, is known to two when it can be used: were the one to go, the
+// others would make an empty one.
+func TestWhereAStoreIsIsKnown(t *testing.T) {
+	c := newCluster(t, 2)
+	for i := range 20 {
+		at := c.at[c.nodes[i%2].ID()]
+		database(t, at, named(fmt.Sprint(i)), hoarder.DatabaseSpec{Max: 1})
+		for _, s := range c.at {
+			stores, err := s.Stores(t.Context())
+			require.NoError(t, err)
+			require.Len(t, stores, i+1)
+			for _, store := range stores {
+				require.Len(t, store.Replicas, 1, store.Instance)
+			}
+		}
+	}
+}
+
 // A hoarder without a replica passes on what its own node asks for.
 func TestThroughAnotherHoarder(t *testing.T) {
 	c := newCluster(t, 2)

@@ -198,6 +198,10 @@ func (c *Client) begin(ctx context.Context, p peer.ID, r ref, t told) error {
 	return c.rpc.CallPeer(ctx, p, http.MethodPost, remote{c, p}.path(r, "begin", nil, nil), t, nil)
 }
 
+func (c *Client) knows(ctx context.Context, p peer.ID, r ref, host peer.ID) error {
+	return c.rpc.CallPeer(ctx, p, http.MethodGet, remote{c, p}.path(r, "hosts/"+host.String(), nil, nil), nil, nil)
+}
+
 func (c *Client) destroy(ctx context.Context, p peer.ID, r ref) error {
 	return c.rpc.CallPeer(ctx, p, http.MethodDelete, strings.TrimSuffix(remote{c, p}.path(r, "", nil, nil), "/?"), nil, nil)
 }
@@ -225,6 +229,7 @@ func (c *Client) destroy(ctx context.Context, p peer.ID, r ref) error {
 //
 //	POST   /stores/{id}/{gen}/wake    {"after", "content"} → {"<peer>": n}
 //	POST   /stores/{id}/{gen}/begin   be the first replica
+//	GET    /stores/{id}/{gen}/hosts/{peer}   when it is known that the peer has a replica
 //	DELETE /stores/{id}/{gen}         it was dropped
 func (s *Service) storeRoutes(mux *http.ServeMux) {
 	of := func(pattern string, roles []taubyte.Role, do func(http.ResponseWriter, *http.Request, ref, position) (any, error)) {
@@ -351,6 +356,15 @@ func (s *Service) storeRoutes(mux *http.ServeMux) {
 			return nil, fmt.Errorf("%w store: %w", taubyte.ErrInvalid, err)
 		}
 		return nil, s.begin(r.Context(), store, t)
+	})
+	of("GET /stores/{id}/{gen}/hosts/{peer}", hoarders, func(_ http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
+		host, err := peer.Decode(r.PathValue("peer"))
+		if err != nil {
+			return nil, fmt.Errorf("%w peer: %w", taubyte.ErrInvalid, err)
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), wakeTimeout)
+		defer cancel()
+		return nil, s.knows(ctx, store, host)
 	})
 	of("DELETE /stores/{id}/{gen}", hoarders, func(_ http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
 		return nil, s.destroyDropped(r.Context(), store)
