@@ -20,15 +20,17 @@ func (s *Service) openCommands() {
 
 // offer compiles what a deployment says of services, once its functions are made.
 func (d *deployment) offer() {
-	d.services = commands.NewRules(d.project, func(id commands.Function) commands.Runner {
+	d.services = commands.NewRules(d.project, func(id commands.Resource) commands.Runner {
 		key := resourceKey{id.Application, id.ID}
 		f, ok := d.functions[key]
 		if !ok {
 			return nil
 		}
-		return func(ctx context.Context, c *commands.Call) (abi.Reply, error) {
-			if err := d.allow(ctx, guarded{key, abi.ResourceFunctionP2P}, nil); err != nil {
-				return abi.Reply{}, err
+		return func(ctx context.Context, of commands.Resource, c *commands.Call) (abi.Reply, error) {
+			for _, g := range []guarded{{resourceKey{of.Application, of.ID}, abi.ResourceService}, {key, abi.ResourceFunctionP2P}} {
+				if err := d.allow(ctx, g, nil); err != nil {
+					return abi.Reply{}, err
+				}
 			}
 			return runCommand(ctx, f, c)
 		}

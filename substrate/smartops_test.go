@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/testnet"
+	"github.com/taubyte/taubyte/substrate"
 	. "github.com/taubyte/taubyte/substrate/internal/wasmtest"
 	"github.com/taubyte/taubyte/tns/config"
 )
@@ -109,6 +111,61 @@ func TestSmartOpsOfChannels(t *testing.T) {
 	require.Equal(t, ">hello", answers.next())
 	require.Equal(t, 200, c.do(request("GET", "/end")).Code)
 	require.Equal(t, "end", leak.next(), "the function that is refused has said nothing")
+}
+
+// So are services, and functions that commands are for.
+func TestSmartOpsOfCommands(t *testing.T) {
+	c := newCloud(t)
+	guardedService := func(name, protocol string, by taubyte.ResourceID) thing {
+		t := service(name, protocol)
+		add := t.add
+		t.add = func(r *config.Resources) {
+			add(r)
+			r.Services[len(r.Services)-1].SmartOps = []taubyte.ResourceID{by}
+		}
+		return t
+	}
+	guardedAgent := func(name, protocol, command string, by taubyte.ResourceID) thing {
+		t := agent(name, protocol, command, replies())
+		add := t.add
+		t.add = func(r *config.Resources) {
+			add(r)
+			guardedBy(by)(&r.Functions[len(r.Functions)-1])
+		}
+		return t
+	}
+	c.deploy(append(inApplication("app", smartOp("app-no", says(1)),
+		guardedService("inner", "/inner/v1", "id-app-no"), agent("inner-agent", "/inner/v1", "hi", replies()),
+		fn("inner-ask", "/inner", asks("/inner/v1", "hi", "", false)),
+	),
+		smartOp("yes", says(0)), smartOp("no", says(1)),
+		guardedService("open", "/open/v1", "id-yes"), guardedService("shut", "/shut/v1", "id-no"),
+		agent("free", "/open/v1", "free", replies()),
+		guardedAgent("allowed", "/open/v1", "allowed", "id-yes"),
+		guardedAgent("refused", "/open/v1", "refused", "id-no"),
+		agent("behind", "/shut/v1", "hi", replies()),
+		fn("ask-free", "/free", asks("/open/v1", "free", "x", false)),
+		fn("ask-allowed", "/allowed", asks("/open/v1", "allowed", "x", false)),
+		fn("ask-refused", "/refused", asks("/open/v1", "refused", "x", false)),
+		fn("ask-shut", "/shut", asks("/shut/v1", "hi", "x", false)),
+	)...)
+	for _, path := range []string{"/free", "/allowed"} {
+		require.Equal(t, "200 "+peer.ToCid(c.node.ID()).KeyString()+">x", c.get(path), path)
+	}
+	for _, path := range []string{"/refused", "/shut", "/inner"} {
+		require.Equal(t, "243 ", c.get(path), path)
+	}
+}
+
+// So are functions of timers.
+func TestSmartOpsOfTimers(t *testing.T) {
+	run, never := newCounter(t), newCounter(t)
+	c := newCloud(t, substrate.WithEgress(loopback))
+	c.deploy(smartOp("yes", says(0)), smartOp("no", says(1)),
+		fn("tick", "", ticker(run.url), every, guardedBy("id-yes")),
+		fn("never", "", ticker(never.url), every, guardedBy("id-no")))
+	testnet.Eventually(t, func() bool { return run.check(t) >= 2 }, "the one that is allowed does not run")
+	require.Zero(t, never.check(t))
 }
 
 // So are databases and storages, when a function opens them; the smart operation itself

@@ -53,8 +53,8 @@ type Branch struct {
 	Branch  taubyte.Branch
 }
 
-// A Function names one of a branch.
-type Function struct {
+// A Resource names a function or a service of a branch.
+type Resource struct {
 	Application taubyte.ApplicationID
 	ID          taubyte.ResourceID
 }
@@ -68,10 +68,10 @@ type Call struct {
 	Depth    int // how many functions have sent because of each other, the caller included
 }
 
-// A Runner gives a command to a function. Its error is taubyte.ErrClosed where the
+// A Runner gives a command of a service to a function. Its error is taubyte.ErrClosed where the
 // function is of a deployment that was replaced, and taubyte.ErrUnavailable where
 // it can take no more at the moment: then it has not run.
-type Runner func(ctx context.Context, c *Call) (abi.Reply, error)
+type Runner func(ctx context.Context, service Resource, c *Call) (abi.Reply, error)
 
 // Rules are what a deployment says of services. They are immutable.
 type Rules struct {
@@ -92,7 +92,7 @@ type order struct {
 
 // NewRules compiles what a configuration says. runner finds what runs a function,
 // and is nil for one that was never built.
-func NewRules(c *config.Project, runner func(Function) Runner) *Rules {
+func NewRules(c *config.Project, runner func(Resource) Runner) *Rules {
 	r := &Rules{project: c.ID, services: map[service]taubyte.ResourceID{}, functions: map[order]Runner{}}
 	add := func(app taubyte.ApplicationID, res *config.Resources) {
 		for i := range res.Services {
@@ -104,7 +104,7 @@ func NewRules(c *config.Project, runner func(Function) Runner) *Rules {
 			if f.Type != config.TriggerP2P {
 				continue
 			}
-			if run := runner(Function{app, f.ID}); run != nil {
+			if run := runner(Resource{app, f.ID}); run != nil {
 				r.functions[order{service{app, f.Service}, f.Command}] = run
 			}
 		}
@@ -119,31 +119,40 @@ func NewRules(c *config.Project, runner func(Function) Runner) *Rules {
 // Protocol gives the name that a protocol has on the network; ok is false where an
 // application has no such service, nor the project.
 func (r *Rules) Protocol(app taubyte.ApplicationID, protocol string) (name string, ok bool) {
-	id, ok := r.services[service{"", protocol}]
-	if !ok {
-		id, ok = r.services[service{app, protocol}]
-	}
+	s, ok := r.service(app, protocol)
 	if !ok {
 		return "", false
 	}
-	h, err := multihash.Sum([]byte(string(r.project)+string(id)), multihash.SHA2_256, -1)
+	h, err := multihash.Sum([]byte(string(r.project)+string(s.ID)), multihash.SHA2_256, -1)
 	if err != nil {
 		panic(err) // sha2-256 is always there
 	}
 	return base58.Encode(h) + protocol, true
 }
 
+// service finds what a protocol names in an application: of the project, or else of the
+// application.
+func (r *Rules) service(app taubyte.ApplicationID, protocol string) (Resource, bool) {
+	for _, scope := range []taubyte.ApplicationID{"", app} {
+		if id, ok := r.services[service{scope, protocol}]; ok {
+			return Resource{scope, id}, true
+		}
+	}
+	return Resource{}, false
+}
+
 // function finds the one that a command of an application is for: of the project,
 // or else of the application.
-func (r *Rules) function(app taubyte.ApplicationID, c *abi.Command) (Runner, bool) {
-	if _, ok := r.Protocol(app, c.Protocol); !ok {
-		return nil, false
+func (r *Rules) function(app taubyte.ApplicationID, c *abi.Command) (run Runner, of Resource, ok bool) {
+	if of, ok = r.service(app, c.Protocol); !ok {
+		return nil, of, false
 	}
-	if run, ok := r.functions[order{service{"", c.Protocol}, c.Name}]; ok {
-		return run, true
+	for _, scope := range []taubyte.ApplicationID{"", app} {
+		if run, ok := r.functions[order{service{scope, c.Protocol}, c.Name}]; ok {
+			return run, of, true
+		}
 	}
-	run, ok := r.functions[order{service{app, c.Protocol}, c.Name}]
-	return run, ok
+	return nil, of, false
 }
 
 // Config is what an Exchange is made of. All of it is needed.
@@ -232,11 +241,11 @@ func (e *Exchange) run(ctx context.Context, c *Call) (abi.Reply, error) {
 		if rules == nil {
 			return abi.Reply{}, fmt.Errorf("branch %s of %s: %w", c.Branch.Branch, c.Project, taubyte.ErrUnavailable)
 		}
-		f, ok := rules.function(c.Application, &c.Command)
+		f, of, ok := rules.function(c.Application, &c.Command)
 		if !ok {
 			return abi.Reply{}, fmt.Errorf("%w: %s of %s", ErrNoFunction, c.Name, c.Protocol)
 		}
-		reply, err := f(ctx, c)
+		reply, err := f(ctx, of, c)
 		if errors.Is(err, taubyte.ErrClosed) && e.Rules(c.Branch) != rules {
 			continue // another deployment has taken over
 		}
