@@ -314,6 +314,37 @@ func TestSlowWatcherIsToldAndHoldsNobodyUp(t *testing.T) {
 	require.Equal(t, ds.NewKey("/k/new"), next(t, slow).Key)
 }
 
+// What is kept for watchers is bounded in bytes, and a group of writes is whole.
+func TestLargeEventsAreForgottenSooner(t *testing.T) {
+	s := open(t, testnet.New(t).Node())
+	now, err := s.Watch(t.Context(), ds.NewKey("/"), 0)
+	require.NoError(t, err)
+	large := make([]byte, 256<<10)
+	var tokens []crdt.Token
+	for i := range 40 { // 10 MiB
+		require.NoError(t, s.Put(t.Context(), key("/k/%d", i), large))
+		tokens = append(tokens, next(t, now).Token)
+	}
+	again := func(after crdt.Token) crdt.Event {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ch, err := s.Watch(ctx, ds.NewKey("/"), after)
+		require.NoError(t, err)
+		return next(t, ch)
+	}
+	require.True(t, again(tokens[0]).Lost)
+	require.Equal(t, tokens[30], again(tokens[29]).Token)
+
+	batch, err := s.Batch(t.Context())
+	require.NoError(t, err)
+	for i := range 40 {
+		require.NoError(t, batch.Put(t.Context(), key("/l/%d", i), large))
+	}
+	require.NoError(t, batch.Commit(t.Context()))
+	require.Equal(t, tokens[39]+1, again(tokens[39]).Token)
+	require.True(t, again(tokens[38]).Lost)
+}
+
 func TestTokenOfAnEarlierLife(t *testing.T) {
 	nw := testnet.New(t)
 	n := nw.Node()

@@ -11,9 +11,12 @@ import (
 	"github.com/taubyte/taubyte"
 )
 
-// backlog is how many events are kept for watchers that are behind, or come back
-// with a token.
-const backlog = 8192
+// What is kept for watchers that are behind, or come back with a token: events, and
+// bytes of their keys and values, the newest group of writes in any case.
+const (
+	backlog      = 8192
+	backlogBytes = 4 << 20
+)
 
 // eventBits of a token count the events in one life of the replica, those above
 // them its lives.
@@ -37,8 +40,9 @@ func nextEpoch(ctx context.Context, base taubyte.Datastore, root string) (uint64
 // read at their own pace, so that a slow one holds nobody up and takes no memory.
 type hub struct {
 	mu     sync.Mutex
-	ring   []Event
-	first  Token         // of this life
+	ring   []Event       // as large as was needed so far
+	bytes  int           // of the events in it
+	first  Token         // that is kept
 	next   Token         // of the next event
 	more   chan struct{} // closed at the next event
 	closed bool
@@ -46,7 +50,37 @@ type hub struct {
 
 func newHub(epoch uint64) *hub {
 	first := Token(epoch<<eventBits + 1)
-	return &hub{ring: make([]Event, backlog), first: first, next: first, more: make(chan struct{})}
+	return &hub{ring: make([]Event, 16), first: first, next: first, more: make(chan struct{})}
+}
+
+func (h *hub) at(t Token) *Event { return &h.ring[t%Token(len(h.ring))] }
+
+func (e *Event) size() int { return len(e.Key.String()) + len(e.Value) }
+
+// add keeps an event. Callers hold mu.
+func (h *hub) add(e Event) {
+	switch n := int(h.next - h.first); {
+	case n == backlog:
+		h.drop()
+	case n == len(h.ring):
+		old := h.ring
+		h.ring = make([]Event, 2*n)
+		for t := h.first; t < h.next; t++ {
+			*h.at(t) = old[t%Token(n)]
+		}
+	}
+	e.Token = h.next
+	*h.at(h.next) = e
+	h.bytes += e.size()
+	h.next++
+}
+
+// drop forgets the oldest event. Callers hold mu.
+func (h *hub) drop() {
+	e := h.at(h.first)
+	h.bytes -= e.size()
+	*e = Event{}
+	h.first++
 }
 
 func (h *hub) publish(events []Event) {
@@ -55,10 +89,12 @@ func (h *hub) publish(events []Event) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	group := h.next
 	for _, e := range events {
-		e.Token = h.next
-		h.ring[h.next%backlog] = e
-		h.next++
+		h.add(e)
+	}
+	for h.bytes > backlogBytes && h.first < group {
+		h.drop()
 	}
 	close(h.more)
 	h.more = make(chan struct{})
@@ -68,6 +104,8 @@ func (h *hub) publish(events []Event) {
 func (h *hub) lose() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	clear(h.ring)
+	h.bytes = 0
 	h.next++
 	h.first = h.next
 	close(h.more)
@@ -96,13 +134,12 @@ func (h *hub) start(after Token) Token {
 func (h *hub) read(prefix ds.Key, at Token) (e Event, next Token, found bool, wait <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	oldest := max(h.first, h.next-min(h.next, backlog))
-	if at > h.next || at < oldest {
+	if at > h.next || at < h.first {
 		// Events are gone, or the token is of another life of the replica.
 		return Event{Lost: true, Token: h.next - 1}, h.next, true, nil
 	}
 	for ; at < h.next; at++ {
-		e = h.ring[at%backlog]
+		e = *h.at(at)
 		if prefix.String() == "/" || prefix.Equal(e.Key) || prefix.IsAncestorOf(e.Key) {
 			return e, at + 1, true, nil
 		}
