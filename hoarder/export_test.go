@@ -1,6 +1,8 @@
 package hoarder
 
 import (
+	"context"
+
 	"encoding/json"
 	"time"
 
@@ -45,4 +47,10 @@ func Parse(b []byte) (again [][]byte) {
 		again = append(again, out)
 	}
 	return again
+}
+
+// Hosts are those that a node knows to have a replica of a database.
+func Hosts(ctx context.Context, s *Service, i Instance) ([]peer.ID, error) {
+	e, err := s.storeEntry(ctx, i.id(kindDatabase))
+	return e.hosts, err
 }

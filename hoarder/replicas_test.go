@@ -427,16 +427,19 @@ func TestReplicasAreAway(t *testing.T) {
 // others would make an empty one.
 func TestWhereAStoreIsIsKnown(t *testing.T) {
 	c := newCluster(t, 2)
+	for i, n := range c.nodes {
+		testnet.Eventually(t, func() bool {
+			known, err := n.Peerstore().SupportsProtocols(c.nodes[1-i].ID(), hoarder.Protocol)
+			return err == nil && len(known) > 0
+		}, "they have met")
+	}
 	for i := range 20 {
 		at := c.at[c.nodes[i%2].ID()]
 		database(t, at, named(fmt.Sprint(i)), hoarder.DatabaseSpec{Max: 1})
 		for _, s := range c.at {
-			stores, err := s.Stores(t.Context())
+			hosts, err := hoarder.Hosts(t.Context(), s, named(fmt.Sprint(i)))
 			require.NoError(t, err)
-			require.Len(t, stores, i+1)
-			for _, store := range stores {
-				require.Len(t, store.Replicas, 1, store.Instance)
-			}
+			require.Len(t, hosts, 1)
 		}
 	}
 }
