@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
@@ -349,6 +350,25 @@ func (s *Store) Synced(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Await returns when the replica has a value for a key that another member has written,
+// or is about to.
+func (s *Store) Await(ctx context.Context, key ds.Key) error {
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		has, err := s.Has(ctx, key)
+		if has || err != nil {
+			return err
+		}
+		if !pause(ctx, wait) {
+			return ctx.Err()
+		}
+		if wait > 10*time.Millisecond { // gossip may have been lost
+			if err := s.Synced(ctx); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // Watch returns every change of a key under prefix, local and remote, in the

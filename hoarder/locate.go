@@ -187,18 +187,5 @@ func (s *Service) confirm(ctx context.Context, r ref, first peer.ID, live []peer
 
 // knows returns when this node knows that another has a replica.
 func (s *Service) knows(ctx context.Context, r ref, p peer.ID) error {
-	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		known, err := s.registry.Has(ctx, hostKey(r, p))
-		if known || err != nil {
-			return err
-		}
-		if !pause(ctx, wait) {
-			return ctx.Err()
-		}
-		if wait > 10*time.Millisecond { // gossip may have been lost
-			if err := s.registry.Synced(ctx); err != nil {
-				return err
-			}
-		}
-	}
+	return s.registry.Await(ctx, hostKey(r, p))
 }

@@ -115,22 +115,7 @@ func (s *Service) awaitEntry(ctx context.Context, key string) error {
 	if _, err := parseEntry(key); err != nil {
 		return err
 	}
-	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		has, err := s.store.Has(ctx, ds.RawKey(key))
-		if has || err != nil {
-			return err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if wait > 10*time.Millisecond { // gossip may have been lost
-			if err := s.store.Synced(ctx); err != nil {
-				return err
-			}
-		}
-	}
+	return s.store.Await(ctx, ds.RawKey(key))
 }
 
 // publishAs puts a deployment on disk, here and elsewhere, and makes it current.
