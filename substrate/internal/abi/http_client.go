@@ -3,8 +3,6 @@ package abi
 import (
 	"bytes"
 	"context"
-	"errors"
-	"io"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -147,16 +145,7 @@ var httpClient = []decl{
 			return ErrAddressOutOfMemory
 		}
 		n, err := o.response.Body.Read(buf)
-		if e := m.cell(a[4], uint32(n)); e != ErrNone {
-			return e
-		}
-		switch {
-		case err == nil:
-			return ErrNone
-		case errors.Is(err, io.EOF):
-			return ErrEOF
-		}
-		return ErrHttpReadBody
+		return m.took(n, err, a[4], ErrHttpReadBody)
 	}),
 	onRequest("closeHttpResponseBody", "ii", func(_ *Guest, o *outgoing, _ module, _ []uint64) Errno {
 		if o.response == nil {

@@ -1,9 +1,6 @@
 package abi
 
-import (
-	"errors"
-	"io"
-)
+import ()
 
 var httpEvents = []decl{
 	textSize("getHttpEventMethodSize", func(x *exchange) string { return x.r.Method }),
@@ -40,16 +37,7 @@ var httpEvents = []decl{
 			return ErrAddressOutOfMemory
 		}
 		n, err := x.read(g, buf)
-		if e := m.cell(a[3], uint32(n)); e != ErrNone {
-			return e
-		}
-		switch {
-		case err == nil:
-			return ErrNone
-		case errors.Is(err, io.EOF):
-			return ErrEOF
-		}
-		return ErrHttpReadBody
+		return m.took(n, err, a[3], ErrHttpReadBody)
 	})},
 	{"closeHttpEventBody", "i", onHTTP(func(_ *Guest, x *exchange, _ module, _ []uint64) Errno {
 		if x.r.Body != nil && x.r.Body.Close() != nil {

@@ -230,6 +230,11 @@ func (m module) stream(r io.Reader, ptr, size, count uint64, failed Errno) Errno
 		more, err = r.Read(buf[n:])
 		n += more
 	}
+	return m.took(n, err, count, failed)
+}
+
+// took says how much a read took, and how it ended.
+func (m module) took(n int, err error, count uint64, failed Errno) Errno {
 	if e := m.cell(count, uint32(n)); e != ErrNone {
 		return e
 	}
