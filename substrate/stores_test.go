@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/hoarder"
+	"github.com/taubyte/taubyte/internal/testbin"
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/internal/unixfs"
 	"github.com/taubyte/taubyte/substrate"
@@ -175,30 +175,12 @@ func storage(name, match string, change ...func(*config.Storage)) thing {
 // A store is a cloud whose node is a hoarder as well, unless one of its own is.
 type store struct {
 	*cloud
-	log *logs
-}
-
-// logs are what a node has logged.
-type logs struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log *testbin.Buffer
 }
 
 func newStore(t testing.TB) *store {
 	t.Helper()
-	s := &store{&cloud{TB: t, net: testnet.New(t)}, &logs{}}
+	s := &store{&cloud{TB: t, net: testnet.New(t)}, &testbin.Buffer{}}
 	s.node = s.net.Node()
 	var err error
 	s.registry, err = tns.New(t.Context(), s.node, s.node.Store, tns.WithOpenDomains(), tns.WithZone("zone.test"), tns.WithLogger(testnet.Logger(t)))

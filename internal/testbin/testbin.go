@@ -34,24 +34,24 @@ type Process struct {
 	t     testing.TB
 	cmd   *exec.Cmd
 	lines chan string
-	errs  *buffer
+	errs  *Buffer
 	done  chan struct{}
 	err   error
 }
 
-// buffer is what a process says, for when a test fails.
-type buffer struct {
+// A Buffer is what somebody says, a process or a log, and may be read meanwhile.
+type Buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (b *buffer) Write(p []byte) (int, error) {
+func (b *Buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.Write(p)
 }
 
-func (b *buffer) String() string {
+func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
@@ -60,7 +60,7 @@ func (b *buffer) String() string {
 // Start starts a program with the test's environment and env added.
 func Start(t testing.TB, env []string, program string, args ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, cmd: exec.Command(program, args...), lines: make(chan string, 1024), errs: &buffer{}, done: make(chan struct{})}
+	p := &Process{t: t, cmd: exec.Command(program, args...), lines: make(chan string, 1024), errs: &Buffer{}, done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = p.errs
 	out, err := p.cmd.StdoutPipe()

@@ -3,7 +3,6 @@
 package environmenttest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -15,15 +14,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/taubyte/taubyte/internal/testbin"
 	"github.com/taubyte/taubyte/monkey"
 )
 
 // Run tests an environment that has a POSIX shell. Its tasks work in folders of
 // the test's.
 func Run(t *testing.T, env monkey.Environment) {
-	task := func(t *testing.T, script string) (monkey.Task, *output) {
+	task := func(t *testing.T, script string) (monkey.Task, *testbin.Buffer) {
 		dir := t.TempDir()
-		out := &output{}
+		out := &testbin.Buffer{}
 		task := monkey.Task{
 			Command: []string{"/bin/sh", "${SRC}/script.sh"},
 			Dir:     filepath.Join(dir, "src"), Out: filepath.Join(dir, "out"), Scratch: filepath.Join(dir, "tmp"),
@@ -109,21 +109,4 @@ func still(t *testing.T, name string) {
 	before := size()
 	time.Sleep(200 * time.Millisecond) // ten times what a live one would need
 	require.Equal(t, before, size(), "a process outlives its task")
-}
-
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/hoarder"
+	"github.com/taubyte/taubyte/internal/testbin"
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/internal/unixfs"
 	"github.com/taubyte/taubyte/substrate"
@@ -41,25 +41,7 @@ type cloud struct {
 	config  *config.Project
 	assets  map[taubyte.ResourceID]cid.Cid
 	order   uint64
-	log     *logs
-}
-
-// logs are what a node has logged, its guests' output included.
-type logs struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log     *testbin.Buffer // its guests' output included
 }
 
 // logged waits until the node has logged a text.
@@ -70,7 +52,7 @@ func (c *cloud) logged(text string) {
 
 func newCloud(t testing.TB, opts ...substrate.Option) *cloud {
 	t.Helper()
-	c := &cloud{TB: t, node: testnet.New(t).Node(), assets: map[taubyte.ResourceID]cid.Cid{}, log: &logs{}}
+	c := &cloud{TB: t, node: testnet.New(t).Node(), assets: map[taubyte.ResourceID]cid.Cid{}, log: &testbin.Buffer{}}
 	log := slog.New(slog.NewTextHandler(c.log, nil))
 	t.Cleanup(func() {
 		if t.Failed() {
