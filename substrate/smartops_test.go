@@ -42,6 +42,28 @@ func smartOp(name string, module []byte) thing {
 	return thing{id: op.ID, module: module, add: func(r *config.Resources) { r.SmartOps = append(r.SmartOps, op) }}
 }
 
+// also changes a thing once it is in the configuration, where it is the last of its kind.
+func also(t thing, change func(*config.Resources)) thing {
+	add := t.add
+	t.add = func(r *config.Resources) {
+		add(r)
+		change(r)
+	}
+	return t
+}
+
+func functionBy(by taubyte.ResourceID) func(*config.Resources) {
+	return func(r *config.Resources) { guardedBy(by)(&r.Functions[len(r.Functions)-1]) }
+}
+
+func serviceBy(by taubyte.ResourceID) func(*config.Resources) {
+	return func(r *config.Resources) { r.Services[len(r.Services)-1].SmartOps = []taubyte.ResourceID{by} }
+}
+
+func websiteBy(by taubyte.ResourceID) func(*config.Resources) {
+	return func(r *config.Resources) { r.Websites[len(r.Websites)-1].SmartOps = []taubyte.ResourceID{by} }
+}
+
 func guardedBy(by ...taubyte.ResourceID) func(*config.Function) {
 	return func(f *config.Function) { f.SmartOps = by }
 }
@@ -52,12 +74,6 @@ func TestSmartOps(t *testing.T) {
 	c := newCloud(t)
 	trap := New(1)
 	trap.Func("check", "i:i", "", Unreachable)
-	site := website("docs", "/docs", map[string]string{"index.html": "docs"})
-	add := site.add
-	site.add = func(r *config.Resources) {
-		add(r)
-		r.Websites[len(r.Websites)-1].SmartOps = []taubyte.ResourceID{"id-keyed"}
-	}
 	c.deploy(
 		smartOp("yes", says(0)), smartOp("no", says(7)), smartOp("keyed", keyed()), smartOp("trap", trap.Bytes()), smartOp("unbuilt", nil),
 		fn("open", "/open", Pong()),
@@ -66,7 +82,7 @@ func TestSmartOps(t *testing.T) {
 		fn("keyed-fn", "/keyed", Pong(), guardedBy("id-keyed")),
 		fn("trap-fn", "/trap", Pong(), guardedBy("id-trap")),
 		fn("unbuilt-fn", "/unbuilt", Pong(), guardedBy("id-unbuilt")),
-		site,
+		also(website("docs", "/docs", map[string]string{"index.html": "docs"}), websiteBy("id-keyed")),
 	)
 	require.Equal(t, "200 PONG", c.get("/open"))
 	require.Equal(t, "200 PONG", c.get("/yes"))
@@ -96,7 +112,7 @@ func TestSmartOpsOfChannels(t *testing.T) {
 		fn("end", "/end", forwards("leak", "end")),
 		fn("say", "/say", forwards("rooms", "hello")),
 		listener("heard", "rooms", forwards("answers", "")),
-		guardedListener("unheard", "rooms", forwards("leak", ""), "id-no"),
+		also(listener("unheard", "rooms", forwards("leak", "")), functionBy("id-no")),
 	)
 	site := c.site()
 	path := "/ws-" + hashOf(project, "") + "/"
@@ -116,33 +132,15 @@ func TestSmartOpsOfChannels(t *testing.T) {
 // So are services, and functions that commands are for.
 func TestSmartOpsOfCommands(t *testing.T) {
 	c := newCloud(t)
-	guardedService := func(name, protocol string, by taubyte.ResourceID) thing {
-		t := service(name, protocol)
-		add := t.add
-		t.add = func(r *config.Resources) {
-			add(r)
-			r.Services[len(r.Services)-1].SmartOps = []taubyte.ResourceID{by}
-		}
-		return t
-	}
-	guardedAgent := func(name, protocol, command string, by taubyte.ResourceID) thing {
-		t := agent(name, protocol, command, replies())
-		add := t.add
-		t.add = func(r *config.Resources) {
-			add(r)
-			guardedBy(by)(&r.Functions[len(r.Functions)-1])
-		}
-		return t
-	}
 	c.deploy(append(inApplication("app", smartOp("app-no", says(1)),
-		guardedService("inner", "/inner/v1", "id-app-no"), agent("inner-agent", "/inner/v1", "hi", replies()),
+		also(service("inner", "/inner/v1"), serviceBy("id-app-no")), agent("inner-agent", "/inner/v1", "hi", replies()),
 		fn("inner-ask", "/inner", asks("/inner/v1", "hi", "", false)),
 	),
 		smartOp("yes", says(0)), smartOp("no", says(1)),
-		guardedService("open", "/open/v1", "id-yes"), guardedService("shut", "/shut/v1", "id-no"),
+		also(service("open", "/open/v1"), serviceBy("id-yes")), also(service("shut", "/shut/v1"), serviceBy("id-no")),
 		agent("free", "/open/v1", "free", replies()),
-		guardedAgent("allowed", "/open/v1", "allowed", "id-yes"),
-		guardedAgent("refused", "/open/v1", "refused", "id-no"),
+		also(agent("allowed", "/open/v1", "allowed", replies()), functionBy("id-yes")),
+		also(agent("refused", "/open/v1", "refused", replies()), functionBy("id-no")),
 		agent("behind", "/shut/v1", "hi", replies()),
 		fn("ask-free", "/free", asks("/open/v1", "free", "x", false)),
 		fn("ask-allowed", "/allowed", asks("/open/v1", "allowed", "x", false)),
@@ -198,16 +196,6 @@ func TestSmartOpsOfStores(t *testing.T) {
 	}
 }
 
-func guardedListener(name, channel string, module []byte, by taubyte.ResourceID) thing {
-	t := listener(name, channel, module)
-	add := t.add
-	t.add = func(r *config.Resources) {
-		add(r)
-		r.Functions[len(r.Functions)-1].SmartOps = []taubyte.ResourceID{by}
-	}
-	return t
-}
-
 // The functions of taubyte/smartops, all 21: that of the resource that is asked about
 // answers, those of other kinds say so, and where nothing is asked about all do.
 func TestSmartOpsModule(t *testing.T) {
@@ -252,19 +240,11 @@ func TestSmartOpsModule(t *testing.T) {
 		m.Func(export, "i:i", "", append(code, I32(0))...)
 		return m.Bytes()
 	}
-	item := website("item", "/site", map[string]string{"index.html": "site"})
-	add := item.add
-	item.add = func(r *config.Resources) {
-		add(r)
-		r.Websites[len(r.Websites)-1].SmartOps = []taubyte.ResourceID{"id-of-site"}
-	}
-	function := fn("item", "/function", Pong(), guardedBy("id-of-function"))
+	item := also(website("item", "/site", map[string]string{"index.html": "site"}), websiteBy("id-of-site"))
+	function := also(fn("item", "/function", Pong(), guardedBy("id-of-function")), func(r *config.Resources) {
+		r.Functions[len(r.Functions)-1].ID = "id-item-function"
+	})
 	function.id = "id-item-function"
-	add1 := function.add
-	function.add = func(r *config.Resources) {
-		add1(r)
-		r.Functions[len(r.Functions)-1].ID = function.id
-	}
 	c.deploy(smartOp("of-function", module("check", 0)), smartOp("of-site", module("check", 1)), function, item, fn("plain", "/plain", module("ping", -1)))
 	require.Equal(t, "200 PONG", c.get("/function"))
 	require.Equal(t, "200 site", c.get("/site/"))
