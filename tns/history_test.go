@@ -80,8 +80,11 @@ func TestWhatADiskLostComesBack(t *testing.T) {
 	}
 	sb = service(t, b)
 	testnet.Eventually(t, whole, "it is fetched again")
-	d, err := sb.Current(t.Context(), shop, "main")
-	require.NoError(t, err)
+	var d *tns.Deployment
+	testnet.Eventually(t, func() bool { // which is resolved beside the fetching
+		d, err = sb.Current(t.Context(), shop, "main")
+		return err == nil
+	}, "it is current again")
 	require.EqualValues(t, 5, d.Sequence)
 }
 
