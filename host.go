@@ -2,7 +2,6 @@ package taubyte
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,6 +39,7 @@ type hostConfig struct {
 	roles     []Role
 	network   *Network
 	source    MembershipSource
+	identity  crypto.PrivKey
 	libp2p    host.Host
 	log       *slog.Logger
 }
@@ -70,6 +70,15 @@ func WithAuthority(a *Authority, roles ...Role) HostOption {
 // not have: source gives it memberships that the root signed.
 func WithMembership(n Network, source MembershipSource) HostOption {
 	return func(c *hostConfig) { c.network, c.source = &n, source }
+}
+
+// WithIdentity sets the host's private key, and with it the peer ID. The default is
+// a key that is made at the first start and kept in the store ([Identity]). A node
+// that has to come back as itself after its store was lost keeps the key elsewhere
+// and passes it here: memberships are bound to the peer ID. A host of [WithLibp2p] has
+// its own.
+func WithIdentity(key crypto.PrivKey) HostOption {
+	return func(c *hostConfig) { c.identity = key }
 }
 
 // WithLibp2p builds upon a libp2p host that the program already runs. It is not
@@ -108,8 +117,8 @@ type NodeHost struct {
 var _ Host = (*NodeHost)(nil)
 
 // NewHost makes a node and starts it. ctx bounds the start only; Close ends the
-// node. The store keeps the node's identity, its blocks and its share of the
-// routing table, each under "/host".
+// node. The store keeps the node's identity (unless [WithIdentity] gives it), its
+// blocks and its share of the routing table, each under "/host".
 func NewHost(ctx context.Context, store Datastore, opts ...HostOption) (*NodeHost, error) {
 	c := hostConfig{
 		listen: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/0")},
@@ -122,6 +131,10 @@ func NewHost(ctx context.Context, store Datastore, opts ...HostOption) (*NodeHos
 		return nil, fmt.Errorf("%w host: WithAuthority and WithMembership exclude each other", ErrInvalid)
 	}
 	own := namespace.Wrap(store, ds.NewKey("/host"))
+	// Made before a service can ask for it.
+	if _, err := StoreID(ctx, store); err != nil {
+		return nil, err
+	}
 	if c.source == nil {
 		if err := c.selfSign(ctx, own); err != nil {
 			return nil, err
@@ -174,41 +187,20 @@ func storedAuthority(ctx context.Context, own ds.Batching) (*Authority, error) {
 	return a, nil
 }
 
-// Identity returns the private key that a host on this store has, and makes it
-// if there is none yet: a node's peer ID can be known, and made a member,
-// before the node first starts.
-func Identity(ctx context.Context, store Datastore) (crypto.PrivKey, error) {
-	key := ds.NewKey("/host/identity")
-	raw, err := store.Get(ctx, key)
-	if err == nil {
-		return crypto.UnmarshalPrivateKey(raw)
-	}
-	if !errors.Is(err, ds.ErrNotFound) {
-		return nil, fmt.Errorf("reading the node's identity: %w", err)
-	}
-	sk, _, err := crypto.GenerateEd25519Key(rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("making the node's identity: %w", err)
-	}
-	if raw, err = crypto.MarshalPrivateKey(sk); err != nil {
-		return nil, err
-	}
-	if err := store.Put(ctx, key, raw); err != nil {
-		return nil, fmt.Errorf("keeping the node's identity: %w", err)
-	}
-	return sk, nil
-}
-
 func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, c *hostConfig) error {
 	life, stop := context.WithCancel(context.Background())
 	h.stop = stop
 
 	h.Host = c.libp2p
 	if h.owns {
-		sk, err := Identity(ctx, store)
-		if err != nil {
-			return err
+		sk := c.identity
+		if sk == nil {
+			var err error
+			if sk, err = Identity(ctx, store); err != nil {
+				return err
+			}
 		}
+		var err error
 		if h.Host, err = newLibp2p(sk, c); err != nil {
 			return err
 		}

@@ -1,7 +1,9 @@
 package cloud
 
 import (
+	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -11,11 +13,13 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
+
 	"github.com/taubyte/taubyte"
 )
 
-// What a node's folder holds. Only the store and the git repositories matter;
-// caches and work may be deleted while the node is down.
+// What a node's folder holds. Only the identity, the store and the git repositories
+// matter; caches and work may be deleted while the node is down.
 const (
 	dirStore = "store" // the node's Datastore
 	dirGit   = "git"   // bare repositories of the local git provider
@@ -23,8 +27,9 @@ const (
 	dirWork  = "work"  // builds under way
 	dirDev   = "dev"   // state of the folders that are deployed from this machine
 
-	fileToken = "token"     // what callers of the API show
-	fileInfo  = "node.json" // where the running node is reached
+	fileIdentity = "identity.key" // the private key of the node's peer ID
+	fileToken    = "token"        // what callers of the API show
+	fileInfo     = "node.json"    // where the running node is reached
 )
 
 // claimDir makes the node's folder, or takes the one that is there. One that
@@ -45,14 +50,60 @@ func claimDir(dir string) error {
 	return nil
 }
 
-// isNodeDir reports whether there is a store, or, after a crash in the first
-// moment of a node's life, the empty folder for one and nothing else.
+// isNodeDir reports whether there is an identity or a store, or, after a crash in
+// the first moment of a node's life, the empty folder for one and nothing else.
 func isNodeDir(dir string, entries []fs.DirEntry) bool {
+	if _, err := os.Stat(filepath.Join(dir, fileIdentity)); err == nil {
+		return true
+	}
 	inside, err := os.ReadDir(filepath.Join(dir, dirStore))
 	if err != nil {
 		return false
 	}
 	return len(inside) > 0 || len(entries) == 1
+}
+
+// identity returns the node's private key, made at the first start. It is a file of
+// its own, so that a node whose store is lost comes back as itself. Where there is no
+// file the store's is taken, which is where nodes kept it once.
+func identity(ctx context.Context, dir string, store taubyte.Datastore) (crypto.PrivKey, error) {
+	key, err := readIdentity(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	if key, err = taubyte.Identity(ctx, store); err != nil {
+		return nil, err
+	}
+	return key, writeIdentity(dir, key)
+}
+
+func readIdentity(dir string) (crypto.PrivKey, error) {
+	path := filepath.Join(dir, fileIdentity)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("the node's identity: %w", err)
+	}
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	var key crypto.PrivKey
+	if err == nil {
+		key, err = crypto.UnmarshalPrivateKey(raw)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: the node's identity %s is not readable (%w): restore the file from a backup, "+
+			"or replace the node by a new one", taubyte.ErrInvalid, path, err)
+	}
+	return key, nil
+}
+
+func writeIdentity(dir string, key crypto.PrivKey) error {
+	raw, err := crypto.MarshalPrivateKey(key)
+	if err == nil {
+		err = replaceFile(filepath.Join(dir, fileIdentity), []byte(base64.StdEncoding.EncodeToString(raw)+"\n"))
+	}
+	if err != nil {
+		return fmt.Errorf("keeping the node's identity: %w", err)
+	}
+	return nil
 }
 
 // token returns the secret that callers of this node's API show, made at the

@@ -1,7 +1,7 @@
 package cloud
 
 import (
-	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.yaml.in/yaml/v3"
 
@@ -36,7 +37,7 @@ type NodeSpec struct {
 // configuration (taubyte.yaml), keys and membership, to be carried to where the
 // node runs. Nodes that run auth get the network's root key. A dir that exists
 // and is not empty is ErrConflict; on any error nothing is left behind.
-func InitNetwork(ctx context.Context, dir string, nodes []NodeSpec, zone string, development bool) (err error) {
+func InitNetwork(dir string, nodes []NodeSpec, zone string, development bool) (err error) {
 	if err := checkSpecs(nodes); err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func InitNetwork(ctx context.Context, dir string, nodes []NodeSpec, zone string,
 	}
 	ids := make([]peer.ID, len(nodes))
 	for i, n := range nodes {
-		if ids[i], err = makeIdentity(ctx, filepath.Join(made, n.Name, "data")); err != nil {
+		if ids[i], err = makeIdentity(filepath.Join(made, n.Name, "data")); err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)
 		}
 	}
@@ -114,16 +115,15 @@ func checkSpecs(nodes []NodeSpec) error {
 	return nil
 }
 
-func makeIdentity(ctx context.Context, dir string) (peer.ID, error) {
+func makeIdentity(dir string) (peer.ID, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	store, err := taubyte.OpenDatastore(filepath.Join(dir, dirStore))
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
 	if err != nil {
 		return "", err
 	}
-	key, err := taubyte.Identity(ctx, store)
-	if err := errors.Join(err, store.Close()); err != nil {
+	if err := writeIdentity(dir, key); err != nil {
 		return "", err
 	}
 	return peer.IDFromPrivateKey(key)

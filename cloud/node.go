@@ -131,7 +131,11 @@ func (l ignoreClosed) Close() error {
 }
 
 func (n *Node) start(ctx context.Context) error {
-	hostOpts := append([]taubyte.HostOption{taubyte.WithLogger(n.log)}, n.opts.host...)
+	key, err := identity(ctx, n.dir, n.Store)
+	if err != nil {
+		return err
+	}
+	hostOpts := append([]taubyte.HostOption{taubyte.WithLogger(n.log), taubyte.WithIdentity(key)}, n.opts.host...)
 	if n.opts.authority != nil {
 		hostOpts = append(hostOpts, taubyte.WithAuthority(n.opts.authority, n.opts.services...))
 	}

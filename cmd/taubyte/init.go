@@ -56,7 +56,7 @@ func initCommand() command {
 				for i := range nodes {
 					place(&nodes[i], i)
 				}
-				if err := cloud.InitNetwork(inv.ctx, inv.args[0], nodes, *zone, *development); err != nil {
+				if err := cloud.InitNetwork(inv.args[0], nodes, *zone, *development); err != nil {
 					return err
 				}
 				return report(inv, nodes)
