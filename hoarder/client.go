@@ -47,6 +47,7 @@ func (c *Client) Keep(ctx context.Context, root cid.Cid, o KeepOptions) error {
 			return err
 		}
 	}
+	ctx = rpc.WithPatience(ctx, rpc.Patience{Attempt: fetchTimeout, Budget: fetchTimeout})
 	return c.rpc.Call(ctx, http.MethodPost, "/keep", keepRequest{Root: root.String(), KeepOptions: o}, nil)
 }
 

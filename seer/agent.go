@@ -328,7 +328,7 @@ func (a *agent) heartbeat() heartbeat {
 // services are what the host provides to others.
 func (a *agent) services() []protocol.ID {
 	return slices.DeleteFunc(a.host.Provided(), func(id protocol.ID) bool {
-		return id == agentProtocol || id == rpc.FinderProtocol
+		return id == agentProtocol || id == rpc.FinderProtocol || id == rpc.PulseProtocol
 	})
 }
 

@@ -6,4 +6,12 @@
 // which finds the nodes that run the service and goes on to the next when one
 // fails. Errors keep their identity on the way (WriteError, ReadError), and
 // deadlines and cancellation cross as well.
+//
+// # Patience
+//
+// How long a call waits is decided here and nowhere else. A node that hangs is found
+// out by pings (Pulse) and costs about a second, whatever the call; a node that is slow
+// costs what Patience allows, and a call that is safe to repeat asks another one beside
+// it. So callers bound the whole of what they do, by their context, and never one call
+// to one node.
 package rpc

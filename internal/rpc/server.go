@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strconv"
 	"sync"
@@ -30,10 +31,11 @@ const (
 
 // A Server serves one protocol on one host.
 type Server struct {
-	http *http.Server
-	stop context.CancelFunc
-	wg   sync.WaitGroup
-	once sync.Once
+	http  *http.Server
+	pulse *Pulse
+	stop  context.CancelFunc
+	wg    sync.WaitGroup
+	once  sync.Once
 }
 
 // Serve mounts a handler on the host: HTTP over libp2p streams of the protocol.
@@ -46,9 +48,11 @@ func Serve(h taubyte.Host, id protocol.ID, handler http.Handler, roles ...taubyt
 		return nil, fmt.Errorf("serving %s: %w", id, err)
 	}
 	life, stop := context.WithCancel(context.Background())
-	s := &Server{stop: stop}
+	s := &Server{stop: stop, pulse: NewPulse(h)}
 	s.http = &http.Server{
-		Handler:           authorize(h, handler, roles),
+		Handler: authorize(h, handler, roles),
+		// A handler that does not read its body hears of a connection's end by this alone.
+		BaseContext:       func(net.Listener) context.Context { return life },
 		MaxHeaderBytes:    maxHeaderBytes,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
@@ -73,6 +77,7 @@ func (s *Server) Close() error {
 	s.once.Do(func() {
 		s.stop()
 		err = s.http.Close()
+		s.pulse.Close()
 	})
 	s.wg.Wait()
 	return err
