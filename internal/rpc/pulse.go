@@ -26,8 +26,11 @@ const (
 	// quietFor is how long the oldest attempt on a peer waits before the peer is pinged:
 	// most calls end before that and cost no ping.
 	quietFor = 200 * time.Millisecond
-	// pingEvery is the time between two pings of a peer.
-	pingEvery = 250 * time.Millisecond
+	// pingEvery is the time between two pings of a peer that a call waits for, and
+	// pingSeldom that where only streams are left that go on, such as watches.
+	pingEvery  = 250 * time.Millisecond
+	pingSeldom = time.Second
+	longLived  = 10 * time.Second
 	// pingTimeout is how long a ping waits until its peer is suspect.
 	pingTimeout = time.Second
 	// linger is how long a suspect peer is pinged that nobody calls any more.
@@ -218,6 +221,7 @@ func (p *pulse) watch(id peer.ID, w *watched) {
 	defer pinger.close()
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
+	var last time.Time
 	for {
 		select {
 		case <-tick.C:
@@ -225,15 +229,17 @@ func (p *pulse) watch(id peer.ID, w *watched) {
 			w.setSuspect(false)
 			return
 		}
-		oldest, idle := w.state()
+		oldest, youngest, idle := w.state()
 		suspect := w.suspect.Load()
 		switch {
+		case !suspect && youngest > longLived && time.Since(last) < pingSeldom:
 		case suspect && idle > linger, !suspect && idle > linger/3:
 			if p.forget(id, w) {
 				return
 			}
 		case suspect || oldest > quietFor:
 			alive, ok := pinger.ping()
+			last = time.Now()
 			if ok {
 				w.setSuspect(!alive)
 			}
@@ -241,18 +247,22 @@ func (p *pulse) watch(id peer.ID, w *watched) {
 	}
 }
 
-// state says how long the oldest attempt waits, or how long ago the last one ended.
-func (w *watched) state() (oldest, idle time.Duration) {
+// state says for how long the oldest and the youngest attempt go on, or how long ago the
+// last one ended.
+func (w *watched) state() (oldest, youngest, idle time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
 	for a := range w.attempts {
-		oldest = max(oldest, now.Sub(a.began))
+		d := now.Sub(a.began)
+		if oldest = max(oldest, d); youngest == 0 || d < youngest {
+			youngest = d
+		}
 	}
 	if len(w.attempts) == 0 && !w.last.IsZero() {
 		idle = now.Sub(w.last)
 	}
-	return oldest, idle
+	return oldest, youngest, idle
 }
 
 func (w *watched) setSuspect(suspect bool) {
