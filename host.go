@@ -37,6 +37,7 @@ type hostConfig struct {
 	peers     []peer.AddrInfo
 	authority *Authority
 	roles     []Role
+	name      string
 	network   *Network
 	source    MembershipSource
 	identity  crypto.PrivKey
@@ -65,6 +66,11 @@ func WithPeers(peers ...peer.AddrInfo) HostOption {
 func WithAuthority(a *Authority, roles ...Role) HostOption {
 	return func(c *hostConfig) { c.authority, c.roles = a, roles }
 }
+
+// WithName names the node in the membership that it signs for itself: with
+// WithAuthority, or alone. Where somebody else signs, the membership has the name, and
+// this option is ErrInvalid. The default is none. See CheckNodeName.
+func WithName(name string) HostOption { return func(c *hostConfig) { c.name = name } }
 
 // WithMembership makes the host a member of a network whose root key it does
 // not have: source gives it memberships that the root signed.
@@ -97,7 +103,7 @@ func WithLogger(l *slog.Logger) HostOption {
 // NodeHost is the Host that NewHost makes.
 type NodeHost struct {
 	host.Host
-	gate  *gate
+	gate  *Members
 	ps    *pubsub.PubSub
 	dht   *dht.IpfsDHT
 	swap  *bitswap.Bitswap
@@ -130,6 +136,9 @@ func NewHost(ctx context.Context, store Datastore, opts ...HostOption) (*NodeHos
 	if c.authority != nil && c.source != nil {
 		return nil, fmt.Errorf("%w host: WithAuthority and WithMembership exclude each other", ErrInvalid)
 	}
+	if c.name != "" && c.source != nil {
+		return nil, fmt.Errorf("%w host: its membership says its name, and WithName another", ErrInvalid)
+	}
 	own := namespace.Wrap(store, ds.NewKey("/host"))
 	// Made before a service can ask for it.
 	if _, err := StoreID(ctx, store); err != nil {
@@ -157,10 +166,10 @@ func (c *hostConfig) selfSign(ctx context.Context, own ds.Batching) error {
 		}
 		c.authority, c.roles = a, Roles()
 	}
-	n, a, roles := c.authority.Network(), c.authority, c.roles
+	n, a, name, roles := c.authority.Network(), c.authority, c.name, c.roles
 	c.network = &n
 	c.source = func(_ context.Context, p peer.ID) ([]byte, error) {
-		return a.Sign(p, roles, DefaultMembershipLifetime)
+		return a.Sign(p, name, roles, DefaultMembershipLifetime)
 	}
 	return nil
 }
@@ -205,7 +214,11 @@ func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, 
 			return err
 		}
 	}
-	h.gate = newGate(h.Host, *c.network, c.log)
+	revoked, err := loadRevocations(ctx, *c.network, own, c.log)
+	if err != nil {
+		return err
+	}
+	h.gate = newMembers(h.Host, *c.network, !h.owns, revoked, c.log)
 	m, err := h.renew(ctx, c.source)
 	if err != nil {
 		return fmt.Errorf("this node's membership: %w", err)
@@ -214,7 +227,9 @@ func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, 
 	h.wg.Go(func() { h.keepMembership(life, m, c.source) })
 
 	// From here on everything is built upon h, whose streams are gated.
-	if h.ps, err = pubsub.NewGossipSub(life, h, pubsub.WithFloodPublish(true)); err != nil {
+	h.ps, err = pubsub.NewGossipSub(life, h, pubsub.WithFloodPublish(true),
+		pubsub.WithDefaultValidator(h.gate.validate, pubsub.WithValidatorInline(true)))
+	if err != nil {
 		return fmt.Errorf("starting gossip: %w", err)
 	}
 	h.dht, err = dht.New(h,
@@ -272,7 +287,7 @@ func (h *NodeHost) renew(ctx context.Context, source MembershipSource) (Membersh
 // again until it works.
 func (h *NodeHost) keepMembership(ctx context.Context, m Membership, source MembershipSource) {
 	for {
-		wait := max(time.Until(m.NotBefore.Add(m.NotAfter.Sub(m.NotBefore)*2/3)), time.Second)
+		wait := max(time.Until(m.NotBefore.Add(m.NotAfter.Sub(m.NotBefore)*2/3)), 100*time.Millisecond)
 		if !sleep(ctx, wait) {
 			return
 		}
@@ -281,22 +296,25 @@ func (h *NodeHost) keepMembership(ctx context.Context, m Membership, source Memb
 			if ctx.Err() == nil {
 				h.log.Warn("membership not renewed", "until", m.NotAfter, "err", err)
 			}
-			if !sleep(ctx, time.Minute) {
+			if again := m.NotAfter.Sub(m.NotBefore) / 20; !sleep(ctx, max(min(again, time.Minute), time.Second)) {
 				return
 			}
 			continue
 		}
 		m = next
+		h.gate.tell("", nil) // before the others drop the old one
 	}
 }
 
-// keepConnected dials a peer whenever it is not connected.
+// keepConnected dials a peer whenever it is not connected, unless it was revoked.
 func (h *NodeHost) keepConnected(ctx context.Context, p peer.AddrInfo) {
 	const least, most = 200 * time.Millisecond, 5 * time.Second
 	wait := least
 	for {
 		if h.Network().Connectedness(p.ID) == network.Connected {
 			wait = least
+		} else if h.gate.Revoked(p.ID) {
+			wait = most
 		} else {
 			dial, cancel := context.WithTimeout(network.WithForceDirectDial(ctx, "keep connected"), most)
 			err := h.Connect(dial, p)
@@ -360,6 +378,9 @@ func (h *NodeHost) Routing() routing.Routing { return h.dht }
 
 // Blocks implements Host.
 func (h *NodeHost) Blocks() blockservice.BlockService { return h.block }
+
+// Members implements Host.
+func (h *NodeHost) Members() *Members { return h.gate }
 
 // Member implements Host.
 func (h *NodeHost) Member(ctx context.Context, p peer.ID) (Membership, error) {

@@ -123,7 +123,7 @@ func TestStrangersAreKeptOut(t *testing.T) {
 		forged := taubyte.Network{SwarmKey: net.Authority.Network().SwarmKey, Root: other.Network().Root}
 		h, err := taubyte.NewHost(t.Context(), taubyte.MemoryDatastore(),
 			taubyte.WithMembership(forged, func(_ context.Context, p peer.ID) ([]byte, error) {
-				return other.Sign(p, taubyte.Roles(), time.Hour)
+				return other.Sign(p, "", taubyte.Roles(), time.Hour)
 			}), taubyte.WithLogger(testnet.Logger(t)))
 		require.NoError(t, err)
 		defer h.Close()
@@ -158,7 +158,7 @@ func TestMembershipEnds(t *testing.T) {
 	require.NoError(t, err)
 	id, err := peer.Decode("12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf")
 	require.NoError(t, err)
-	signed, err := a.Sign(id, []taubyte.Role{taubyte.RoleTNS}, time.Hour)
+	signed, err := a.Sign(id, "", []taubyte.Role{taubyte.RoleTNS}, time.Hour)
 	require.NoError(t, err)
 
 	m, err := a.Network().Verify(signed, id, time.Now())
@@ -212,7 +212,7 @@ func TestLocalServices(t *testing.T) {
 func FuzzVerifyMembership(f *testing.F) {
 	a, err := taubyte.NewAuthority()
 	require.NoError(f, err)
-	signed, err := a.Sign("p", []taubyte.Role{taubyte.RoleTNS}, time.Hour)
+	signed, err := a.Sign("p", "", []taubyte.Role{taubyte.RoleTNS}, time.Hour)
 	require.NoError(f, err)
 	f.Add(signed)
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"time"
 
@@ -20,9 +21,14 @@ import (
 // outage of the authority and short enough that a lost node is out by tomorrow.
 const DefaultMembershipLifetime = 24 * time.Hour
 
+// MaxMembershipLifetime bounds what a membership may be signed for. A revocation
+// has to be remembered for as long.
+const MaxMembershipLifetime = 30 * 24 * time.Hour
+
 // Membership says that a peer belongs to a network, and as what.
 type Membership struct {
 	Peer      peer.ID   `json:"peer"`
+	Name      string    `json:"name,omitempty"` // of the node; see CheckNodeName
 	Roles     []Role    `json:"roles"`
 	NotBefore time.Time `json:"notBefore"`
 	NotAfter  time.Time `json:"notAfter"`
@@ -32,6 +38,31 @@ type Membership struct {
 func (m Membership) Has(roles ...Role) bool {
 	return slices.ContainsFunc(roles, func(r Role) bool { return slices.Contains(m.Roles, r) })
 }
+
+// generatedName is what host names look like that are made for projects: the end of
+// an id and digits, a name and the end of an id, a branch and a name.
+var generatedName = regexp.MustCompile(`^[a-z0-9]{8}[0-9]*$|-[a-z0-9]{8}$|--`)
+
+var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// CheckNodeName returns ErrInvalid, with the reason, for a name that no node may
+// have. A name is a label of the cluster's DNS zone, in lower case, and none that
+// means something else there: a role, "console", "api", "www", "localhost", a name
+// server ("ns", "ns1", …), or what looks like a name that is generated for a project.
+func CheckNodeName(name string) error {
+	_, err := ParseRole(name)
+	switch {
+	case !dnsLabel.MatchString(name):
+		return fmt.Errorf("%w node name %q: it is not a DNS label of lower-case letters, digits and hyphens", ErrInvalid, name)
+	case err == nil || slices.Contains([]string{"console", "api", "www", "localhost"}, name) || nameServer.MatchString(name):
+		return fmt.Errorf("%w node name %q: it is reserved", ErrInvalid, name)
+	case generatedName.MatchString(name):
+		return fmt.Errorf("%w node name %q: names of eight letters and digits, or with such an end, and names with %q are generated for projects", ErrInvalid, name, "--")
+	}
+	return nil
+}
+
+var nameServer = regexp.MustCompile(`^ns[0-9]*$`)
 
 // membershipRecord is Membership as the payload of a libp2p signed envelope:
 // JSON in an envelope of its own domain, so that the signature is good for
@@ -105,8 +136,10 @@ func (n Network) Verify(signed []byte, p peer.ID, now time.Time) (Membership, er
 		err = fmt.Errorf("%w: %s shows the membership of %s", ErrForbidden, p, m.Peer)
 	case now.Before(m.NotBefore.Add(-clockSkew)):
 		err = fmt.Errorf("%w: membership of %s begins at %s", ErrForbidden, p, m.NotBefore.Format(time.RFC3339))
-	case now.After(m.NotAfter.Add(clockSkew)):
+	case !now.Before(m.NotAfter):
 		err = fmt.Errorf("%w: membership of %s ended at %s", ErrForbidden, p, m.NotAfter.Format(time.RFC3339))
+	case m.NotAfter.Sub(m.NotBefore) > MaxMembershipLifetime:
+		err = fmt.Errorf("%w: membership of %s is good for more than %s", ErrForbidden, p, MaxMembershipLifetime)
 	}
 	if err != nil {
 		return Membership{}, err
@@ -114,7 +147,8 @@ func (n Network) Verify(signed []byte, p peer.ID, now time.Time) (Membership, er
 	return m, nil
 }
 
-// clockSkew is how far two members' clocks may be apart.
+// clockSkew is how far the clock of a new member's authority may be ahead. There is
+// no such allowance at the end: a membership is renewed long before it.
 const clockSkew = 2 * time.Minute
 
 // Authority holds a network's root key: it makes members. Whoever has it owns
@@ -141,17 +175,23 @@ func NewAuthority() (*Authority, error) {
 // Network returns what the members must know.
 func (a *Authority) Network() Network { return a.network }
 
-// Sign makes p a member in the roles, from now for a lifetime.
-func (a *Authority) Sign(p peer.ID, roles []Role, lifetime time.Duration) ([]byte, error) {
+// Sign makes p a member in the roles, from now for a lifetime, under a name. The
+// empty name is none. That a name is given once is up to the caller.
+func (a *Authority) Sign(p peer.ID, name string, roles []Role, lifetime time.Duration) ([]byte, error) {
 	if err := p.Validate(); err != nil {
 		return nil, fmt.Errorf("%w member: %w", ErrInvalid, err)
 	}
-	if lifetime <= 0 {
-		return nil, fmt.Errorf("%w membership: a lifetime of %s", ErrInvalid, lifetime)
+	if name != "" {
+		if err := CheckNodeName(name); err != nil {
+			return nil, err
+		}
+	}
+	if lifetime <= 0 || lifetime > MaxMembershipLifetime {
+		return nil, fmt.Errorf("%w membership: a lifetime of %s (it is at most %s)", ErrInvalid, lifetime, MaxMembershipLifetime)
 	}
 	now := time.Now().UTC()
 	env, err := record.Seal(&membershipRecord{Membership{
-		Peer: p, Roles: slices.Clone(roles), NotBefore: now, NotAfter: now.Add(lifetime),
+		Peer: p, Name: name, Roles: slices.Clone(roles), NotBefore: now, NotAfter: now.Add(lifetime),
 	}}, a.key)
 	if err != nil {
 		return nil, fmt.Errorf("signing the membership of %s: %w", p, err)

@@ -106,10 +106,15 @@ type Host interface {
 	// those of other members after that.
 	Blocks() blockservice.BlockService
 
-	// Member returns the membership that peer p has shown, asking the peer if
-	// need be. A peer without a valid one gives ErrForbidden. The host's own
-	// ID gives its own membership.
+	// Member returns the membership of peer p, asking the peer, and dialling it
+	// if its address is known, where none is known that holds now. A peer
+	// without a valid one gives ErrForbidden. The host's own ID gives its own
+	// membership.
 	Member(ctx context.Context, p peer.ID) (Membership, error)
+
+	// Members is what the host knows of the network's members without asking,
+	// and how revocations are made known.
+	Members() *Members
 
 	// Provide makes service the one that this node runs under a protocol, so
 	// that clients on the same host find it and call it directly. A second

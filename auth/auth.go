@@ -346,7 +346,7 @@ func (s *Service) Renew(_ context.Context, m taubyte.Membership) ([]byte, error)
 		return nil, fmt.Errorf("%w: this node has no authority to sign memberships", taubyte.ErrUnavailable)
 	}
 	s.log.Info("membership renewed", "peer", m.Peer, "roles", m.Roles)
-	return s.authority.Sign(m.Peer, m.Roles, taubyte.DefaultMembershipLifetime)
+	return s.authority.Sign(m.Peer, m.Name, m.Roles, taubyte.DefaultMembershipLifetime)
 }
 
 func (s *Service) put(ctx context.Context, key ds.Key, v any) error {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -97,8 +96,8 @@ func checkSpecs(nodes []NodeSpec) error {
 	names := map[string]bool{}
 	auth := false
 	for _, n := range nodes {
-		if n.Name == "" || n.Name != filepath.Base(n.Name) || strings.HasPrefix(n.Name, ".") {
-			return fmt.Errorf("%w node name %q", taubyte.ErrInvalid, n.Name)
+		if err := taubyte.CheckNodeName(n.Name); err != nil {
+			return err
 		}
 		if names[n.Name] {
 			return fmt.Errorf("%w network: two nodes are named %s", taubyte.ErrInvalid, n.Name)
@@ -144,7 +143,7 @@ func writeNode(dir string, c Config, id peer.ID, roles []taubyte.Role, a *taubyt
 		if err != nil {
 			return err
 		}
-		signed, err := a.Sign(id, roles, joinLifetime)
+		signed, err := a.Sign(id, c.Name, roles, joinLifetime)
 		if err != nil {
 			return err
 		}

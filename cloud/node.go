@@ -139,6 +139,9 @@ func (n *Node) start(ctx context.Context) error {
 	if n.opts.authority != nil {
 		hostOpts = append(hostOpts, taubyte.WithAuthority(n.opts.authority, n.opts.services...))
 	}
+	if n.opts.name != "" && n.opts.membership == nil {
+		hostOpts = append(hostOpts, taubyte.WithName(n.opts.name))
+	}
 	host, err := taubyte.NewHost(ctx, n.Store, hostOpts...)
 	if err != nil {
 		return err
@@ -150,7 +153,7 @@ func (n *Node) start(ctx context.Context) error {
 		n.closers = append(n.closers, client)
 		n.opts.membership.auth.Store(client)
 	}
-	// The directory is joined under the node's name before a service does.
+	// The directory is joined with the node's addresses before a service does.
 	agent, err := seer.Join(ctx, host, n.directory()...)
 	if err != nil {
 		return err

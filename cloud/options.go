@@ -62,7 +62,9 @@ func WithDNS(addr string) Option { return func(o *options) { o.dns = addr } }
 // "localhost".
 func WithZone(zone string) Option { return func(o *options) { o.zone = zone } }
 
-// WithName sets the node's name in the directory. The default is its peer ID.
+// WithName names a node that signs its own membership: with WithAuthority, or alone.
+// Others have the name that their membership gives them. The default is none. See
+// taubyte.CheckNodeName.
 func WithName(name string) Option { return func(o *options) { o.name = name } }
 
 // WithDevelopment takes every host name that a project configures as owned by it,

@@ -73,7 +73,7 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 
 // directory is how the node presents itself to the others.
 func (n *Node) directory() []seer.Option {
-	opts := []seer.Option{seer.WithLogger(n.log.With("service", taubyte.RoleSeer)), seer.WithName(n.opts.name)}
+	opts := []seer.Option{seer.WithLogger(n.log.With("service", taubyte.RoleSeer))}
 	if n.http != nil {
 		if ip := publicIP(n.http.Addr().String()); ip != "" {
 			opts = append(opts, seer.WithPublic(ip))

@@ -3,11 +3,13 @@ package seer
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -24,12 +26,14 @@ import (
 )
 
 const (
-	topicName = "/taubyte/seer/heartbeat/1"
+	topicName = "/taubyte/seer/heartbeat/2"
 	// maxHeartbeat bounds a heartbeat's bytes; the digest of warm modules is most
 	// of it.
 	maxHeartbeat = 16 << 10
 	// maxInterval bounds the time that a node may ask to be believed alive for.
 	maxInterval = time.Minute
+	// maxPublic bounds the addresses that DNS answers with for one node.
+	maxPublic = 16
 	// agentProtocol is where a host keeps its one agent. Nothing is spoken under it.
 	agentProtocol protocol.ID = "/taubyte/seer/agent/1"
 )
@@ -46,7 +50,6 @@ type Option func(*options)
 
 type options struct {
 	interval time.Duration
-	name     string
 	place    string
 	version  string
 	public   []string
@@ -58,9 +61,6 @@ type options struct {
 // WithInterval sets the time between two heartbeats. The default is 1 s: a node that
 // is lost is suspect after three and gone after six.
 func WithInterval(d time.Duration) Option { return func(o *options) { o.interval = d } }
-
-// WithName sets the node's name in the directory. The default is none.
-func WithName(name string) Option { return func(o *options) { o.name = name } }
 
 // WithPlace says where the node is, as "region/zone": nodes in one place are near.
 func WithPlace(place string) Option { return func(o *options) { o.place = place } }
@@ -79,10 +79,11 @@ func WithDNS(addr, zone string) Option { return func(o *options) { o.dns, o.zone
 // WithLogger sets where the agent logs. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
-// heartbeat is what goes over the wire: JSON.
+// heartbeat is what goes over the wire, as JSON, after the sender's signed membership:
+// its length as an unsigned varint, and so many bytes. The name of the node and what it
+// may run stand there.
 type heartbeat struct {
 	ID        peer.ID       `json:"id"`
-	Name      string        `json:"name,omitempty"`
 	Services  []protocol.ID `json:"services"`
 	Addrs     []string      `json:"addrs"`
 	Public    []string      `json:"public,omitempty"`
@@ -127,8 +128,6 @@ type agent struct {
 	mu      sync.Mutex
 	users   int // how often it was handed out
 	known   map[peer.ID]*known
-	members map[peer.ID]taubyte.Membership // what a node may say that it runs
-	asking  map[peer.ID]bool
 	reports map[int]func(*Load)
 	next    int
 	changed chan struct{} // closed at the next change
@@ -188,7 +187,7 @@ func join(host taubyte.Host, opts []Option) (*agent, error) {
 	}
 	a := &agent{
 		host: host, opts: o, started: time.Now().UTC(), now: make(chan struct{}, 1), users: 1,
-		known: map[peer.ID]*known{}, members: map[peer.ID]taubyte.Membership{}, asking: map[peer.ID]bool{}, reports: map[int]func(*Load){}, changed: make(chan struct{}),
+		known: map[peer.ID]*known{}, reports: map[int]func(*Load){}, changed: make(chan struct{}),
 	}
 	a.nodes.Store(&[]Node{})
 	withdraw, err := host.Provide(agentProtocol, a) // first: of two only one goes on
@@ -211,7 +210,14 @@ func (a *agent) start(life context.Context) error {
 		return fmt.Errorf("joining the directory: %w", err)
 	}
 	a.withdraw = append(a.withdraw, func() { _ = ps.UnregisterTopicValidator(topicName) })
-	var err error
+	silence, err := a.host.Members().Introduce(topicName, func(msg []byte) []byte {
+		signed, _ := splitHeartbeat(msg)
+		return signed
+	})
+	if err != nil {
+		return fmt.Errorf("joining the directory: %w", err)
+	}
+	a.withdraw = append(a.withdraw, silence)
 	if a.topic, err = ps.Join(topicName); err != nil {
 		return fmt.Errorf("joining the directory: %w", err)
 	}
@@ -227,7 +233,7 @@ func (a *agent) start(life context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.take(a.host.ID(), a.heartbeat()) // this node knows itself at once
+	a.hear(a.heartbeat()) // this node knows itself at once
 	a.wg.Go(func() { a.beat(life) })
 	a.wg.Go(func() { a.listen(life) })
 	a.wg.Go(func() { a.age(life) })
@@ -246,17 +252,56 @@ func (a *agent) start(life context.Context) error {
 	return nil
 }
 
-// validate lets a heartbeat pass that is about its signer. It runs in every node
-// that the message crosses.
+// splitHeartbeat returns the parts of a message, nil where it has none.
+func splitHeartbeat(msg []byte) (membership, body []byte) {
+	n, size := binary.Uvarint(msg)
+	if size <= 0 || n > uint64(len(msg)-size) {
+		return nil, nil
+	}
+	msg = msg[size:]
+	return msg[:n:n], msg[n:]
+}
+
+// message is a heartbeat as it goes over the wire.
+func (a *agent) message(h heartbeat) ([]byte, error) {
+	body, err := json.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("heartbeat: %w", err)
+	}
+	signed := a.host.Members().Signed()
+	msg := binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen32+len(signed)+len(body)), uint64(len(signed)))
+	return append(append(msg, signed...), body...), nil
+}
+
+// validate lets a heartbeat pass that is about its signer, and says nothing that can't
+// be so. It runs in every node that the message crosses, after the host has found that
+// the signer is a member.
 func validate(_ context.Context, _ peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
 	if len(msg.GetData()) > maxHeartbeat {
 		return pubsub.ValidationReject
 	}
 	var h heartbeat
-	if json.Unmarshal(msg.GetData(), &h) != nil || h.ID != msg.GetFrom() || h.Interval <= 0 || h.Interval > maxInterval || len(h.Addrs) > 64 || len(h.Services) > 64 {
+	_, body := splitHeartbeat(msg.GetData())
+	if json.Unmarshal(body, &h) != nil || h.ID != msg.GetFrom() || h.check() != nil {
 		return pubsub.ValidationReject
 	}
 	return pubsub.ValidationAccept
+}
+
+// check returns what is wrong with a heartbeat, whoever sent it.
+func (h *heartbeat) check() error {
+	switch {
+	case h.Interval <= 0 || h.Interval > maxInterval:
+		return fmt.Errorf("%w heartbeat: an interval of %s", taubyte.ErrInvalid, h.Interval)
+	case len(h.Addrs) > 64 || len(h.Services) > 64 || len(h.Public) > maxPublic:
+		return fmt.Errorf("%w heartbeat: more addresses or services than a node has", taubyte.ErrInvalid)
+	}
+	for _, s := range h.Public {
+		if _, err := netip.ParseAddr(s); err != nil {
+			return fmt.Errorf("%w heartbeat: %w", taubyte.ErrInvalid, err)
+		}
+	}
+	return h.Load.check()
 }
 
 // Close gives the hold up; the last one of a host to do so takes the node out of the
@@ -284,7 +329,7 @@ func (a *agent) end() error {
 	if a.topic != nil && a.sub != nil {
 		h := a.heartbeat()
 		h.Leaving = true
-		if raw, err := json.Marshal(h); err == nil {
+		if raw, err := a.message(h); err == nil {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			_ = a.topic.Publish(ctx, raw)
 			cancel()
@@ -306,7 +351,7 @@ func (a *agent) end() error {
 
 func (a *agent) heartbeat() heartbeat {
 	h := heartbeat{
-		ID: a.host.ID(), Name: a.opts.name, Services: a.services(), Public: a.opts.public, Version: a.opts.version,
+		ID: a.host.ID(), Services: a.services(), Public: a.opts.public, Version: a.opts.version,
 		Place: a.opts.place, Draining: a.draining.Load(), Sequence: a.sequence.Add(1), StartedAt: a.started, Interval: a.opts.interval,
 	}
 	for _, addr := range a.host.Addrs() {
@@ -322,6 +367,7 @@ func (a *agent) heartbeat() heartbeat {
 	for _, f := range reports {
 		f(&h.Load)
 	}
+	h.Load.bound()
 	return h
 }
 
@@ -336,11 +382,13 @@ func (a *agent) services() []protocol.ID {
 func (a *agent) beat(ctx context.Context) {
 	for {
 		h := a.heartbeat()
-		a.take(h.ID, h)
-		if raw, err := json.Marshal(h); err == nil {
-			if err := a.topic.Publish(ctx, raw); err != nil && ctx.Err() == nil {
-				a.opts.log.Debug("heartbeat not sent", "err", err)
-			}
+		a.hear(h)
+		raw, err := a.message(h)
+		if err == nil {
+			err = a.topic.Publish(ctx, raw)
+		}
+		if err != nil && ctx.Err() == nil {
+			a.opts.log.Debug("heartbeat not sent", "err", err)
 		}
 		// Nodes that started together should not go on in step.
 		jitter := time.Duration(rand.Int64N(int64(a.opts.interval)/5 + 1))
@@ -368,51 +416,24 @@ func (a *agent) listen(ctx context.Context) {
 			return
 		}
 		var h heartbeat
-		if msg.GetFrom() == a.host.ID() || json.Unmarshal(msg.GetData(), &h) != nil {
+		_, body := splitHeartbeat(msg.GetData())
+		if msg.GetFrom() == a.host.ID() || json.Unmarshal(body, &h) != nil {
 			continue
 		}
-		a.hear(ctx, msg.GetFrom(), h)
+		a.hear(h)
 	}
 }
 
-// hear takes a heartbeat in as far as its node's membership goes: a service counts
-// only where the network's root has given the node its role. A node that was not
-// heard of before is asked for its membership first.
-func (a *agent) hear(ctx context.Context, from peer.ID, h heartbeat) {
-	a.mu.Lock()
-	m, ok := a.members[from]
-	if ok && time.Now().Before(m.NotAfter) {
-		a.mu.Unlock()
-		h.Services = allowed(h.Services, m)
-		a.take(from, h)
-		return
+// hear takes a heartbeat in as far as its node's membership goes: the name is what the
+// network's root gave it, and a service counts only where it has the role. Nobody is
+// asked: the host learned the membership with the message.
+func (a *agent) hear(h heartbeat) {
+	m, ok := a.host.Members().Known(h.ID)
+	if !ok {
+		return // ended since, or revoked
 	}
-	busy := a.asking[from]
-	a.asking[from] = true
-	a.mu.Unlock()
-	if busy {
-		return
-	}
-	a.remember(from, h.Addrs) // to ask it
-	a.wg.Go(func() {
-		ask, cancel := context.WithTimeout(ctx, 10*time.Second)
-		defer cancel()
-		m, err := a.host.Member(ask, from)
-		a.mu.Lock()
-		delete(a.asking, from)
-		if err == nil {
-			a.members[from] = m
-		}
-		a.mu.Unlock()
-		if err != nil {
-			if ctx.Err() == nil {
-				a.opts.log.Debug("heartbeat not believed", "node", from, "err", err)
-			}
-			return
-		}
-		h.Services = allowed(h.Services, m)
-		a.take(from, h)
-	})
+	h.Services = allowed(h.Services, m)
+	a.take(h.ID, m.Name, h)
 }
 
 // allowed leaves the services out whose role a member does not hold. Protocols are
@@ -426,7 +447,7 @@ func allowed(services []protocol.ID, m taubyte.Membership) []protocol.ID {
 }
 
 // take brings a heartbeat into the directory.
-func (a *agent) take(from peer.ID, h heartbeat) {
+func (a *agent) take(from peer.ID, name string, h heartbeat) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	k, ok := a.known[from]
@@ -449,7 +470,7 @@ func (a *agent) take(from peer.ID, h heartbeat) {
 	}
 	slices.Sort(h.Services)
 	a.known[from] = &known{interval: h.Interval, Node: Node{
-		ID: from, Name: h.Name, Services: h.Services, Addrs: h.Addrs, Public: h.Public, Version: h.Version, Place: h.Place,
+		ID: from, Name: name, Services: h.Services, Addrs: h.Addrs, Public: h.Public, Version: h.Version, Place: h.Place,
 		Load: h.Load, Health: health, Sequence: h.Sequence, StartedAt: h.StartedAt, SeenAt: time.Now(),
 	}}
 	if from != a.host.ID() && !slices.Equal(before.Addrs, h.Addrs) {
@@ -458,7 +479,7 @@ func (a *agent) take(from peer.ID, h heartbeat) {
 	a.publish()
 }
 
-// remember lets the host dial a node that it only knows by hearsay.
+// remember lets the host dial a member that it is not connected to.
 func (a *agent) remember(p peer.ID, addrs []string) {
 	var parsed []ma.Multiaddr
 	for _, s := range addrs {
@@ -488,9 +509,8 @@ func (a *agent) age(ctx context.Context) {
 			silent := time.Since(k.SeenAt)
 			was := k.Health
 			switch {
-			case silent > forgetAfter*k.interval:
+			case !a.member(id), silent > forgetAfter*k.interval:
 				delete(a.known, id)
-				delete(a.members, id)
 				moved = true
 				continue
 			case silent > goneAfter*k.interval:
@@ -505,6 +525,12 @@ func (a *agent) age(ctx context.Context) {
 		}
 		a.mu.Unlock()
 	}
+}
+
+// member reports whether a node's membership is known and holds.
+func (a *agent) member(id peer.ID) bool {
+	_, ok := a.host.Members().Known(id)
+	return ok
 }
 
 // publish swaps in what is known. mu is held.

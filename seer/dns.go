@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -135,8 +134,9 @@ func (p *picture) add(nodes []Node, health Health) {
 				addrs = append(addrs, a.Unmap())
 			}
 		}
-		if name := strings.ToLower(n.Name); name != "" && !reserved(name) {
-			p.names[name] = addrs
+		// The root gives a name once. Should two have it, all agree on whose it is.
+		if _, taken := p.names[n.Name]; !taken && taubyte.CheckNodeName(n.Name) == nil {
+			p.names[n.Name] = addrs
 		}
 		for _, id := range n.Services {
 			// "/taubyte/<service>/<version>"
@@ -148,17 +148,6 @@ func (p *picture) add(nodes []Node, health Health) {
 			}
 		}
 	}
-}
-
-// generatedName is what names look like that are made for projects: the end of an
-// id and digits, a name and the end of an id, a branch and a name.
-var generatedName = regexp.MustCompile(`^[a-z0-9]{8}[0-9]*$|-[a-z0-9]{8}$|--`)
-
-// reserved reports whether a node may not be called so in the zone: services and
-// projects have such names.
-func reserved(name string) bool {
-	_, err := taubyte.ParseRole(name)
-	return err == nil || generatedName.MatchString(name)
 }
 
 // redraw swaps the picture in, with a new serial if it says something else.

@@ -1,6 +1,7 @@
 package seer_test
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -35,9 +36,9 @@ func health(a *seer.Agent, id peer.ID) seer.Health {
 
 func TestNodesKnowEachOther(t *testing.T) {
 	nw := testnet.New(t)
-	hub := nw.Node()
+	hub := nw.Named("hub")
 	left := nw.Node()
-	a, b := join(t, hub, seer.WithName("hub")), join(t, left, seer.WithPlace("eu/1"))
+	a, b := join(t, hub), join(t, left, seer.WithPlace("eu/1"))
 	withdraw, err := left.Provide("/x/1", "x")
 	require.NoError(t, err)
 	remove := b.Report(func(l *seer.Load) { l.InFlight = 7 })
@@ -95,41 +96,47 @@ func TestAForgedHeartbeatIsNotBelieved(t *testing.T) {
 	join(t, victim)
 	testnet.Eventually(t, func() bool { return health(a, victim.ID()) == seer.Alive }, "seen")
 
-	topic, err := liar.PubSub().Join("/taubyte/seer/heartbeat/1")
+	topic, err := liar.PubSub().Join("/taubyte/seer/heartbeat/2")
 	require.NoError(t, err)
 	defer topic.Close()
 	testnet.Eventually(t, func() bool { return len(topic.ListPeers()) > 0 }, "peers of the topic")
-	forge := func(about peer.ID, name string) {
+	forge := func(about peer.ID, service string) {
 		raw, err := json.Marshal(map[string]any{
-			"id": about, "name": name, "services": []protocol.ID{"/x/1"}, "addrs": []string{}, "leaving": about == victim.ID(),
+			"id": about, "name": "forged", "services": []string{service}, "addrs": []string{}, "leaving": about == victim.ID(),
 			"sequence": 1 << 40, "startedAt": time.Now().Add(time.Hour), "interval": beat,
 		})
 		require.NoError(t, err)
-		require.NoError(t, topic.Publish(t.Context(), raw))
+		require.NoError(t, topic.Publish(t.Context(), carrying(liar.Members().Signed(), raw)))
 	}
-	forge(victim.ID(), "forged")
+	forge(victim.ID(), "/x/1")
 	require.NoError(t, topic.Publish(t.Context(), []byte("no heartbeat")))
 	require.NoError(t, topic.Publish(t.Context(), make([]byte, 64<<10)))
-	forge(liar.ID(), "liar") // about itself: believed, and it comes after the others
-	testnet.Eventually(t, func() bool { n, ok := a.Node(liar.ID()); return ok && n.Name == "liar" }, "what it says of itself")
-	n, _ := a.Node(victim.ID())
-	require.Empty(t, n.Name)
+	forge(liar.ID(), "/y/1") // about itself: believed, and it comes after the others
+	testnet.Eventually(t, func() bool { return len(a.Find("/y/1")) == 1 }, "what it says of itself")
+	n, _ := a.Node(liar.ID())
+	require.Empty(t, n.Name, "but for its name")
+	n, _ = a.Node(victim.ID())
 	require.Equal(t, seer.Alive, n.Health)
 	require.NotContains(t, a.Find("/x/1"), victim.ID())
+}
+
+// carrying is a message as the agents send it.
+func carrying(signed, body []byte) []byte {
+	return append(append(binary.AppendUvarint(nil, uint64(len(signed))), signed...), body...)
 }
 
 func TestAClockThatWasSetBackKeepsNobodyOut(t *testing.T) {
 	nw := testnet.New(t)
 	n, wrong := nw.Node(), nw.Node()
 	a := join(t, n)
-	topic, err := wrong.PubSub().Join("/taubyte/seer/heartbeat/1")
+	topic, err := wrong.PubSub().Join("/taubyte/seer/heartbeat/2")
 	require.NoError(t, err)
 	testnet.Eventually(t, func() bool { return len(topic.ListPeers()) > 0 }, "peers of the topic")
 	raw, err := json.Marshal(map[string]any{
 		"id": wrong.ID(), "services": []protocol.ID{}, "addrs": []string{}, "sequence": 7, "startedAt": time.Now().Add(24 * time.Hour), "interval": beat,
 	})
 	require.NoError(t, err)
-	require.NoError(t, topic.Publish(t.Context(), raw))
+	require.NoError(t, topic.Publish(t.Context(), carrying(wrong.Members().Signed(), raw)))
 	testnet.Eventually(t, func() bool { return health(a, wrong.ID()) == seer.Alive }, "its clock is a day ahead")
 	require.NoError(t, topic.Close())
 	testnet.Eventually(t, func() bool { return health(a, wrong.ID()) == seer.Gone }, "it stops")
@@ -147,13 +154,12 @@ func TestAServiceCountsByItsRole(t *testing.T) {
 		_, err := edge.Provide(id, "x")
 		require.NoError(t, err)
 	}
-	join(t, edge, seer.WithName("my-app-12345678"), seer.WithPublic("192.0.2.66"))
+	join(t, edge, seer.WithPublic("192.0.2.66"))
 	testnet.Eventually(t, func() bool { return len(s.Find("/taubyte/substrate/1")) == 1 }, "what it may run is found")
 	require.Empty(t, s.Find("/taubyte/auth/1"), "what it may not is not")
 	ask := question(t, s.DNSAddr(), "udp")
 	testnet.Eventually(t, func() bool { return len(ask("substrate.cloud.example", dns.TypeA).Answer) == 1 }, "in DNS as well")
 	require.Empty(t, ask("gateway.cloud.example", dns.TypeA).Answer)
-	require.Empty(t, ask("my-app-12345678.cloud.example", dns.TypeA).Answer, "a node's name takes no project's")
 }
 
 func TestNodesLearnOfEachOtherFromAThird(t *testing.T) {
@@ -181,14 +187,14 @@ func TestNodesLearnOfEachOtherFromAThird(t *testing.T) {
 func startDNS(t *testing.T) (*seer.Service, string) {
 	t.Helper()
 	nw := testnet.New(t)
-	n, edge := nw.Node(), nw.Node()
+	n, edge := nw.Named("control"), nw.Named("edge")
 	s, err := seer.New(t.Context(), n, n.Store, seer.WithInterval(beat), seer.WithLogger(testnet.Logger(t)),
-		seer.WithDNS("127.0.0.1:0", "Cloud.Example"), seer.WithName("control"), seer.WithPublic("192.0.2.1"))
+		seer.WithDNS("127.0.0.1:0", "Cloud.Example"), seer.WithPublic("192.0.2.1"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	_, err = edge.Provide("/taubyte/gateway/1", "gateway")
 	require.NoError(t, err)
-	join(t, edge, seer.WithName("edge"), seer.WithPublic("192.0.2.2", "2001:db8::2"))
+	join(t, edge, seer.WithPublic("192.0.2.2", "2001:db8::2"))
 	ask := question(t, s.DNSAddr(), "udp")
 	testnet.Eventually(t, func() bool { return len(ask("gateway.cloud.example", dns.TypeA).Answer) == 1 }, "the gateway is known")
 	return s, s.DNSAddr()
@@ -293,7 +299,7 @@ func FuzzHeartbeat(f *testing.F) {
 	a, err := seer.Join(f.Context(), n, seer.WithInterval(beat), seer.WithLogger(testnet.Logger(f)))
 	require.NoError(f, err)
 	f.Cleanup(func() { require.NoError(f, a.Close()) })
-	topic, err := other.PubSub().Join("/taubyte/seer/heartbeat/1")
+	topic, err := other.PubSub().Join("/taubyte/seer/heartbeat/2")
 	require.NoError(f, err)
 	f.Cleanup(func() { require.NoError(f, topic.Close()) })
 	for _, seed := range []string{
@@ -301,6 +307,7 @@ func FuzzHeartbeat(f *testing.F) {
 		`{"id":"` + other.ID().String() + `","addrs":["/ip4/1.2.3.4","x"],"services":["/taubyte/auth/1",""],"interval":1000000,"sequence":18446744073709551615}`,
 		`{"id":"` + other.ID().String() + `","interval":60000000000,"startedAt":"9999-01-01T00:00:00Z","leaving":true}`,
 	} {
+		f.Add(carrying(other.Members().Signed(), []byte(seed)))
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {

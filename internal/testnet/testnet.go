@@ -53,17 +53,44 @@ func (n *Net) Node(roles ...taubyte.Role) *Node {
 // NodeOn is Node upon a given store, which the test closes if it needs closing.
 func (n *Net) NodeOn(store taubyte.Datastore, roles ...taubyte.Role) *Node {
 	n.t.Helper()
+	return n.add(store, taubyte.WithAuthority(n.Authority, orAll(roles)...))
+}
+
+// Named is Node with a name in its membership.
+func (n *Net) Named(name string, roles ...taubyte.Role) *Node {
+	n.t.Helper()
+	return n.add(taubyte.MemoryDatastore(), taubyte.WithAuthority(n.Authority, orAll(roles)...), taubyte.WithName(name))
+}
+
+// Member is Node with a membership from a source, which may be short, or fail.
+func (n *Net) Member(source taubyte.MembershipSource) *Node {
+	n.t.Helper()
+	return n.add(taubyte.MemoryDatastore(), taubyte.WithMembership(n.Authority.Network(), source))
+}
+
+// Revoke makes known, from one node, that another is no member any more.
+func (n *Net) Revoke(from *Node, p peer.ID) {
+	n.t.Helper()
+	signed, err := n.Authority.Revoke(p)
+	require.NoError(n.t, err)
+	require.NoError(n.t, from.Members().Revoke(n.t.Context(), signed))
+}
+
+func orAll(roles []taubyte.Role) []taubyte.Role {
 	if len(roles) == 0 {
-		roles = taubyte.Roles()
+		return taubyte.Roles()
 	}
+	return roles
+}
+
+func (n *Net) add(store taubyte.Datastore, opts ...taubyte.HostOption) *Node {
+	n.t.Helper()
 	var peers []peer.AddrInfo
 	for _, other := range n.nodes {
 		peers = append(peers, other.Info())
 	}
 	h, err := taubyte.NewHost(context.Background(), store,
-		taubyte.WithAuthority(n.Authority, roles...),
-		taubyte.WithPeers(peers...),
-		taubyte.WithLogger(Logger(n.t)))
+		append(opts, taubyte.WithPeers(peers...), taubyte.WithLogger(Logger(n.t)))...)
 	require.NoError(n.t, err)
 	node := &Node{NodeHost: h, Store: store}
 	n.t.Cleanup(func() { require.NoError(n.t, h.Close()) })
