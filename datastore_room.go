@@ -3,14 +3,10 @@ package taubyte
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	ds "github.com/ipfs/go-datastore"
-	pebbleds "github.com/ipfs/go-ds-pebble"
 )
 
 const (
@@ -24,72 +20,6 @@ const (
 	// roomy.
 	roomFor = 10 * time.Millisecond
 )
-
-// diskStore is the embedded store, which refuses writes before the disk is full. The
-// engine ends the process when its log can't be written.
-type diskStore struct {
-	*pebbleds.Datastore
-	dir  string
-	disk *roomy
-	seen atomic.Pointer[time.Time] // when there was room
-}
-
-// room returns an error when the disk is as good as full.
-func (d *diskStore) room() error {
-	if seen := d.seen.Load(); seen != nil && time.Since(*seen) < roomFor {
-		return nil
-	}
-	usage, err := d.disk.GetDiskUsage(d.dir)
-	if err != nil {
-		return fmt.Errorf("store %s: %w", d.dir, err)
-	}
-	if usage.AvailBytes < reserve {
-		return fmt.Errorf("%w: store %s: %w: %d bytes are left on its disk, writes go on when there are %d",
-			ErrUnavailable, d.dir, syscall.ENOSPC, usage.AvailBytes, reserve)
-	}
-	now := time.Now()
-	d.seen.Store(&now)
-	return nil
-}
-
-func (d *diskStore) Put(ctx context.Context, key ds.Key, value []byte) error {
-	if err := d.room(); err != nil {
-		return err
-	}
-	return d.Datastore.Put(ctx, key, value)
-}
-
-func (d *diskStore) Delete(ctx context.Context, key ds.Key) error {
-	if err := d.room(); err != nil {
-		return err
-	}
-	return d.Datastore.Delete(ctx, key)
-}
-
-func (d *diskStore) Batch(ctx context.Context) (ds.Batch, error) {
-	b, err := d.Datastore.Batch(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &diskBatch{Batch: b, store: d}, nil
-}
-
-func (d *diskStore) Close() error {
-	d.disk.close()
-	return d.Datastore.Close()
-}
-
-type diskBatch struct {
-	ds.Batch
-	store *diskStore
-}
-
-func (b *diskBatch) Commit(ctx context.Context) error {
-	if err := b.store.room(); err != nil {
-		return err
-	}
-	return b.Batch.Commit(ctx)
-}
 
 // roomy is a file system whose files wait when the disk is full, until there is room
 // or the store closes. It is for what the free space does not tell: a quota, or

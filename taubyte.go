@@ -77,6 +77,9 @@ var (
 	ErrUnavailable = errors.New("unavailable")
 	ErrTooLarge    = errors.New("too large")
 	ErrClosed      = errors.New("closed")
+	// ErrDamaged says that what was once written to a disk is not there any more,
+	// or is not what was written.
+	ErrDamaged = errors.New("damaged")
 )
 
 // Datastore is where a node keeps what must outlive it. It is go-datastore's
