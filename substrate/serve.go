@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/taubyte/taubyte/substrate/internal/abi"
 	"github.com/taubyte/taubyte/substrate/internal/vm"
@@ -28,8 +29,9 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A deployment may be replaced between the look-up and the call. The table led
 	// to the new one before the old one was given up: it is looked up again.
 	var last *tns.Deployment
+	path := tns.RequestPath(r.URL)
 	for range 8 {
-		m := s.table.Lookup(r.Host, r.URL.Path, r.Method)
+		m := s.table.Lookup(r.Host, path, r.Method)
 		switch m.Status {
 		case tns.Found:
 		case tns.NoMethod:
@@ -43,7 +45,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			refuse(w, wire.RefusedNoHost, http.StatusNotFound)
 			return
 		}
-		err := s.serveRoute(w, r, m.Route)
+		err := s.serveRoute(w, r, m.Route, path)
 		switch {
 		case err == nil:
 			return
@@ -65,7 +67,7 @@ var errNotReady = errors.New("nothing to run yet")
 
 // serveRoute answers with what the route leads to. Where it returns an error,
 // nothing was answered.
-func (s *Service) serveRoute(w http.ResponseWriter, r *http.Request, route *tns.Route) error {
+func (s *Service) serveRoute(w http.ResponseWriter, r *http.Request, route *tns.Route, path string) error {
 	d, ok := (*s.live.Load())[keyOf(route.Deployment)]
 	if !ok {
 		return vm.ErrGone
@@ -79,7 +81,7 @@ func (s *Service) serveRoute(w http.ResponseWriter, r *http.Request, route *tns.
 		if ok, err := d.admit(w, r, guarded{key, abi.ResourceWebsite}); !ok {
 			return err
 		}
-		site.ServeHTTP(w, r, prefix(route))
+		site.ServeHTTP(w, r, strings.TrimPrefix(path, prefix(route)))
 		return nil
 	}
 	f, ok := d.functions[key]

@@ -3,6 +3,7 @@ package tns
 import (
 	"hash/maphash"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -278,8 +279,23 @@ func (s *site) website(path string) *Route {
 	return nil
 }
 
+// RequestPath is the path of a URL as Lookup takes it: decoded, but for slashes that
+// are data and no separators, which stay %2F (RFC 3986, 2.2).
+func RequestPath(u *url.URL) string {
+	if u.RawPath == "" || !strings.Contains(u.RawPath, "%2F") && !strings.Contains(u.RawPath, "%2f") {
+		return u.Path
+	}
+	parts := strings.Split(strings.ReplaceAll(u.EscapedPath(), "%2f", "%2F"), "%2F")
+	for i, part := range parts {
+		if decoded, err := url.PathUnescape(part); err == nil {
+			parts[i] = decoded
+		}
+	}
+	return strings.Join(parts, "%2F")
+}
+
 // Lookup finds where a request goes. host is that of the request: it may carry a
-// port, and its case does not matter. An exact host beats a wildcard ("*.example.com"),
+// port, and its case does not matter. path is RequestPath's. An exact host beats a wildcard ("*.example.com"),
 // an exact path of a function beats a website, and of websites the longest prefix
 // wins. It does not allocate.
 func (t *Table) Lookup(host, path, method string) Match {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"testing"
 
@@ -99,4 +100,18 @@ func TestANodeThatHangsIsLeft(t *testing.T) {
 	claim(t, s, shop, "main", 1, "h.example.com")
 	testnet.Eventually(t, func() bool { return asked.Load() > 1 || tab.Serving(shop, "main") == 1 }, "its silence is noticed")
 	owns(t, tab, "h.example.com", shop)
+}
+
+// A slash that was written as %2F is data (RFC 3986, 2.2): no route of another path is
+// taken for it.
+func TestSlashesThatAreData(t *testing.T) {
+	for target, want := range map[string]string{
+		"/x/y": "/x/y", "/x%2Fy": "/x%2Fy", "/x%2fy": "/x%2Fy", "/a%20b/c%2Fd%20e": "/a b/c%2Fd e", "/%2F": "/%2F", "/%2Fx": "/%2Fx",
+		"/x%252Fy": "/x%2Fy", "/caf%C3%A9": "/café", "/a%2Bb%2Fc": "/a+b%2Fc", "/": "/", "/x/%2e%2e/y": "/x/../y",
+	} {
+		u, err := url.Parse("http://example.com" + target + "?q=%2F")
+		require.NoError(t, err)
+		require.Equal(t, want, tns.RequestPath(u), target)
+	}
+	require.Zero(t, testing.AllocsPerRun(10, func() { tns.RequestPath(&url.URL{Path: "/x/y"}) }))
 }

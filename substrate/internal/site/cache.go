@@ -2,6 +2,7 @@ package site
 
 import (
 	"bytes"
+	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -17,27 +18,36 @@ type entry struct {
 	dir     bool
 	data    []byte // of a small file
 
-	// Of a file, as values of headers.
+	// Of a file, and as values of headers.
+	size    int64
 	etag    []string
 	length  []string
-	kind    []string // nil where the name does not tell
+	kind    []string
 	caching []string
 
 	compressible bool
 	alone        atomic.Bool // it was seen to have no encodings
 }
 
-func (e *entry) describe(id cid.Cid, size int64) {
+// sniffed is how much of a file is looked at where its name does not tell the type.
+const sniffed = 512
+
+// describe fills in what is said of a file. head is its beginning.
+func (e *entry) describe(id cid.Cid, size int64, head []byte) {
+	e.size = size
 	e.etag = []string{`"` + id.String() + `"`}
 	e.length = []string{strconv.FormatInt(size, 10)}
 	e.caching = askAgain
 	if hashed(e.name) {
 		e.caching = forever
 	}
-	if kind := contentType(e.name); kind != "" {
-		e.kind = []string{kind}
+	kind := contentType(e.name)
+	if kind != "" {
 		e.compressible = compressible(kind)
+	} else {
+		kind = http.DetectContentType(head)
 	}
+	e.kind = []string{kind}
 }
 
 func (e *entry) here() bool { return !e.missing && !e.dir }

@@ -2,29 +2,8 @@ package site
 
 import (
 	"path"
-	"strconv"
 	"strings"
 )
-
-// types are those of the web, the same on every machine. Others are found out
-// from the content.
-var types = map[string]string{
-	".html": "text/html; charset=utf-8", ".htm": "text/html; charset=utf-8",
-	".css": "text/css; charset=utf-8",
-	".js":  "text/javascript; charset=utf-8", ".mjs": "text/javascript; charset=utf-8",
-	".json": "application/json", ".map": "application/json", ".jsonld": "application/ld+json",
-	".webmanifest": "application/manifest+json", ".wasm": "application/wasm",
-	".txt": "text/plain; charset=utf-8", ".md": "text/markdown; charset=utf-8", ".csv": "text/csv; charset=utf-8",
-	".xml": "application/xml", ".rss": "application/rss+xml", ".atom": "application/atom+xml",
-	".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif",
-	".webp": "image/webp", ".avif": "image/avif", ".ico": "image/x-icon", ".bmp": "image/bmp",
-	".woff": "font/woff", ".woff2": "font/woff2", ".ttf": "font/ttf", ".otf": "font/otf",
-	".mp4": "video/mp4", ".webm": "video/webm", ".mp3": "audio/mpeg", ".ogg": "audio/ogg", ".wav": "audio/wav", ".flac": "audio/flac",
-	".pdf": "application/pdf", ".zip": "application/zip", ".gz": "application/gzip", ".zst": "application/zstd", ".br": "application/octet-stream",
-}
-
-// contentType is empty where the name does not tell.
-func contentType(name string) string { return types[strings.ToLower(path.Ext(name))] }
 
 // compressible says whether files of a type are worth an encoding.
 func compressible(kind string) bool {
@@ -32,44 +11,41 @@ func compressible(kind string) bool {
 		strings.Contains(kind, "json") || strings.Contains(kind, "xml") || kind == "application/wasm"
 }
 
-// quality is the weight that an Accept-Encoding header gives to an encoding.
-func quality(accept, encoding string) float64 {
-	any := 0.0
-	for accept != "" {
-		var item string
-		item, accept, _ = strings.Cut(accept, ",")
-		name, params, _ := strings.Cut(item, ";")
-		name = strings.ToLower(strings.TrimSpace(name))
-		if name != encoding && name != "*" {
-			continue
-		}
-		q := 1.0
-		if key, value, ok := strings.Cut(strings.TrimSpace(params), "="); ok && strings.EqualFold(strings.TrimSpace(key), "q") {
-			var err error
-			if q, err = strconv.ParseFloat(strings.TrimSpace(value), 64); err != nil || q < 0 || q > 1 {
-				q = 0
-			}
-		}
-		if name == encoding {
-			return q
-		}
-		any = q
+// script and media say what an extension is: what builders of web pages make out of
+// sources, and what they copy along. Pages, documents and data are neither: a hash in
+// the name of a page is an identifier, and the page is edited under it.
+func script(ext string) bool {
+	switch ext {
+	case ".js", ".mjs", ".cjs", ".css", ".map", ".wasm":
+		return true
 	}
-	return any
+	return false
+}
+
+func media(ext string) bool {
+	kind, _, _ := strings.Cut(types[ext], "/")
+	return kind == "image" || kind == "font" || kind == "audio" || kind == "video"
 }
 
 // hashed says whether a file's name has a hash of its content in it, as the
 // builders of web pages make them: then it never changes. To miss one costs a
 // user a 304; to see one where there is none would keep a stale file for a year.
+// So scripts may have hexadecimal hashes anywhere; other hashes, and those of
+// pictures, fonts and sounds, count in the folders of builders alone.
 func hashed(name string) bool {
 	dir, file := path.Split(name)
+	ext := strings.ToLower(path.Ext(file))
+	if !script(ext) && !media(ext) {
+		return false
+	}
+	own, known := builderFolder(dir)
 	for stem := strings.TrimSuffix(file, path.Ext(file)); stem != ""; {
 		i := strings.LastIndexAny(stem, ".-")
-		if i <= 0 {
-			return false
-		}
 		token := stem[i+1:]
-		if hexadecimal(token) || mixed(token) && built(dir) {
+		if i <= 0 { // the whole name
+			return own && (hexadecimal(token) || mixed(token))
+		}
+		if hexadecimal(token) && (script(ext) || known) && !unique(stem) || mixed(token) && known {
 			return true
 		}
 		if stem[i] != '.' { // main.3f2a9c01.chunk.js, but not a-b-c.js
@@ -80,9 +56,10 @@ func hashed(name string) bool {
 	return false
 }
 
-// hexadecimal: a word is none, and neither is a date.
+// hexadecimal says whether a token may be a hash in that form. A word is none, and
+// neither is a date.
 func hexadecimal(s string) bool {
-	if len(s) < 8 || len(s) > 64 {
+	if len(s) < 8 || len(s) > 64 || word(s) {
 		return false
 	}
 	digits, letters := 0, 0
@@ -99,9 +76,11 @@ func hexadecimal(s string) bool {
 	return digits > 0 && letters > 0
 }
 
-// mixed: eight or more characters in both cases, or capitals and digits.
+// mixed says whether a token may be a hash in base 64 or 32: eight or more
+// characters in both cases, or capitals and digits. A name in camel case is none, and
+// neither is one with a number.
 func mixed(s string) bool {
-	if len(s) < 8 || len(s) > 24 {
+	if len(s) < 8 || len(s) > 24 || word(s) {
 		return false
 	}
 	upper, lower, digits := 0, 0, 0
@@ -121,13 +100,48 @@ func mixed(s string) bool {
 	return upper > 0 && digits > 0 || upper > 1 && lower > 0
 }
 
-// built says whether a folder is one that builders put their output into.
-func built(dir string) bool {
-	for part := range strings.SplitSeq(strings.Trim(dir, "/"), "/") {
-		switch part {
-		case "assets", "static", "_next", "_nuxt", "_app", "_astro", "chunks", "immutable":
-			return true
+// word says whether a token reads like words, with a number behind them perhaps:
+// deadbeef1, MainView, DSC00012. Capitals side by side are no camel case.
+func word(s string) bool {
+	s = strings.TrimRight(s, "0123456789_")
+	lower, together := false, false
+	for i, c := range []byte(s) {
+		switch {
+		case c >= 'a' && c <= 'z':
+			lower = true
+		case c >= 'A' && c <= 'Z':
+			together = together || i+1 == len(s) || s[i+1] < 'a'
+		default:
+			return false
 		}
 	}
-	return false
+	return !lower || !together
+}
+
+// unique says whether a name ends with a UUID.
+func unique(stem string) bool {
+	if len(stem) < 36 {
+		return false
+	}
+	for i, c := range []byte(stem[len(stem)-36:]) {
+		dash := i == 8 || i == 13 || i == 18 || i == 23
+		if dash != (c == '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// builderFolder says whether a folder is one that builders put their output into
+// (known), and whether everything in it is theirs (own).
+func builderFolder(dir string) (own, known bool) {
+	for part := range strings.SplitSeq(strings.Trim(dir, "/"), "/") {
+		switch part {
+		case "_next", "_nuxt", "_app", "_astro", "immutable":
+			return true, true
+		case "assets", "static", "chunks":
+			known = true
+		}
+	}
+	return false, known
 }

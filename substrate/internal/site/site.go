@@ -43,9 +43,9 @@ func New(tree Tree, root cid.Cid, cache *Cache) *Site {
 // openTimeout bounds finding a file, whose blocks may be on another node.
 const openTimeout = 30 * time.Second
 
-// ServeHTTP answers a request. prefix is the part of its path under which the
-// site is, without a slash at the end.
-func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, prefix string) {
+// ServeHTTP answers a request for what is at a path of the site: the part of the
+// request's path behind the site's own, with slashes that are data left as %2F.
+func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, rest string) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	default:
@@ -53,7 +53,6 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, prefix string) 
 		plain(w, http.StatusMethodNotAllowed, "This is a file.")
 		return
 	}
-	rest := strings.TrimPrefix(r.URL.Path, prefix)
 	folder := strings.HasSuffix(rest, "/")
 	name := strings.TrimPrefix(path.Clean("/"+rest), "/")
 
@@ -72,16 +71,15 @@ func (s *Site) serve(w http.ResponseWriter, r *http.Request, name string, folder
 	if err != nil {
 		return err
 	}
-	switch {
-	case e.dir:
+	if e.dir {
 		index := join(name, "index.html")
 		if e, err = s.find(r.Context(), index); err != nil {
 			return err
 		}
-		if e.missing {
-			break
+		if e.here() && folder {
+			return s.send(w, r, e)
 		}
-		if !folder {
+		if e.here() {
 			to := r.URL.EscapedPath() + "/"
 			if strings.HasPrefix(to, "//") {
 				to = "/" + strings.TrimLeft(to, "/") // not another host
@@ -93,12 +91,11 @@ func (s *Site) serve(w http.ResponseWriter, r *http.Request, name string, folder
 			plain(w, http.StatusTemporaryRedirect, "The page is at "+to)
 			return nil
 		}
+	} else if e.here() && !folder {
 		return s.send(w, r, e)
-	case !e.missing && !folder:
-		return s.send(w, r, e)
-	case e.missing && !folder && path.Ext(name) == "":
-		page := name + ".html"
-		if e, err = s.find(r.Context(), page); err != nil {
+	}
+	if name != "" && !folder { // perhaps beside a folder without a page of its own
+		if e, err = s.find(r.Context(), name+".html"); err != nil {
 			return err
 		}
 		if e.here() {
@@ -117,7 +114,8 @@ func (s *Site) notFound(w http.ResponseWriter, r *http.Request, name string) err
 	if e.here() {
 		return s.sendError(w, r, e)
 	}
-	if navigation(r) && path.Ext(name) == "" {
+	// A browser that does not say where it goes asks for a script as it does for a page.
+	if yes, said := navigation(r); yes && (said || contentType(name) == "") {
 		if e, err = s.find(r.Context(), "index.html"); err != nil {
 			return err
 		}
@@ -130,96 +128,95 @@ func (s *Site) notFound(w http.ResponseWriter, r *http.Request, name string) err
 	return nil
 }
 
-// navigation says whether a browser is on its way to a page, rather than loading
-// a part of one.
-func navigation(r *http.Request) bool {
-	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" {
-		return mode == "navigate"
-	}
-	return strings.Contains(r.Header.Get("Accept"), "text/html")
-}
-
 // send answers with a file, or with one of its encodings.
 func (s *Site) send(w http.ResponseWriter, r *http.Request, e *entry) error {
 	h := w.Header()
-	body := e
+	body, encoding := e, ""
 	if e.compressible && !e.alone.Load() {
-		encoded, encoding, any, err := s.encoded(r, e.name)
-		switch {
-		case err != nil:
+		var any bool
+		var err error
+		if body, encoding, any, err = s.encoded(r, e); err != nil {
 			return err
-		case any:
+		}
+		if any {
 			h.Add("Vary", "Accept-Encoding")
-		default:
+		} else {
 			e.alone.Store(true)
 		}
-		if encoded != nil {
-			h.Set("Content-Encoding", encoding)
-			body = encoded
+	}
+	if conditional(r) {
+		switch precondition(r, body.etag[0]) {
+		case http.StatusNotModified:
+			h["Etag"], h["Cache-Control"] = body.etag, e.caching
+			w.WriteHeader(http.StatusNotModified)
+			return nil
+		case http.StatusPreconditionFailed:
+			plain(w, http.StatusPreconditionFailed, "This is another version of the file.")
+			return nil
 		}
 	}
-	if e.kind != nil {
-		h["Content-Type"] = e.kind
-	}
-	h["Etag"] = body.etag
-	h["Cache-Control"] = e.caching
-	h["Content-Length"] = body.length // ServeContent changes it where it sends less, and gives none with an encoding
-	if body.data != nil && e.kind != nil && simple(r) {
-		if r.Method != http.MethodHead {
-			_, _ = w.Write(body.data)
+	parts := ""
+	if r.Method == http.MethodGet && r.Header["Range"] != nil {
+		var ok bool
+		if parts, ok = ranges(r, body.etag[0], body.size); !ok {
+			h.Set("Content-Range", "bytes */"+body.length[0])
+			plain(w, http.StatusRequestedRangeNotSatisfiable, "The file has "+body.length[0]+" bytes.")
+			return nil
 		}
+	}
+	var content io.ReadSeekCloser // but of what is here and sent as a whole
+	if r.Method == http.MethodGet && (body.data == nil || parts != "") {
+		var err error
+		if content, err = s.content(r.Context(), body); err != nil {
+			return err // and nothing was said yet
+		}
+		defer content.Close()
+	}
+	h["Content-Type"], h["Etag"], h["Cache-Control"], h["Accept-Ranges"] = e.kind, body.etag, e.caching, acceptRanges
+	if encoding != "" {
+		h.Set("Content-Encoding", encoding)
+	}
+	if parts != "" {
+		http.ServeContent(w, ranged(parts), "", time.Time{}, content)
 		return nil
 	}
-	content, err := s.content(r.Context(), body)
-	if err != nil {
-		for _, k := range []string{"Content-Type", "Content-Encoding", "Content-Length", "Etag", "Cache-Control"} {
-			h.Del(k)
-		}
-		return err
+	h["Content-Length"] = body.length
+	switch {
+	case r.Method == http.MethodHead:
+	case content != nil:
+		_, _ = io.CopyN(w, content, body.size) // where it is cut, the length shows it
+	default:
+		_, _ = w.Write(body.data)
 	}
-	defer content.Close()
-	http.ServeContent(w, r, "", time.Time{}, content)
 	return nil
 }
 
-// simple says that a request asks for all of a file, under no condition.
-func simple(r *http.Request) bool {
-	for _, k := range [...]string{"Range", "If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"} {
-		if _, ok := r.Header[k]; ok {
-			return false
-		}
-	}
-	return true
-}
-
 var (
-	forever  = []string{"public, max-age=31536000, immutable"}
-	askAgain = []string{"no-cache"}
+	forever      = []string{"public, max-age=31536000, immutable"}
+	askAgain     = []string{"no-cache"}
+	acceptRanges = []string{"bytes"}
 )
 
-// encoded returns the best of a file's encodings that the user accepts, or nil,
-// and whether there is any at all.
-func (s *Site) encoded(r *http.Request, name string) (best *entry, encoding string, any bool, err error) {
-	accept := r.Header.Get("Accept-Encoding")
-	top := 0.0
-	for _, c := range encodings {
-		e, err := s.find(r.Context(), name+c.suffix)
+// encoded returns the best of what there is of a file: one of its encodings that
+// the user accepts, with its name, or the file as it is; and whether it has any.
+func (s *Site) encoded(r *http.Request, e *entry) (best *entry, name string, any bool, err error) {
+	of, identity := weights(r.Header["Accept-Encoding"])
+	best, top := e, 0.0
+	for i, c := range encodings {
+		sibling, err := s.find(r.Context(), e.name+c.suffix)
 		if err != nil {
 			return nil, "", false, err
 		}
-		if !e.here() {
+		if !sibling.here() {
 			continue
 		}
 		any = true
-		if q := quality(accept, c.name); q > top {
-			best, encoding, top = e, c.name, q
+		if of[i] > top && of[i] >= identity {
+			best, name, top = sibling, c.name, of[i]
 		}
 	}
-	return best, encoding, any, nil
+	return best, name, any, nil
 }
-
-// encodings, the best first.
-var encodings = []struct{ name, suffix string }{{"br", ".br"}, {"zstd", ".zst"}, {"gzip", ".gz"}}
 
 // sendError answers with the site's page for what is not there.
 func (s *Site) sendError(w http.ResponseWriter, r *http.Request, e *entry) error {
@@ -274,13 +271,17 @@ func (s *Site) find(ctx context.Context, name string) (*entry, error) {
 	defer f.Close()
 	e := &entry{name: name, dir: f.IsDir()}
 	if !e.dir {
-		e.describe(f.CID(), f.Size())
+		head := make([]byte, min(f.Size(), sniffed))
 		if f.Size() <= maxCached {
-			e.data = make([]byte, f.Size())
-			if _, err := io.ReadFull(f, e.data); err != nil {
+			head = make([]byte, f.Size())
+			e.data = head
+		}
+		if e.data != nil || contentType(name) == "" {
+			if _, err := io.ReadFull(f, head); err != nil {
 				return nil, err
 			}
 		}
+		e.describe(f.CID(), f.Size(), head)
 	}
 	s.cache.put(key, e)
 	return e, nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -91,7 +93,7 @@ func (a ask) do(method, target string, header ...string) *http.Response {
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	a.ServeHTTP(w, r, a.prefix)
+	a.ServeHTTP(w, r, strings.TrimPrefix(r.URL.Path, a.prefix))
 	return w.Result()
 }
 
@@ -172,6 +174,24 @@ func TestSinglePageFallback(t *testing.T) {
 	require.Equal(t, 404, s.get("/data/7", "Accept", "application/json").StatusCode)
 	require.Equal(t, 404, s.get("/users/7", "Accept", "text/html", "Sec-Fetch-Mode", "cors").StatusCode)
 	require.Equal(t, 200, s.get("/users/7", "Sec-Fetch-Mode", "navigate").StatusCode)
+
+	// A dot in a path does not make it a file, for a browser that says where it goes.
+	for _, path := range []string{"/users/first.last", "/release/v1.2", "/@a.b/c", "/packages/left-pad.js", "/users/a@example.com"} {
+		r := s.get(path, "Sec-Fetch-Mode", "navigate", "Accept", "text/html")
+		require.Equal(t, "200 <p>app", fmt.Sprint(r.StatusCode, " ", body(t, r)), path)
+		require.Contains(t, r.Header.Get("Vary"), "Sec-Fetch-Mode")
+	}
+	require.Equal(t, 200, s.get("/users/first.last", browser...).StatusCode, "no type of files")
+	for _, name := range []string{"/missing.js", "/missing.css", "/a/missing.png", "/missing.woff2", "/data.json"} {
+		require.Equal(t, 404, s.get(name, "Sec-Fetch-Mode", "no-cors", "Accept", "*/*").StatusCode, name)
+		require.Equal(t, 404, s.get(name, browser...).StatusCode, name)
+	}
+	for accept, want := range map[string]int{
+		"Text/HTML": 200, "TEXT/HTML;q=0.5": 200, "application/json, text/html": 200, "application/xhtml+xml": 200, " text/html ;level=1": 200,
+		"text/html;q=0": 404, "text/html-ish": 404, "x-text/html": 404, "*/*": 404, "": 404,
+	} {
+		require.Equal(t, want, s.get("/users/1", "Accept", accept).StatusCode, accept)
+	}
 }
 
 func TestErrorPage(t *testing.T) {
@@ -182,25 +202,220 @@ func TestErrorPage(t *testing.T) {
 	require.Empty(t, body(t, s.do(http.MethodHead, "/users/7")))
 }
 
-func TestConditionalAndRanges(t *testing.T) {
-	big := strings.Repeat("0123456789", 20_000)
-	s := newSite(t, map[string]string{"small.txt": "0123456789", "big.bin": big})
-	for name, size := range map[string]int{"/small.txt": 10, "/big.bin": len(big)} {
-		r := s.get(name)
-		require.Equal(t, int64(size), r.ContentLength, name)
-		etag := r.Header.Get("Etag")
-		require.Regexp(t, `^"baf.+"$`, etag)
-		require.Equal(t, 304, s.get(name, "If-None-Match", etag).StatusCode)
-		require.Equal(t, 200, s.get(name, "If-None-Match", `"other"`).StatusCode)
-
-		r = s.get(name, "Range", "bytes=2-4")
-		require.Equal(t, 206, r.StatusCode)
-		require.Equal(t, "234", body(t, r))
-		require.Equal(t, fmt.Sprintf("bytes 2-4/%d", size), r.Header.Get("Content-Range"))
-		require.Equal(t, "89", body(t, s.get(name, "Range", "bytes=-2")))
-		require.Equal(t, 416, s.get(name, "Range", "bytes=999999-").StatusCode)
-		require.Equal(t, 200, s.get(name, "Range", "bytes=2-4", "If-Range", `"other"`).StatusCode)
+func TestConditions(t *testing.T) {
+	s := newSite(t, map[string]string{
+		"small.txt": "0123456789", "big.bin": strings.Repeat("0123456789", 20_000), "index.html": "home", "unknown": "text", "a.css": "plain", "a.css.gz": "gz",
+	})
+	for _, name := range []string{"/small.txt", "/big.bin", "/", "/unknown", "/a.css"} {
+		for _, encoding := range []string{"", "gzip"} {
+			whole := s.get(name, "Accept-Encoding", encoding)
+			etag := whole.Header.Get("Etag")
+			require.Regexp(t, `^"baf.+"$`, etag)
+			for _, c := range []struct {
+				header []string
+				want   int
+			}{
+				{[]string{"If-Match", `"other"`}, 412},
+				{[]string{"If-Match", `"a", "b"`}, 412},
+				{[]string{"If-Match", "W/" + etag}, 412}, // its comparison is strong
+				{[]string{"If-Match", etag}, 200},
+				{[]string{"If-Match", `"other", ` + etag}, 200},
+				{[]string{"If-Match", "*"}, 200},
+				{[]string{"If-Match", ""}, 412},
+				{[]string{"If-None-Match", etag}, 304},
+				{[]string{"If-None-Match", "W/" + etag}, 304},
+				{[]string{"If-None-Match", `"a,b", ` + etag}, 304},
+				{[]string{"If-None-Match", "*"}, 304},
+				{[]string{"If-None-Match", `"other"`}, 200},
+				{[]string{"If-Match", `"other"`, "If-None-Match", etag}, 412},
+				{[]string{"If-Match", etag, "If-None-Match", etag}, 304},
+				// A file has no date.
+				{[]string{"If-Modified-Since", "Fri, 01 Jan 2100 00:00:00 GMT"}, 200},
+				{[]string{"If-Unmodified-Since", "Thu, 01 Jan 1970 00:00:00 GMT"}, 200},
+				// Conditions come before ranges.
+				{[]string{"If-Match", `"other"`, "Range", "bytes=0-1"}, 412},
+				{[]string{"If-None-Match", etag, "Range", "bytes=0-1"}, 304},
+			} {
+				for _, method := range []string{http.MethodGet, http.MethodHead} {
+					r := s.do(method, name, append(c.header, "Accept-Encoding", encoding)...)
+					what := fmt.Sprint(method, " ", name, " ", encoding, " ", c.header)
+					text := body(t, r)
+					require.Equal(t, c.want, r.StatusCode, what)
+					require.Equal(t, whole.Header.Get("Vary"), r.Header.Get("Vary"), what)
+					switch c.want {
+					case 200:
+						require.Equal(t, whole.Header, r.Header, what)
+					case 304:
+						require.Empty(t, text, what)
+						require.Equal(t, etag, r.Header.Get("Etag"), what)
+						require.Equal(t, whole.Header.Get("Cache-Control"), r.Header.Get("Cache-Control"), what)
+						require.Empty(t, r.Header.Get("Content-Length")+r.Header.Get("Content-Type")+r.Header.Get("Content-Encoding"), what)
+					case 412:
+						require.Empty(t, r.Header.Get("Content-Length")+r.Header.Get("Content-Encoding")+r.Header.Get("Etag"), "nothing of the file: %s", what)
+						require.Equal(t, "text/plain; charset=utf-8", r.Header.Get("Content-Type"), what)
+					}
+				}
+			}
+		}
 	}
+	etag := s.get("/small.txt").Header.Get("Etag")
+	r := httptest.NewRequest("GET", "/small.txt", nil)
+	r.Header["If-None-Match"] = []string{`"other"`, etag}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r, "/small.txt")
+	require.Equal(t, 304, w.Code, "lines of one header are one list")
+	require.Equal(t, 404, s.get("/nowhere.js", "If-Match", `"other"`).StatusCode, "what is not there has no version")
+}
+
+func TestRanges(t *testing.T) {
+	big := strings.Repeat("0123456789", 20_000)
+	small := strings.Repeat("0123456789", 20)
+	s := newSite(t, map[string]string{"small.txt": small, "big.bin": big, "unknown": small, "empty.txt": "", "a.css": small, "a.css.gz": "compressed"})
+	const whole, none = "whole", "none"
+	for name, text := range map[string]string{"/small.txt": small, "/big.bin": big, "/unknown": small} {
+		size := len(text)
+		for value, want := range map[string]string{
+			"bytes=0-9": "0-9", "bytes=2-4": "2-4", "bytes=0-0": "0-0", "bytes=5-": fmt.Sprint("5-", size-1),
+			"bytes=-2":                             fmt.Sprintf("%d-%d", size-2, size-1),
+			"bytes=0-99999999":                     fmt.Sprint("0-", size-1),
+			"bytes=1-99999999999999999999":         fmt.Sprint("1-", size-1),
+			"bytes=-99999999":                      fmt.Sprint("0-", size-1),
+			"bytes=-99999999999999999999":          fmt.Sprint("0-", size-1),
+			fmt.Sprintf("bytes=%d-", size-1):       fmt.Sprintf("%d-%d", size-1, size-1),
+			"BYTES=0-9":                            "0-9",
+			"bytes= 0-9 ":                          "0-9",
+			"bytes=,0-9,":                          "0-9",
+			"bytes=0-9,99999999-":                  "0-9", // the rest has nothing
+			"bytes=-0,0-9":                         "0-9",
+			"bytes=-0":                             none,
+			"bytes=-00":                            none,
+			fmt.Sprintf("bytes=%d-", size):         none,
+			"bytes=99999999-":                      none,
+			"bytes=99999999999999999999-":          none,
+			"bytes=99999999-99999999,-0":           none,
+			"items=0-5":                            whole, // another unit
+			"seconds=0-5":                          whole,
+			"bytes":                                whole,
+			"":                                     whole,
+			"0-9":                                  whole,
+			"bytes=":                               whole,
+			"bytes=,":                              whole,
+			"bytes=-":                              whole,
+			"bytes=9-0":                            whole,
+			"bytes=a-b":                            whole,
+			"bytes=+1-2":                           whole,
+			"bytes=0x1-2":                          whole,
+			"bytes=1 - 2":                          whole,
+			"bytes=0-9,x":                          whole,
+			"bytes=0-,0-,0-":                       whole, // more than there is
+			"bytes=" + strings.Repeat("1-1,", 100): whole,
+		} {
+			r := s.get(name, "Range", value)
+			got := body(t, r)
+			what := name + " " + value
+			switch want {
+			case whole:
+				require.Equal(t, 200, r.StatusCode, what)
+				require.Empty(t, r.Header.Get("Content-Range"), what)
+				require.Equal(t, text, got, what)
+			case none:
+				require.Equal(t, 416, r.StatusCode, what)
+				require.Equal(t, fmt.Sprint("bytes */", size), r.Header.Get("Content-Range"), what)
+				require.Empty(t, r.Header.Get("Etag")+r.Header.Get("Content-Encoding"), what)
+			default:
+				require.Equal(t, 206, r.StatusCode, what)
+				require.Equal(t, fmt.Sprintf("bytes %s/%d", want, size), r.Header.Get("Content-Range"), what)
+				var first, last int
+				_, err := fmt.Sscanf(want, "%d-%d", &first, &last)
+				require.NoError(t, err)
+				require.Equal(t, text[first:last+1], got, what)
+				require.Equal(t, int64(len(got)), r.ContentLength, what)
+			}
+			require.Equal(t, "200", fmt.Sprint(s.do(http.MethodHead, name, "Range", value).StatusCode), "a range is of GET alone: %s", what)
+		}
+
+		// Several parts.
+		r := s.get(name, "Range", "bytes=0-1, 5-6, -2")
+		require.Equal(t, 206, r.StatusCode)
+		kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+		require.NoError(t, err)
+		require.Equal(t, "multipart/byteranges", kind)
+		parts := multipart.NewReader(r.Body, params["boundary"])
+		for _, want := range []string{"0-1 01", "5-6 56", fmt.Sprintf("%d-%d 89", size-2, size-1)} {
+			p, err := parts.NextPart()
+			require.NoError(t, err)
+			b, err := io.ReadAll(p)
+			require.NoError(t, err)
+			at, content, _ := strings.Cut(want, " ")
+			require.Equal(t, content, string(b))
+			require.Equal(t, fmt.Sprintf("bytes %s/%d", at, size), p.Header.Get("Content-Range"))
+			require.Equal(t, s.get(name).Header.Get("Content-Type"), p.Header.Get("Content-Type"))
+		}
+		_, err = parts.NextPart()
+		require.ErrorIs(t, err, io.EOF)
+
+		// Of one version.
+		etag := s.get(name).Header.Get("Etag")
+		for version, want := range map[string]int{etag: 206, `"other"`: 200, "W/" + etag: 200, "Fri, 01 Jan 2100 00:00:00 GMT": 200, "": 200} {
+			require.Equal(t, want, s.get(name, "Range", "bytes=2-4", "If-Range", version).StatusCode, version)
+		}
+	}
+	require.Equal(t, 200, s.get("/empty.txt", "Range", "bytes=0-9").StatusCode)
+	require.Equal(t, 200, s.get("/empty.txt", "Range", "bytes=-5").StatusCode)
+	require.Equal(t, 404, s.get("/nowhere", "Range", "bytes=0-9").StatusCode)
+	r := s.get("/a.css", "Range", "bytes=0-3", "Accept-Encoding", "gzip")
+	require.Equal(t, "206 comp gzip bytes 0-3/10", fmt.Sprint(r.StatusCode, " ", body(t, r), " ", r.Header.Get("Content-Encoding"), " ", r.Header.Get("Content-Range")))
+}
+
+// Site generators put a page beside the folder of what belongs to it.
+func TestPagesBesideFolders(t *testing.T) {
+	s := newSite(t, map[string]string{
+		"blog.html": "blog", "blog/first.html": "first", "sub/api.html": "api", "sub/api/x.html": "x",
+		"both.html": "page", "both/index.html": "folder", "v1.2.html": "version", "a.b.c.html": "dots", "v1.2/notes.html": "notes", "about.html": "about",
+		"styled.html": "plain", "styled.html.gz": "gz", "styled/x.txt": "x", "index/x.txt": "x", "index.html": "home",
+	})
+	for target, want := range map[string]string{
+		"/blog": "200 blog", "/blog?page=2": "200 blog", "/blog/first": "200 first", "/sub/api": "200 api", "/about": "200 about", "/index": "200 home",
+		"/both": "307 The page is at /both/\n", "/both/": "200 folder", "/v1.2": "200 version", "/a.b.c": "200 dots", "/v1.2/notes": "200 notes", "/v1.2.html": "200 version",
+		"/blog/": "404 There is no such page.\n", "/blog/second": "404 There is no such page.\n", "/v1.3": "404 There is no such page.\n", "/sub": "404 There is no such page.\n",
+	} {
+		r := s.get(target)
+		require.Equal(t, want, fmt.Sprint(r.StatusCode, " ", body(t, r)), target)
+	}
+	require.Equal(t, "gz", body(t, s.get("/styled", "Accept-Encoding", "gzip")))
+	s.prefix = "/docs"
+	require.Equal(t, "blog", body(t, s.get("/docs/blog")))
+	require.Equal(t, 307, s.get("/docs").StatusCode)
+}
+
+// The type is the one that is registered for a name, and not what the first bytes look
+// like.
+func TestTypes(t *testing.T) {
+	const zip, html, text = "PK\x03\x04rest", "<!DOCTYPE html><p>x", "WEBVTT"
+	for name, want := range map[string]string{
+		"report.docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document", "REPORT.DOCX": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+		"t.xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "t.pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+		"t.odt": "application/vnd.oasis.opendocument.text", "t.epub": "application/epub+zip", "t.apk": "application/vnd.android.package-archive", "t.jar": "application/java-archive",
+		"page.xhtml": "application/xhtml+xml", "cap.vtt": "text/vtt", "feed.ics": "text/calendar", "card.vcf": "text/vcard", "a.md": "text/markdown", "data.geojson": "application/geo+json",
+		"t.yaml": "application/yaml", "t.m3u8": "application/vnd.apple.mpegurl", "t.mpd": "application/dash+xml", "t.mov": "video/quicktime", "t.m4a": "audio/mp4", "t.opus": "audio/ogg",
+		"t.eot": "application/vnd.ms-fontobject", "t.heic": "image/heic", "t.7z": "application/x-7z-compressed", "t.tar": "application/x-tar", "t.gpx": "application/gpx+xml",
+		"a.mjs": "text/javascript", "a.webmanifest": "application/manifest+json", "t.glb": "model/gltf-binary", "t.tsv": "text/tab-separated-values", "t.rtf": "application/rtf",
+		"apple-app-site-association": "application/json", ".well-known/apple-app-site-association": "application/json", ".well-known/webfinger": "application/jrd+json",
+		".well-known/matrix/server": "application/json", ".well-known/security.txt": "text/plain", ".well-known/assetlinks.json": "application/json",
+	} {
+		for _, content := range []string{zip, html, text, strings.Repeat("x", 100_000)} {
+			s := newSite(t, map[string]string{name: content})
+			s.Site = site.New(newTree(map[string]string{name: content}), idOf([]byte(name+content)), site.NewCache(1<<20))
+			r := s.get("/" + name)
+			kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+			require.Equal(t, want, kind, name)
+			require.Equal(t, r.Header.Get("Content-Type"), s.do(http.MethodHead, "/"+name).Header.Get("Content-Type"))
+		}
+	}
+	s := newSite(t, map[string]string{"LICENSE": "Do what you like.", "big": strings.Repeat("text ", 50_000), "picture": "\x89PNG\r\n\x1a\n"})
+	require.Equal(t, "text/plain; charset=utf-8", s.get("/LICENSE").Header.Get("Content-Type"), "a name that tells nothing")
+	require.Equal(t, "text/plain; charset=utf-8", s.get("/big").Header.Get("Content-Type"))
+	require.Equal(t, "image/png", s.get("/picture").Header.Get("Content-Type"))
 }
 
 func TestEncodings(t *testing.T) {
@@ -221,6 +436,25 @@ func TestEncodings(t *testing.T) {
 		"GZIP":                     "gzip gz",
 		"br;q=0,*;q=0":             " plain",
 		"br ; q=0.2 , gzip ; q=.9": "gzip gz",
+		// A file as it is has a weight too.
+		"identity;q=1, gzip;q=0.5":       " plain",
+		"gzip;q=0.5, identity;q=1":       " plain",
+		"identity;q=0.5, gzip;q=1":       "gzip gz",
+		"identity;q=0.5, gzip;q=0.5":     "gzip gz",
+		"identity, gzip;q=0.9, br;q=0.8": " plain",
+		"identity;q=0, gzip;q=0.1":       "gzip gz",
+		"identity;q=0, deflate":          " plain", // there is nothing else
+		"*;q=0.5, gzip;q=0.1":            "br br",
+		"*;q=0, gzip;q=0.1":              "gzip gz",
+		"*;q=0.1, identity;q=0.2":        " plain",
+		"gzip;q=0.001":                   "gzip gz",
+		"gzip;q=0.000":                   " plain",
+		"gzip;q=1.1":                     " plain",
+		"gzip;Q=0.5, br;q=0.4":           "gzip gz",
+		"gzip;x=1;q=0.2, zstd;q=0.3":     "zstd zst",
+		"x-gzip":                         "gzip gz",
+		"deflate, compress":              " plain",
+		",, gzip ,":                      "gzip gz",
 	} {
 		r := s.get("/app.js", "Accept-Encoding", accept)
 		text := body(t, r)
@@ -230,17 +464,31 @@ func TestEncodings(t *testing.T) {
 		require.Equal(t, int64(len(text)), r.ContentLength)
 	}
 	require.NotEqual(t, s.get("/app.js").Header.Get("Etag"), s.get("/app.js", "Accept-Encoding", "br").Header.Get("Etag"))
+	r := httptest.NewRequest("GET", "/app.js", nil)
+	r.Header["Accept-Encoding"] = []string{"deflate", "gzip;q=0.5", "zstd"}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r, "/app.js")
+	require.Equal(t, "zstd", w.Header().Get("Content-Encoding"), "lines of one header are one list")
 	require.Empty(t, s.get("/only.css", "Accept-Encoding", "gzip").Header.Get("Vary"))
 	require.Equal(t, "jpg", body(t, s.get("/photo.jpg", "Accept-Encoding", "gzip")))
 }
 
+// What is kept for ever must never change under its name: an identifier, a date, a
+// number or words in a name are no hash, and pages and documents have none.
 func TestCacheHeaders(t *testing.T) {
 	files := map[string]string{}
 	forever := []string{
-		"main.3f2a9c01.js", "main.3f2a9c01.chunk.js", "css/app-0a1b2c3d4e5f.css", "assets/index-DiwrgTda.js", "_app/chunk-2DZ7YZQK.js",
+		"main.3f2a9c01.js", "main.3f2a9c01.chunk.js", "css/app-0a1b2c3d4e5f.css", "assets/index-Diwr4Tda.js", "_app/chunk-2DZ7YZQK.js",
+		"assets/logo-BkT5xH1s.svg", "static/media/logo.3f2a9c01d4e5f6a7b8c9.png", "_next/static/css/3f2a9c01d4e5f6a7.css", "_nuxt/BkT5xH1s.js",
+		"_astro/hero.BkT5xH1s.webp", "assets/inter-DRtmQk3A.woff2", "assets/index-XK2WDRTM.js.map",
 	}
 	asked := []string{
 		"index.html", "app.js", "my-component.js", "photo-20240115.jpg", "js/my-MainView.js", "feedface.js", "a-deadbeef.js", "jquery-3.7.1.min.js",
+		"my-story-3f2a9c01.html", "assets/my-story-3f2a9c01.html", "static/report.3f2a9c01.html", "report-deadbeef1.html", "post-3f2a9c01.xhtml",
+		"report.3f2a9c01.pdf", "assets/invoice-3f2a9c01.pdf", "data-3f2a9c01.json", "assets/data.3f2a9c01.json", "notes-3f2a9c01.txt", "3f2a9c01.html",
+		"photo-3f2a9c01.jpg", "photo.3f2a9c01.jpg", "team/IMG-A1B2C3D4.jpg", "logo-BkT5xH1s.svg", "app-3NLHZDZC.js", "feed-3f2a9c01.xml", "3f2a9c01d4e5f6a7.css",
+		"assets/a-deadbeef1.png", "assets/hero-MainPhoto.jpg", "assets/photo-DSC00012.jpg", "assets/photo-IMG_1234.jpg", "assets/guide-Chapter1.png", "assets/BkT5xH1s.js",
+		"assets/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed.jpg", "assets/photo-20240115.jpg", "assets/index-DiwrgTda.js", "assets/report-3f2a9c01.docx", "my-story-3f2a9c01",
 	}
 	for _, name := range append(forever, asked...) {
 		files[name] = "x"
@@ -252,6 +500,8 @@ func TestCacheHeaders(t *testing.T) {
 	for _, name := range asked {
 		require.Equal(t, "no-cache", s.get("/"+name).Header.Get("Cache-Control"), name)
 	}
+	s = newSite(t, map[string]string{"my-story-3f2a9c01.html": "x"})
+	require.Equal(t, "no-cache", s.get("/my-story-3f2a9c01").Header.Get("Cache-Control"), "by its clean URL")
 }
 
 // A file that can't be had at the moment is not a missing one: nobody may
@@ -298,7 +548,7 @@ func FuzzPath(f *testing.F) {
 		r.URL.Path = path
 		r.Header.Set("Accept-Encoding", accept)
 		w := httptest.NewRecorder()
-		s.ServeHTTP(w, r, "")
+		s.ServeHTTP(w, r, path)
 		if w.Code != 200 && w.Code != 404 && w.Code != 307 {
 			t.Fatal(w.Code)
 		}
