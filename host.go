@@ -103,12 +103,13 @@ func WithLogger(l *slog.Logger) HostOption {
 // NodeHost is the Host that NewHost makes.
 type NodeHost struct {
 	host.Host
-	gate  *Members
-	ps    *pubsub.PubSub
-	dht   *dht.IpfsDHT
-	swap  *bitswap.Bitswap
-	block blockservice.BlockService
-	log   *slog.Logger
+	limits *limiter // nil for a libp2p host of the program's
+	gate   *Members
+	ps     *pubsub.PubSub
+	dht    *dht.IpfsDHT
+	swap   *bitswap.Bitswap
+	block  blockservice.BlockService
+	log    *slog.Logger
 
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
@@ -210,7 +211,10 @@ func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, 
 			}
 		}
 		var err error
-		if h.Host, err = newLibp2p(sk, c); err != nil {
+		if h.limits, err = newLimiter(); err != nil {
+			return err
+		}
+		if h.Host, err = newLibp2p(sk, c, h.limits); err != nil {
 			return err
 		}
 	}
@@ -219,6 +223,12 @@ func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, 
 		return err
 	}
 	h.gate = newMembers(h.Host, *c.network, !h.owns, revoked, c.log)
+	if h.limits != nil {
+		h.limits.setMembers(func(p peer.ID) bool {
+			_, ok := h.gate.Known(p)
+			return ok
+		})
+	}
 	m, err := h.renew(ctx, c.source)
 	if err != nil {
 		return fmt.Errorf("this node's membership: %w", err)
@@ -252,13 +262,15 @@ func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, 
 	return nil
 }
 
-func newLibp2p(sk crypto.PrivKey, c *hostConfig) (host.Host, error) {
+func newLibp2p(sk crypto.PrivKey, c *hostConfig, limits *limiter) (host.Host, error) {
 	h, err := libp2p.New(
 		libp2p.Identity(sk),
 		libp2p.ListenAddrs(c.listen...),
 		libp2p.PrivateNetwork(c.network.SwarmKey), // which TCP alone can carry
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
 		libp2p.Security(noise.ID, noise.New),
+		libp2p.ResourceManager(limits),
+		muxer(),
 		libp2p.UserAgent("taubyte"),
 		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(), // they would go to the process's default registerer
