@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/internal/unixfs"
 	"github.com/taubyte/taubyte/patrick"
+	"github.com/taubyte/taubyte/tns"
 	"github.com/taubyte/taubyte/tns/config"
 )
 
@@ -43,6 +45,7 @@ type product struct {
 // afterwards.
 type build struct {
 	s    *Service
+	held *held
 	job  patrick.Job
 	dir  string // holds src, and a folder for each target
 	root *os.Root
@@ -151,9 +154,13 @@ func (b *build) compile(fsys fs.FS, folder string) (c *config.Project, err error
 
 // current is the configuration that the branch runs with.
 func (b *build) current(ctx context.Context) (*config.Project, error) {
-	d, err := b.s.o.tns.Current(ctx, b.job.Project, b.job.Branch)
+	var d *tns.Deployment
+	err := persist(ctx, b.s.o.serviceTimeout, func(ctx context.Context) (err error) {
+		d, err = b.s.o.tns.Current(ctx, b.job.Project, b.job.Branch)
+		return err
+	})
 	if err != nil && !errors.Is(err, taubyte.ErrNotFound) {
-		return nil, fmt.Errorf("reading the configuration of branch %s: %w", b.job.Branch, err)
+		return nil, ofService(fmt.Errorf("reading the configuration of branch %s: %w", b.job.Branch, err))
 	}
 	if err != nil || d.Config() == nil {
 		return nil, fmt.Errorf("%w: branch %s has no configuration yet: push the configuration's repository on this branch first, then run this job again",
@@ -277,6 +284,12 @@ func (b *build) targets(ctx context.Context, p *product, all []target) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	// What fails by itself would do so again: that counts more than what another
+	// worker could build.
+	own := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil || isOutage(err) })
+	if len(own) > 0 {
+		return errors.Join(own...)
+	}
 	return errors.Join(errs...)
 }
 
@@ -323,11 +336,11 @@ func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cach
 	task.Out, task.Scratch = filepath.Join(work, "out"), filepath.Join(work, "tmp")
 	for _, d := range []string{task.Out, task.Scratch} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
-			return root, false, fmt.Errorf("making a folder for the build: %w", err)
+			return root, false, ours(fmt.Errorf("making a folder for the build: %w", err))
 		}
 	}
 	if err := muteTelemetry(task.Scratch); err != nil {
-		return root, false, err
+		return root, false, ours(err)
 	}
 	lines := b.log.prefixed(t.String() + ": ")
 	defer lines.Close()
@@ -349,7 +362,7 @@ func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cach
 		root, err = b.addModule(ctx, task.Out, t)
 	}
 	if err == nil {
-		err = b.s.cache.put(ctx, key, root)
+		err = ours(b.s.cache.put(ctx, key, root))
 	}
 	return root, false, err
 }
@@ -359,7 +372,7 @@ func (s *Service) runWorkflow(ctx context.Context, task Task, w *workflow) error
 	for _, script := range w.scripts {
 		fmt.Fprintf(task.Log, "running %s/%s.sh\n", w.folder, script)
 		task.Command = []string{shell, "${SRC}/" + w.folder + "/" + script + ".sh"}
-		if err := s.o.env.Run(ctx, task); err != nil {
+		if err := s.failed(s.o.env.Run(ctx, task)); err != nil {
 			return fmt.Errorf("%s/%s.sh: %w", w.folder, script, err)
 		}
 		task.Image = "" // it is noted once

@@ -33,6 +33,7 @@ func hasGo(fsys fs.FS) bool {
 type toolchain struct {
 	version string // "go1.26.8"
 	env     []string
+	cache   string // its folder
 	sdk     string // the guest SDK's digest
 }
 
@@ -60,13 +61,13 @@ func (s *Service) toolchain(ctx context.Context) (*toolchain, error) {
 		if errors.As(err, &exit) {
 			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
 		}
-		return nil, fmt.Errorf("asking the Go toolchain for its settings: %w", err)
+		return nil, ours(fmt.Errorf("asking the Go toolchain for its settings: %w", err))
 	}
 	var vars map[string]string
 	if err := json.Unmarshal(out, &vars); err != nil {
-		return nil, fmt.Errorf("asking the Go toolchain for its settings: %w", err)
+		return nil, ours(fmt.Errorf("asking the Go toolchain for its settings: %w", err))
 	}
-	t := &toolchain{version: vars["GOVERSION"]}
+	t := &toolchain{version: vars["GOVERSION"], cache: vars["GOCACHE"]}
 	if version.IsValid(t.version) && version.Compare(t.version, "go"+guestsdk.Minimum) < 0 {
 		return nil, &MissingError{What: "Go " + guestsdk.Minimum, Hint: "the node has " + t.version + ": install a newer one (https://go.dev/dl)"}
 	}
@@ -76,7 +77,7 @@ func (s *Service) toolchain(ctx context.Context) (*toolchain, error) {
 		}
 	}
 	if t.sdk, err = s.extractSDK(); err != nil {
-		return nil, err
+		return nil, ours(err)
 	}
 	s.tools = t
 	return t, nil
@@ -123,9 +124,9 @@ func (s *Service) buildGo(ctx context.Context, task Task, tools *toolchain) erro
 	}
 	task.Command = goBuild
 	task.Env = append(append([]string{"GOWORK=" + gowork}, goVars...), tools.env...)
-	err = s.o.env.Run(ctx, task)
+	err = s.failed(s.o.env.Run(ctx, task))
 	var exit *ExitError
-	if errors.As(err, &exit) {
+	if !isOutage(err) && errors.As(err, &exit) {
 		return fmt.Errorf("it does not compile (%w), see the log", err)
 	}
 	return err

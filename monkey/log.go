@@ -3,13 +3,10 @@ package monkey
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"time"
-
-	"github.com/taubyte/taubyte"
 )
 
 const (
@@ -101,7 +98,7 @@ func (l *jobLog) flush(ctx context.Context, lost func(error)) (last bool) {
 			return last
 		}
 		if err := l.send(ctx, batch); err != nil {
-			if errors.Is(err, taubyte.ErrConflict) || errors.Is(err, taubyte.ErrForbidden) || errors.Is(err, taubyte.ErrNotFound) {
+			if isLost(err) {
 				lost(err)
 				return true
 			}

@@ -47,6 +47,10 @@ type options struct {
 	outputLimit int64
 	moduleLimit int64
 	logLimit    int64
+	minRoom     uint64
+
+	serviceTimeout time.Duration
+	publishTimeout time.Duration
 }
 
 // WithPatrick sets where jobs come from. The default is a patrick.Client.
@@ -77,7 +81,8 @@ func WithReplicas(n int) Option { return func(o *options) { o.replicas = n } }
 // The default is a folder of this host's in the system's folder for temporary files.
 func WithWorkDir(dir string) Option { return func(o *options) { o.workDir = dir } }
 
-// WithTimeout bounds one job. The default is half an hour.
+// WithTimeout bounds the build of one job, without what it waits for other nodes. The
+// default is half an hour.
 func WithTimeout(d time.Duration) Option { return func(o *options) { o.timeout = d } }
 
 // WithLimits bounds each command of a build, where the environment can. The default
@@ -127,7 +132,8 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		workDir:     filepath.Join(os.TempDir(), "taubyte-monkey-"+host.ID().String()),
 		timeout:     30 * time.Minute,
 		limits:      Limits{CPU: 20 * time.Minute, File: 4 << 30},
-		sourceLimit: 2 << 30, outputLimit: 2 << 30, moduleLimit: 128 << 20, logLimit: 16 << 20,
+		sourceLimit: 2 << 30, outputLimit: 2 << 30, moduleLimit: 128 << 20, logLimit: 16 << 20, minRoom: minRoom,
+		serviceTimeout: serviceTimeout, publishTimeout: publishTimeout,
 	}
 	for _, opt := range opts {
 		opt(&o)
@@ -205,8 +211,8 @@ func (s *Service) clean() error {
 	return nil
 }
 
-// Close stops the worker. Jobs under way are given up: their leases run out, and
-// they are taken up again, here or elsewhere. It may be called twice.
+// Close stops the worker. Jobs under way are given back, for others to take up at once.
+// It may be called twice.
 func (s *Service) Close() error {
 	s.once.Do(func() {
 		if s.withdraw != nil {

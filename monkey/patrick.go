@@ -11,16 +11,16 @@ import (
 	"github.com/taubyte/taubyte/tns"
 )
 
-// Jobs is what a worker needs of patrick. Claim waits for a job, and gives
-// taubyte.ErrNotFound when it has waited for long. The others give
-// taubyte.ErrConflict once the lease with that fence is lost or the job is
-// cancelled.
+// Jobs is what a worker needs of patrick. Claim waits for a job, and gives a lease
+// without one, or taubyte.ErrNotFound, when it has waited for long. The others give
+// taubyte.ErrConflict once the lease is lost or the job cancelled. What fails in another
+// way is tried again.
 type Jobs interface {
 	Claim(ctx context.Context) (patrick.Lease, error)
-	Renew(ctx context.Context, id taubyte.JobID, fence uint64) (patrick.Lease, error)
-	Log(ctx context.Context, id taubyte.JobID, fence uint64, lines []byte) error
-	Finish(ctx context.Context, id taubyte.JobID, fence uint64, o patrick.Outcome) error
-	Source(ctx context.Context, id taubyte.JobID, fence uint64) (patrick.Source, error)
+	Renew(ctx context.Context, l patrick.Lease) (patrick.Lease, error)
+	Log(ctx context.Context, l patrick.Lease, lines []byte) error
+	Finish(ctx context.Context, l patrick.Lease, o patrick.Outcome) error
+	Source(ctx context.Context, l patrick.Lease) (patrick.Source, error)
 }
 
 // Registry is what a worker needs of tns.

@@ -19,7 +19,8 @@ import (
 
 // A queue grants leases on jobs as patrick does, and shows what workers say.
 type queue struct {
-	ttl time.Duration
+	ttl     time.Duration
+	backOff time.Duration // of what is given back
 
 	mu    sync.Mutex
 	jobs  []*queued
@@ -35,9 +36,10 @@ type queued struct {
 	expires time.Time
 	log     strings.Builder
 	out     *patrick.Outcome
+	back    []patrick.Outcome // how often it was given back, and why
 }
 
-func newQueue() *queue { return &queue{ttl: 2 * time.Second} }
+func newQueue() *queue { return &queue{ttl: 2 * time.Second, backOff: 50 * time.Millisecond} }
 
 // push adds a job that builds files.
 func (q *queue) push(repo taubyte.RepositoryID, kind auth.Kind, files map[string]string) *queued {
@@ -67,7 +69,7 @@ func (q *queue) Claim(ctx context.Context) (patrick.Lease, error) {
 				q.fence++
 				j.fence, j.expires = q.fence, time.Now().Add(q.ttl)
 				j.job.Attempt++
-				lease := patrick.Lease{Job: j.job, Fence: j.fence, Expires: j.expires}
+				lease := patrick.Lease{Job: j.job, Fence: j.fence, Lasts: q.ttl, Expires: j.expires}
 				q.mu.Unlock()
 				return lease, nil
 			}
@@ -81,36 +83,42 @@ func (q *queue) Claim(ctx context.Context) (patrick.Lease, error) {
 	}
 }
 
-func (q *queue) with(id taubyte.JobID, fence uint64, do func(*queued)) error {
+func (q *queue) with(l patrick.Lease, do func(*queued)) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, j := range q.jobs {
-		if j.job.ID == id && j.fence == fence && j.out == nil {
+		if j.job.ID == l.Job.ID && j.fence == l.Fence && j.out == nil {
 			do(j)
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: job %s is another's", taubyte.ErrConflict, id)
+	return fmt.Errorf("%w: job %s is another's", taubyte.ErrConflict, l.Job.ID)
 }
 
-func (q *queue) Renew(_ context.Context, id taubyte.JobID, fence uint64) (l patrick.Lease, err error) {
-	err = q.with(id, fence, func(j *queued) {
+func (q *queue) Renew(_ context.Context, held patrick.Lease) (l patrick.Lease, err error) {
+	err = q.with(held, func(j *queued) {
 		j.expires = time.Now().Add(q.ttl)
-		l = patrick.Lease{Job: j.job, Fence: fence, Expires: j.expires}
+		l = patrick.Lease{Job: j.job, Fence: held.Fence, Lasts: q.ttl, Expires: j.expires}
 	})
 	return l, err
 }
 
-func (q *queue) Log(_ context.Context, id taubyte.JobID, fence uint64, lines []byte) error {
-	return q.with(id, fence, func(j *queued) { j.log.Write(lines) })
+func (q *queue) Log(_ context.Context, l patrick.Lease, lines []byte) error {
+	return q.with(l, func(j *queued) { j.log.Write(lines) })
 }
 
-func (q *queue) Finish(_ context.Context, id taubyte.JobID, fence uint64, o patrick.Outcome) error {
-	return q.with(id, fence, func(j *queued) { j.out = &o })
+func (q *queue) Finish(_ context.Context, l patrick.Lease, o patrick.Outcome) error {
+	return q.with(l, func(j *queued) {
+		if o.State == patrick.Queued { // given back
+			j.back, j.fence, j.expires = append(j.back, o), 0, time.Now().Add(q.backOff)
+			return
+		}
+		j.out = &o
+	})
 }
 
-func (q *queue) Source(_ context.Context, id taubyte.JobID, fence uint64) (s patrick.Source, err error) {
-	err = q.with(id, fence, func(j *queued) {
+func (q *queue) Source(_ context.Context, l patrick.Lease) (s patrick.Source, err error) {
+	err = q.with(l, func(j *queued) {
 		s = patrick.Source{Kind: j.kind}
 		var b bytes.Buffer
 		w := tar.NewWriter(&b)
@@ -143,8 +151,21 @@ func (q *queue) outcome(j *queued) *patrick.Outcome {
 	return j.out
 }
 
+func (q *queue) returned(j *queued) []patrick.Outcome {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(j.back)
+}
+
 func (q *queue) text(j *queued) string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return j.log.String()
+}
+
+// fenceOf is that of a job's lease, 0 while it has none.
+func (j *queued) fenceOf(q *queue) uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return j.fence
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/hoarder"
 	"github.com/taubyte/taubyte/patrick"
 	"github.com/taubyte/taubyte/tns"
@@ -25,10 +26,18 @@ type Running struct {
 const (
 	firstWait = 50 * time.Millisecond
 	lastWait  = 5 * time.Second
-	// publishTimeout is how long a finished build waits for hoarder and tns.
+	// serviceTimeout is how long a job waits for each thing that it needs of another
+	// node, and publishTimeout a finished build for hoarder and tns. Then it is given
+	// back.
+	serviceTimeout = 15 * time.Second
 	publishTimeout = 5 * time.Minute
-	// finishTimeout is how long the end of a job waits for patrick.
-	finishTimeout = time.Minute
+	// finishTimeout is how long a worker that has a result waits for patrick before it
+	// claims the next job, and a worker that stops before it is gone. The result is
+	// offered for deliverFor.
+	finishTimeout = 5 * time.Second
+	deliverFor    = time.Hour
+	// fullWait is how long a worker waits whose disk is full.
+	fullWait = time.Second
 )
 
 var (
@@ -38,7 +47,17 @@ var (
 
 // work claims jobs, one after the other.
 func (s *Service) work() {
+	full := false
 	for wait := firstWait; s.life.Err() == nil; {
+		if err := s.room(); err != nil {
+			if !full {
+				s.o.log.Warn("no jobs are claimed", "err", err)
+			}
+			full = true
+			pause(s.life, fullWait)
+			continue
+		}
+		full = false
 		lease, err := s.o.jobs.Claim(s.life)
 		switch {
 		case err == nil && lease.Job.ID != "":
@@ -64,14 +83,12 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// persist repeats what fails because a node can't be had, until ctx ends.
-func persist(ctx context.Context, do func(context.Context) error) error {
+// persist repeats what fails because a node can't be had, for so long or until ctx ends.
+func persist(ctx context.Context, within time.Duration, do func(context.Context) error) error {
+	began := time.Now()
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		err := do(ctx)
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		if !errors.Is(err, taubyte.ErrUnavailable) && !errors.Is(err, taubyte.ErrClosed) && !errors.Is(err, context.DeadlineExceeded) {
+		if err == nil || ctx.Err() != nil || !isOutage(err) || time.Since(began)+wait > within {
 			return err
 		}
 		pause(ctx, wait)
@@ -84,51 +101,89 @@ func (s *Service) do(lease patrick.Lease) {
 	s.mu.Lock()
 	s.running[job.ID] = Running{Job: job, Since: time.Now()}
 	s.mu.Unlock()
-	defer func() {
+
+	// The build ends with the service or with its lease. What is said of it goes on
+	// until it was taken.
+	ctx, cancel := context.WithCancelCause(s.life)
+	talk, hangUp := context.WithCancel(context.Background())
+	lost := func(err error) { cancel(fmt.Errorf("%w: %w", errLost, err)) }
+	h := &held{jobs: s.o.jobs, lease: lease, changed: make(chan struct{})}
+	var renewing sync.WaitGroup
+	renewing.Go(func() { h.renew(talk, lost) })
+	log := newJobLog(talk, s.o.logLimit,
+		func(ctx context.Context, lines []byte) error { return s.o.jobs.Log(ctx, h.now(), lines) }, lost)
+	end := func() {
+		cancel(nil)
+		hangUp()
+		<-log.done
+		renewing.Wait()
 		s.mu.Lock()
 		delete(s.running, job.ID)
 		s.mu.Unlock()
-	}()
-	ctx, cancel := context.WithCancelCause(s.life)
-	defer cancel(nil)
-	var renewing sync.WaitGroup
-	defer renewing.Wait()
-	defer cancel(nil)
-	renewing.Go(func() { s.renew(ctx, cancel, lease) })
+	}
 
-	log := newJobLog(ctx, s.o.logLimit,
-		func(ctx context.Context, lines []byte) error { return s.o.jobs.Log(ctx, job.ID, lease.Fence, lines) },
-		func(err error) { cancel(fmt.Errorf("%w: %w", errLost, err)) })
-	b := &build{s: s, job: job, log: log, dir: filepath.Join(s.o.workDir, fmt.Sprintf("%s%s-%d", workPrefix, job.ID, lease.Fence))}
-
-	timed, stop := context.WithTimeoutCause(ctx, s.o.timeout, errTimeout)
-	err := b.do(timed, lease.Fence)
-	stop()
+	b := &build{s: s, held: h, job: job, log: log, dir: filepath.Join(s.o.workDir, fmt.Sprintf("%s%s-%d", workPrefix, job.ID, lease.Fence))}
+	err := b.do(ctx)
 	if e := removeAll(b.dir); e != nil {
 		s.o.log.Warn("removing a build", "job", job.ID, "err", e)
 	}
-	out := outcome(err)
-	out.Steps = b.steps
-	if err != nil && ctx.Err() == nil {
-		log.printf("%s: %s", out.State, out.Error)
-	}
-	end, stopEnd := context.WithTimeout(ctx, finishTimeout)
-	defer stopEnd()
-	log.close(end)
-	if ctx.Err() != nil {
-		cancel(nil)
-		<-log.done
+	if errors.Is(context.Cause(ctx), errLost) {
 		s.o.log.Info("job given up", "job", job.ID, "err", context.Cause(ctx))
+		end()
 		return
 	}
-	err = persist(end, func(ctx context.Context) error { return s.o.jobs.Finish(ctx, job.ID, lease.Fence, out) })
-	if err != nil {
-		s.o.log.Warn("the end of a job was not taken", "job", job.ID, "state", out.State, "err", err)
-	} else {
-		s.o.log.Info("job ended", "job", job.ID, "project", job.Project, "branch", job.Branch, "commit", job.Commit, "state", out.State, "err", out.Error)
+	out := outcome(err)
+	if err != nil && s.life.Err() != nil {
+		out = patrick.Outcome{State: patrick.Queued, Error: "its worker was stopped", Stopping: true}
 	}
-	cancel(nil)
-	<-log.done
+	out.Steps = b.steps
+	switch {
+	case err == nil:
+	case out.State == patrick.Queued:
+		log.printf("given back, to be tried again: %s", out.Error)
+	default:
+		log.printf("%s: %s", out.State, out.Error)
+	}
+	if s.deliver(talk, h, log, out, finishTimeout) || s.life.Err() != nil {
+		end()
+		return
+	}
+	s.o.log.Warn("patrick is away: the end of a job is kept until it is back", "job", job.ID, "state", out.State)
+	s.wg.Go(func() {
+		defer end()
+		ctx, cancel := context.WithCancel(talk)
+		defer cancel()
+		stop := context.AfterFunc(s.life, func() {
+			pause(talk, finishTimeout)
+			cancel()
+		})
+		defer stop()
+		s.deliver(ctx, h, log, out, deliverFor)
+	})
+}
+
+// deliver says how a job ended until it is taken, refused, or the time is over. It
+// reports whether it was taken or refused.
+func (s *Service) deliver(ctx context.Context, h *held, log *jobLog, out patrick.Outcome, within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	log.close(ctx)
+	job := h.now().Job
+	for wait := firstWait; ; wait = min(2*wait, lastWait) {
+		err := s.o.jobs.Finish(ctx, h.now(), out)
+		switch {
+		case err == nil:
+			s.o.log.Info("job ended", "job", job.ID, "project", job.Project, "branch", job.Branch, "commit", job.Commit, "state", out.State, "err", out.Error)
+			return true
+		case isLost(err), errors.Is(err, taubyte.ErrInvalid), errors.Is(err, taubyte.ErrTooLarge):
+			s.o.log.Warn("the end of a job was not taken", "job", job.ID, "state", out.State, "err", err)
+			return true
+		case ctx.Err() != nil:
+			s.o.log.Warn("the end of a job was not taken yet", "job", job.ID, "state", out.State, "err", err)
+			return false
+		}
+		pause(ctx, wait)
+	}
 }
 
 // errSuperseded: a later build of the branch is published.
@@ -142,44 +197,83 @@ func outcome(err error) patrick.Outcome {
 		return patrick.Outcome{State: patrick.Superseded, Error: err.Error()}
 	case errors.Is(err, errTimeout):
 		return patrick.Outcome{State: patrick.TimedOut, Error: err.Error()}
+	case isOutage(err):
+		return patrick.Outcome{State: patrick.Queued, Error: err.Error()}
 	}
 	return patrick.Outcome{State: patrick.Failed, Error: err.Error()}
 }
 
-// renew keeps the lease, and cancels the job when it can't.
-func (s *Service) renew(ctx context.Context, cancel context.CancelCauseFunc, lease patrick.Lease) {
+// held is the lease on a job, kept by renewing it.
+type held struct {
+	jobs Jobs
+
+	mu      sync.Mutex
+	lease   patrick.Lease
+	changed chan struct{} // closed at the next renewal
+}
+
+func (h *held) now() patrick.Lease {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lease
+}
+
+// renew keeps the lease, at once and then three times in its time, and calls lost when it
+// is another's. When patrick can't be reached the build goes on: it may be back in time,
+// and nothing is published without the lease.
+func (h *held) renew(ctx context.Context, lost func(error)) {
 	for {
-		left := time.Until(lease.Expires)
-		if left <= 0 {
-			cancel(fmt.Errorf("%w: it could not be renewed in time", errLost))
+		lease := h.now()
+		try, stop := context.WithTimeout(ctx, max(lease.Lasts, time.Second))
+		next, err := h.jobs.Renew(try, lease)
+		stop()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			h.mu.Lock()
+			h.lease.Arbiter, h.lease.Lasts, h.lease.Expires = next.Arbiter, next.Lasts, next.Expires
+			close(h.changed)
+			h.changed = make(chan struct{})
+			h.mu.Unlock()
+		case isLost(err):
+			lost(err)
 			return
 		}
-		pause(ctx, max(left/3, time.Millisecond))
+		pause(ctx, max(lease.Lasts/3, time.Millisecond))
 		if ctx.Err() != nil {
 			return
 		}
-		try, stop := context.WithDeadline(ctx, lease.Expires)
-		next, err := s.o.jobs.Renew(try, lease.Job.ID, lease.Fence)
-		stop()
-		switch {
-		case err == nil:
-			lease.Expires = next.Expires
-		case errors.Is(err, taubyte.ErrConflict), errors.Is(err, taubyte.ErrForbidden), errors.Is(err, taubyte.ErrNotFound):
-			cancel(fmt.Errorf("%w: %w", errLost, err))
-			return
+	}
+}
+
+// confirm returns when the lease is there. That it is lost ends ctx.
+func (h *held) confirm(ctx context.Context) error {
+	for {
+		h.mu.Lock()
+		good := time.Now().Before(h.lease.Expires)
+		changed := h.changed
+		h.mu.Unlock()
+		if good {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }
 
 // do is the whole of a job: source, build, publication.
-func (b *build) do(ctx context.Context, fence uint64) error {
+func (b *build) do(ctx context.Context) error {
 	src := filepath.Join(b.dir, "src")
 	if err := os.MkdirAll(src, 0o700); err != nil {
-		return fmt.Errorf("making a folder for the build: %w", err)
+		return ours(fmt.Errorf("making a folder for the build: %w", err))
 	}
 	root, err := os.OpenRoot(src)
 	if err != nil {
-		return fmt.Errorf("making a folder for the build: %w", err)
+		return ours(fmt.Errorf("making a folder for the build: %w", err))
 	}
 	defer root.Close()
 	b.root = root
@@ -188,34 +282,51 @@ func (b *build) do(ctx context.Context, fence uint64) error {
 	if b.job.Commit == "" {
 		return b.step("remove", func() (bool, error) { return false, cause(ctx, b.remove(ctx)) })
 	}
-	var from patrick.Source
+	var kind auth.Kind
 	err = b.step("source", func() (bool, error) {
-		err := persist(ctx, func(ctx context.Context) (err error) {
-			from, err = b.s.o.jobs.Source(ctx, b.job.ID, fence)
-			return err
-		})
-		if err != nil {
-			return false, err
-		}
-		defer from.Archive.Close()
-		return false, unpack(root, from.Archive, b.s.o.sourceLimit)
+		kind, err = b.source(ctx)
+		return false, cause(ctx, err)
 	})
 	if err != nil {
-		return cause(ctx, err)
+		return err
 	}
 
 	// From the first look into the cache until hoarder has all of it, nothing
 	// that it may share with older content goes away.
-	release, err := b.s.o.keeper.Hold(ctx)
+	var release func()
+	err = persist(ctx, b.s.o.serviceTimeout, func(ctx context.Context) (err error) {
+		release, err = b.s.o.keeper.Hold(ctx)
+		return err
+	})
 	if err != nil {
-		return cause(ctx, err)
+		return cause(ctx, ofService(err))
 	}
 	defer release()
-	p, err := b.run(ctx, from.Kind)
+	timed, stop := context.WithTimeoutCause(ctx, b.s.o.timeout, errTimeout)
+	p, err := b.run(timed, kind)
+	err = cause(timed, err)
+	stop()
 	if err != nil {
-		return cause(ctx, err)
+		return err
 	}
 	return b.step("publish", func() (bool, error) { return false, cause(ctx, b.publish(ctx, p)) })
+}
+
+// source unpacks the job's source. One that no node has yet may be on its way to them.
+func (b *build) source(ctx context.Context) (auth.Kind, error) {
+	var from patrick.Source
+	err := persist(ctx, b.s.o.serviceTimeout, func(ctx context.Context) (err error) {
+		from, err = b.s.o.jobs.Source(ctx, b.held.now())
+		if isLost(err) {
+			return fmt.Errorf("%w: %w", errLost, err)
+		}
+		return ofService(err)
+	})
+	if err != nil {
+		return "", err
+	}
+	defer from.Archive.Close()
+	return from.Kind, unpack(b.root, stream{from.Archive}, b.s.o.sourceLimit)
 }
 
 // cause prefers why a job was ended to what broke by it.
@@ -229,14 +340,14 @@ func cause(ctx context.Context, err error) error {
 // publish makes a product current: first its content is kept, then tns has the
 // whole of it under one key.
 func (b *build) publish(ctx context.Context, p product) error {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, b.s.o.publishTimeout)
 	defer cancel()
 	for id, root := range p.assets {
-		err := persist(ctx, func(ctx context.Context) error {
-			return b.s.o.keeper.Keep(ctx, root, hoarder.KeepOptions{Project: b.job.Project, Class: p.kinds[id], Min: b.s.o.replicas})
+		err := persist(ctx, b.s.o.publishTimeout, func(ctx context.Context) error {
+			return ofService(b.s.o.keeper.Keep(ctx, root, hoarder.KeepOptions{Project: b.job.Project, Class: p.kinds[id], Min: b.s.o.replicas}))
 		})
 		if err != nil {
-			return err
+			return fmt.Errorf("keeping the %s: %w", p.kinds[id], err)
 		}
 	}
 	part := tns.Part{
@@ -247,12 +358,15 @@ func (b *build) publish(ctx context.Context, p product) error {
 }
 
 func (b *build) put(ctx context.Context, part tns.Part) error {
-	err := persist(ctx, func(ctx context.Context) error {
+	err := persist(ctx, b.s.o.publishTimeout, func(ctx context.Context) error {
+		if err := b.held.confirm(ctx); err != nil {
+			return err
+		}
 		d, err := b.s.o.tns.Publish(ctx, b.job.Project, b.job.Branch, part)
 		if err == nil {
 			b.log.printf("published as deployment %d of branch %s", d.Sequence, d.Branch)
 		}
-		return err
+		return ofService(err)
 	})
 	if errors.Is(err, taubyte.ErrConflict) {
 		return fmt.Errorf("%w: %w", errSuperseded, err)
@@ -263,10 +377,10 @@ func (b *build) put(ctx context.Context, part tns.Part) error {
 // remove takes off the air what a deleted branch ran: all of it with the branch of
 // the configuration's repository, or what another repository has given.
 func (b *build) remove(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, b.s.o.publishTimeout)
 	defer cancel()
 	var current *tns.Deployment
-	err := persist(ctx, func(ctx context.Context) (err error) {
+	err := persist(ctx, b.s.o.publishTimeout, func(ctx context.Context) (err error) {
 		current, err = b.s.o.tns.Current(ctx, b.job.Project, b.job.Branch)
 		return err
 	})
@@ -274,7 +388,7 @@ func (b *build) remove(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return ofService(err)
 	}
 	part, ok := current.Parts[b.job.Repository]
 	switch {
@@ -285,11 +399,14 @@ func (b *build) remove(ctx context.Context) error {
 	case part.Config == nil:
 		return b.put(ctx, tns.Part{Repository: b.job.Repository, Job: b.job.ID, Order: b.job.Order, Time: b.job.Created})
 	}
-	return persist(ctx, func(ctx context.Context) error {
+	return persist(ctx, b.s.o.publishTimeout, func(ctx context.Context) error {
+		if err := b.held.confirm(ctx); err != nil {
+			return err
+		}
 		err := b.s.o.tns.Remove(ctx, b.job.Project, b.job.Branch)
 		if errors.Is(err, taubyte.ErrNotFound) {
 			return nil
 		}
-		return err
+		return ofService(err)
 	})
 }

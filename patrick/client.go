@@ -3,11 +3,16 @@ package patrick
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
@@ -146,57 +151,93 @@ func (c *Client) Claim(ctx context.Context) (l Lease, err error) {
 	if s := c.local(); s != nil {
 		return s.Claim(ctx)
 	}
-	return l, c.rpc.Call(ctx, http.MethodPost, "/claim", nil, &l)
+	err = c.rpc.Call(ctx, http.MethodPost, "/claim", nil, &l)
+	l.Expires = time.Now().Add(l.Lasts)
+	return l, err
 }
 
-// Renew is Service.Renew.
-func (c *Client) Renew(ctx context.Context, id taubyte.JobID, fence uint64) (l Lease, err error) {
-	if s := c.local(); s != nil {
-		return s.Renew(ctx, id, fence)
-	}
-	return l, c.rpc.Call(ctx, http.MethodPost, leasePath(id, "renew", fence, ""), nil, &l)
-}
-
-// Log is Service.Log.
-func (c *Client) Log(ctx context.Context, id taubyte.JobID, fence uint64, lines []byte) error {
-	if s := c.local(); s != nil {
-		return s.Log(ctx, id, fence, lines)
-	}
-	if err := checkLog(lines); err != nil {
-		return err
-	}
+// onLease calls the node that looks after a lease, and where it does not answer the next.
+func (c *Client) onLease(ctx context.Context, l Lease, goOn func(error) bool, do func(peer.ID) error) error {
 	peers, err := c.rpc.Peers(ctx)
 	if err != nil {
 		return err
 	}
-	resp, err := c.rpc.Open(ctx, peers[0], http.MethodPost, leasePath(id, "log", fence, ""), bytes.NewReader(lines))
-	if err != nil {
+	if i := slices.Index(peers, l.Arbiter); i > 0 {
+		peers = slices.Insert(slices.Delete(peers, i, i+1), 0, l.Arbiter)
+	}
+	for _, p := range peers {
+		err = do(p)
+		if err == nil || ctx.Err() != nil || !away(err) && !goOn(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func never(error) bool { return false }
+
+func (l Lease) path(what string) string {
+	return leasePath(leaseID{job: l.Job.ID, fence: l.Fence, arbiter: l.Arbiter}, what, false)
+}
+
+// Renew is Service.Renew.
+func (c *Client) Renew(ctx context.Context, l Lease) (renewed Lease, err error) {
+	if s := c.local(); s != nil {
+		return s.Renew(ctx, l)
+	}
+	err = c.onLease(ctx, l, never, func(p peer.ID) error {
+		began := time.Now()
+		err := c.rpc.CallPeer(ctx, p, http.MethodPost, l.path("renew"), nil, &renewed)
+		renewed.Expires = began.Add(renewed.Lasts)
+		return err
+	})
+	return renewed, err
+}
+
+// Log is Service.Log.
+func (c *Client) Log(ctx context.Context, l Lease, lines []byte) error {
+	if s := c.local(); s != nil {
+		return s.Log(ctx, l, lines)
+	}
+	if err := checkLog(lines); err != nil {
 		return err
 	}
-	return resp.Body.Close()
+	return c.onLease(ctx, l, never, func(p peer.ID) error {
+		resp, err := c.rpc.Open(ctx, p, http.MethodPost, l.path("log"), bytes.NewReader(lines))
+		if err != nil {
+			return err
+		}
+		return resp.Body.Close()
+	})
 }
 
 // Finish is Service.Finish.
-func (c *Client) Finish(ctx context.Context, id taubyte.JobID, fence uint64, o Outcome) error {
+func (c *Client) Finish(ctx context.Context, l Lease, o Outcome) error {
 	if s := c.local(); s != nil {
-		return s.Finish(ctx, id, fence, o)
+		return s.Finish(ctx, l, o)
 	}
-	return c.rpc.Call(ctx, http.MethodPost, leasePath(id, "finish", fence, ""), o, nil)
+	return c.onLease(ctx, l, never, func(p peer.ID) error {
+		return c.rpc.CallPeer(ctx, p, http.MethodPost, l.path("finish"), o, nil)
+	})
 }
 
-// Source is Service.Source.
-func (c *Client) Source(ctx context.Context, id taubyte.JobID, fence uint64) (Source, error) {
+// Source is Service.Source, on the first node that has it.
+func (c *Client) Source(ctx context.Context, l Lease) (src Source, err error) {
 	if s := c.local(); s != nil {
-		return s.Source(ctx, id, fence)
+		return s.Source(ctx, l)
 	}
-	resp, err := c.rpc.OpenAny(ctx, http.MethodGet, leasePath(id, "source", fence, ""))
-	if err != nil {
-		return Source{}, err
-	}
-	src := Source{Kind: auth.Kind(resp.Header.Get(kindHeader)), Deleted: resp.Header.Get(deletedHeader) == "true"}
-	if src.Deleted {
-		return src, resp.Body.Close()
-	}
-	src.Archive = resp.Body
-	return src, nil
+	elsewhere := func(err error) bool { return errors.Is(err, taubyte.ErrNotFound) }
+	err = c.onLease(ctx, l, elsewhere, func(p peer.ID) error {
+		resp, err := c.rpc.Open(ctx, p, http.MethodGet, l.path("source"), nil)
+		if err != nil {
+			return err
+		}
+		src = Source{Kind: auth.Kind(resp.Header.Get(kindHeader)), Deleted: resp.Header.Get(deletedHeader) == "true"}
+		if src.Deleted {
+			return resp.Body.Close()
+		}
+		src.Archive = resp.Body
+		return nil
+	})
+	return src, err
 }

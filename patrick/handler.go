@@ -41,7 +41,12 @@ const (
 //	POST /jobs/{id}/finish?fence=           an Outcome
 //	GET  /jobs/{id}/source?fence=           tar
 //
-// A node of role patrick speaks for a worker that asked it (worker=).
+// of which the last four name the node that granted the lease (arbiter=). A node of role
+// patrick speaks for a worker that asked it (worker=), and calls
+//
+//	GET  /alive
+//	POST /submit                            a submission; answers the Job
+//	POST /jobs/{id}/grant                   a Lease
 func handler(s *Service) http.Handler {
 	mux := http.NewServeMux()
 	on := func(pattern string, h http.HandlerFunc, roles ...taubyte.Role) {
@@ -90,45 +95,55 @@ func handler(s *Service) http.Handler {
 		rpc.Reply(w, nil, s.Reconcile(r.Context()), nil)
 	}, operators...)
 
+	on("GET /alive", func(w http.ResponseWriter, r *http.Request) { rpc.Reply(w, nil, s.life.Err(), nil) }, taubyte.RolePatrick)
+	on("POST /submit", func(w http.ResponseWriter, r *http.Request) {
+		var sub submission
+		err := rpc.Decode(w, r, 64<<10, &sub)
+		var j Job
+		if err == nil {
+			j, err = s.decide(r.Context(), sub)
+		}
+		rpc.Reply(w, j, err, nil)
+	}, taubyte.RolePatrick)
 	on("POST /claim", func(w http.ResponseWriter, r *http.Request) {
 		l, err := s.claim(r.Context(), caller(r.Context()))
 		rpc.Reply(w, l, err, nil)
 	}, taubyte.RoleMonkey)
 	on("POST /jobs/{id}/grant", func(w http.ResponseWriter, r *http.Request) {
-		worker, _, err := workerOf(r)
+		id, _, err := leaseOf(r)
 		var l Lease
 		if err == nil {
-			l, err = s.grant(r.Context(), jobOf(r), worker)
+			l, err = s.grant(r.Context(), id.job, id.worker)
 		}
 		rpc.Reply(w, l, err, nil)
 	}, taubyte.RolePatrick)
 	on("POST /jobs/{id}/renew", func(w http.ResponseWriter, r *http.Request) {
-		worker, forward, err := workerOf(r)
+		id, forward, err := leaseOf(r)
 		var l Lease
 		if err == nil {
-			l, err = s.renew(r.Context(), jobOf(r), fenceOf(r), worker, forward)
+			l, err = s.renew(r.Context(), id, forward)
 		}
 		rpc.Reply(w, l, err, nil)
 	}, workers...)
 	on("POST /jobs/{id}/log", func(w http.ResponseWriter, r *http.Request) {
-		worker, forward, err := workerOf(r)
+		id, forward, err := leaseOf(r)
 		var lines []byte
 		if err == nil {
 			lines, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxLogCall))
 		}
 		if err == nil {
-			err = s.addLog(r.Context(), jobOf(r), fenceOf(r), lines, worker, forward)
+			err = s.addLog(r.Context(), id, lines, forward)
 		}
 		rpc.Reply(w, nil, err, nil)
 	}, workers...)
 	on("POST /jobs/{id}/finish", func(w http.ResponseWriter, r *http.Request) {
-		worker, forward, err := workerOf(r)
+		id, forward, err := leaseOf(r)
 		var o Outcome
 		if err == nil {
 			err = rpc.Decode(w, r, 1<<20, &o)
 		}
 		if err == nil {
-			err = s.finish(r.Context(), jobOf(r), fenceOf(r), o, worker, forward)
+			err = s.finish(r.Context(), id, o, forward)
 		}
 		rpc.Reply(w, nil, err, nil)
 	}, workers...)
@@ -143,21 +158,28 @@ func fenceOf(r *http.Request) uint64 {
 	return n // no fence is 0
 }
 
-// workerOf returns the worker that a request is of: its sender, or, sent on by
-// another node of patrick (and then not to be sent on again), the one it names.
-func workerOf(r *http.Request) (worker peer.ID, forward bool, err error) {
+// leaseOf returns the lease that a request is about: of its sender, or, sent on by
+// another node of patrick (and then not to be sent on again), of the worker it names.
+func leaseOf(r *http.Request) (l leaseID, forward bool, err error) {
 	m, _ := rpc.Caller(r.Context())
-	named := r.URL.Query().Get("worker")
+	q := r.URL.Query()
+	l = leaseID{job: jobOf(r), fence: fenceOf(r), worker: m.Peer}
+	if a := q.Get("arbiter"); a != "" {
+		if l.arbiter, err = peer.Decode(a); err != nil {
+			return l, false, fmt.Errorf("%w arbiter: %w", taubyte.ErrInvalid, err)
+		}
+	}
+	named := q.Get("worker")
 	switch {
 	case named != "" && m.Has(taubyte.RolePatrick):
-		if worker, err = peer.Decode(named); err != nil {
-			return "", false, fmt.Errorf("%w worker: %w", taubyte.ErrInvalid, err)
+		if l.worker, err = peer.Decode(named); err != nil {
+			return l, false, fmt.Errorf("%w worker: %w", taubyte.ErrInvalid, err)
 		}
-		return worker, false, nil
+		return l, false, nil
 	case named == "" && m.Has(taubyte.RoleMonkey):
-		return m.Peer, true, nil
+		return l, true, nil
 	}
-	return "", false, fmt.Errorf("%w: this is for workers", taubyte.ErrForbidden)
+	return l, false, fmt.Errorf("%w: this is for workers", taubyte.ErrForbidden)
 }
 
 func filter(r *http.Request) (Filter, error) {
@@ -182,10 +204,8 @@ func (s *Service) serveLogs(w http.ResponseWriter, r *http.Request) {
 	var log io.ReadCloser
 	var err error
 	if fence := fenceOf(r); fence != 0 { // another node of patrick asks
-		s.mu.Lock()
-		_, err = s.entry(jobOf(r))
-		s.mu.Unlock()
-		if err == nil {
+		if _, err = s.find(r.Context(), jobOf(r)); err == nil {
+			s.mu.Unlock()
 			log, err = s.read(r.Context(), attemptID{jobOf(r), fence}, follow, false)
 		}
 	} else {
@@ -286,7 +306,11 @@ func (s *Service) serveWatch(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Service) serveSource(w http.ResponseWriter, r *http.Request) {
-	src, err := s.source(r.Context(), jobOf(r), fenceOf(r), caller(r.Context()))
+	id, _, err := leaseOf(r)
+	var src Source
+	if err == nil {
+		src, err = s.source(r.Context(), id)
+	}
 	if err != nil {
 		rpc.WriteError(w, err, nil)
 		return

@@ -5,7 +5,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/claim"
 )
 
 // branchID names a branch of a repository.
@@ -26,6 +29,9 @@ func (b *branch) newest() *entry { return b.jobs[len(b.jobs)-1] }
 // index holds every job in memory. What the queue does costs as much as is queued
 // and running, however many jobs have ended.
 type index struct {
+	patience patience
+	timing   *claim.Timing[taubyte.JobID] // of the leases on what is running
+
 	all      map[taubyte.JobID]*entry
 	ids      []taubyte.JobID // of those with a specification, sorted
 	branches map[branchID]*branch
@@ -35,8 +41,9 @@ type index struct {
 	served map[taubyte.ProjectID]time.Time
 }
 
-func newIndex() *index {
+func newIndex(p patience, lease time.Duration) *index {
 	return &index{
+		patience: p, timing: claim.NewTiming[taubyte.JobID](lease),
 		all: map[taubyte.JobID]*entry{}, branches: map[branchID]*branch{},
 		queued: map[taubyte.ProjectID]map[*entry]bool{}, running: map[*entry]bool{},
 		served: map[taubyte.ProjectID]time.Time{},
@@ -44,7 +51,7 @@ func newIndex() *index {
 }
 
 // add takes a record in and returns the jobs that it changed.
-func (x *index) add(key string, value []byte, now time.Time, lease time.Duration) []Job {
+func (x *index) add(key string, value []byte, now time.Time) []Job {
 	r, ok := parseKey(key)
 	if !ok {
 		return nil
@@ -55,7 +62,7 @@ func (x *index) add(key string, value []byte, now time.Time, lease time.Duration
 		x.all[r.job] = e
 	}
 	had := e.spec != nil
-	if e.add(r, value) != nil || e.spec == nil {
+	if e.add(r, value, now) != nil || e.spec == nil {
 		return nil
 	}
 	id := branchID{e.spec.Repository, e.spec.Branch}
@@ -76,10 +83,10 @@ func (x *index) add(key string, value []byte, now time.Time, lease time.Duration
 			x.ids = slices.Insert(x.ids, i, e.id)
 		}
 	}
-	changed := x.settle(b, e, now, lease, nil)
+	changed := x.settle(b, e, now, nil)
 	for o := range b.open {
 		if o != e && o != b.newest() {
-			changed = x.settle(b, o, now, lease, changed)
+			changed = x.settle(b, o, now, changed)
 		}
 	}
 	return changed
@@ -87,9 +94,9 @@ func (x *index) add(key string, value []byte, now time.Time, lease time.Duration
 
 // settle computes a job anew, files it by its state, and adds it to changed if it is
 // not what it was.
-func (x *index) settle(b *branch, e *entry, now time.Time, lease time.Duration, changed []Job) []Job {
+func (x *index) settle(b *branch, e *entry, now time.Time, changed []Job) []Job {
 	was := e.job
-	e.fold()
+	e.fold(x.patience)
 	if e.job.State == Queued && b.newest() != e {
 		e.job.State, e.job.Ended = Superseded, b.newest().spec.Created
 	}
@@ -100,21 +107,18 @@ func (x *index) settle(b *branch, e *entry, now time.Time, lease time.Duration, 
 			delete(x.queued, project)
 		}
 	}
-	switch e.job.State {
-	case Queued:
+	if e.job.State == Queued {
 		if x.queued[project] == nil {
 			x.queued[project] = map[*entry]bool{}
 		}
 		x.queued[project][e] = true
-	case Running:
-		if was.State != Running || was.Attempt != e.job.Attempt {
-			e.deadline = now.Add(lease)
-		}
 	}
 	if e.job.State == Running {
 		x.running[e] = true
+		x.timing.Begin(e.id, e.lease.Grant.Fence, now)
 	} else {
 		delete(x.running, e)
+		x.timing.Forget(e.id)
 	}
 	if e.job.State.Done() {
 		delete(b.open, e)
@@ -138,22 +142,29 @@ func (x *index) blocked(e *entry) bool {
 	return false
 }
 
-// pick chooses the queued job that is next, and says when to look again if one
-// waits for its time. Of the projects that have work the one that has fewest jobs
+// pick chooses the queued job that is next for a worker, and says when to look again if
+// one waits for its time. Of the projects that have work the one that has fewest jobs
 // running is served, then the one that waits longest.
-func (x *index) pick(now time.Time, mine func(*entry) bool) (best *entry, again time.Time) {
+func (x *index) pick(now time.Time, worker peer.ID, mine func(*entry) bool) (best *entry, again time.Time) {
 	busy := map[taubyte.ProjectID]int{}
 	for e := range x.running {
 		busy[e.job.Project]++
 	}
 	for p, q := range x.queued {
 		for e := range q {
-			if e.granting || !mine(e) || x.blocked(e) {
+			if e.picked || e.granting {
+				busy[p]++ // as good as running
+			}
+		}
+	}
+	for p, q := range x.queued {
+		for e := range q {
+			if e.picked || e.granting || !mine(e) || x.blocked(e) {
 				continue
 			}
-			if e.after.After(now) {
-				if again.IsZero() || e.after.Before(again) {
-					again = e.after
+			if ready := e.ready(worker); ready.After(now) {
+				if again.IsZero() || ready.Before(again) {
+					again = ready
 				}
 				continue
 			}

@@ -17,8 +17,9 @@ const Protocol protocol.ID = "/taubyte/patrick/1"
 type State string
 
 // A job is Queued until a worker claims it, Running until the worker says how it
-// ended or loses its lease (then it is Queued again, until its attempts are used
-// up). The rest are ends. Superseded: a newer push to the branch came first.
+// ended, gives it back or loses its lease (then it is Queued again, and Failed once as
+// many workers were lost over it as it has attempts). The rest are ends. Superseded: a
+// newer push to the branch came first.
 const (
 	Queued     State = "queued"
 	Running    State = "running"
@@ -51,11 +52,11 @@ type Job struct {
 	Priority int `json:"priority,omitempty"`
 
 	State   State     `json:"state"`
-	Attempt int       `json:"attempt"` // 1 while first claimed
+	Attempt int       `json:"attempt"` // how often it was claimed
 	Worker  peer.ID   `json:"worker,omitempty"`
 	Started time.Time `json:"started,omitzero"`
 	Ended   time.Time `json:"ended,omitzero"`
-	Error   string    `json:"error,omitempty"` // why it failed, for a person
+	Error   string    `json:"error,omitempty"` // why it failed or waits, for a person
 	Steps   []Step    `json:"steps,omitempty"`
 }
 
@@ -66,10 +67,16 @@ type Step struct {
 	Cached   bool          `json:"cached,omitempty"`
 }
 
-// A Lease is a worker's right to a job until Expires. Of two leases on a job the
-// larger Fence counts.
+// A Lease is a worker's right to a job. Of two leases on a job the one with the larger
+// Fence counts.
 type Lease struct {
-	Job     Job       `json:"job"`
-	Fence   uint64    `json:"fence"`
-	Expires time.Time `json:"expires"`
+	Job   Job    `json:"job"`
+	Fence uint64 `json:"fence"`
+	// Arbiter is the node of patrick that looks after the lease. It is asked first.
+	Arbiter peer.ID `json:"arbiter"`
+	// Lasts is how long the lease lasted when it was granted or renewed. Nodes tell each
+	// other durations, because their clocks may differ.
+	Lasts time.Duration `json:"lasts"`
+	// Expires is when it ends by this node's clock.
+	Expires time.Time `json:"-"`
 }

@@ -4,32 +4,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"net/http"
-	"slices"
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/claim"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
 // An Outcome is what a worker says of a job's end. Its state is Succeeded, Failed,
 // TimedOut or Superseded, or Queued to give the job back for another to try.
+//
+// A job that is given back has not had its attempt: what is at fault is not the job. The
+// first other worker may have it at once; each further time it waits twice as long, up to
+// a minute, and the worker that gave it back waits longer than others.
 type Outcome struct {
 	State State  `json:"state"`
 	Error string `json:"error,omitempty"`
 	Steps []Step `json:"steps,omitempty"`
+	// Stopping: the worker gives the job back because it stops. Nobody waits for that.
+	Stopping bool `json:"stopping,omitempty"`
 }
-
-// forwardTimeout is how long one node of patrick waits for another.
-const forwardTimeout = 5 * time.Second
 
 const (
 	maxErrorText = 16 << 10
 	maxSteps     = 1000
+	// refusedFor is how long a job is passed over that its arbiter did not grant.
+	refusedFor = 100 * time.Millisecond
 )
 
 func (o Outcome) check() error {
@@ -44,57 +48,17 @@ func (o Outcome) check() error {
 	return nil
 }
 
-// arbiters are the nodes of role patrick that this one sees, itself among them.
-type arbiters []peer.ID
-
-func (s *Service) arbiters() arbiters {
-	all := arbiters{s.host.ID()}
-	for _, p := range s.host.Network().Peers() {
-		known, err := s.host.Peerstore().SupportsProtocols(p, Protocol)
-		if err != nil || len(known) == 0 {
-			continue
-		}
-		// The membership of a connected peer is in memory.
-		ctx, cancel := context.WithTimeout(s.life, time.Second)
-		m, err := s.host.Member(ctx, p)
-		cancel()
-		if err == nil && m.Has(taubyte.RolePatrick) {
-			all = append(all, p)
-		}
-	}
-	return all
+// leaseID names a lease as a worker shows it.
+type leaseID struct {
+	job     taubyte.JobID
+	fence   uint64
+	worker  peer.ID
+	arbiter peer.ID // that granted it, as the worker says
 }
 
-// of chooses one by rendezvous hashing: all nodes that see the same ones choose the
-// same, and when one goes away only what was its own moves.
-func (a arbiters) of(key string) peer.ID {
-	var best peer.ID
-	var most uint64
-	for _, p := range a {
-		h := fnv.New64a()
-		_, _ = h.Write([]byte(p))
-		_, _ = h.Write([]byte{0})
-		_, _ = h.Write([]byte(key))
-		score := mix(h.Sum64())
-		if best == "" || score > most || score == most && p > best {
-			best, most = p, score
-		}
-	}
-	return best
-}
-
-// mix spreads a hash whose high bits depend little on its last bytes
-// (SplitMix64's finalizer).
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
-// arbiter is who grants leases on a job: the same for all jobs of a branch, so that
-// it knows what else of the branch is running.
-func (a arbiters) arbiter(j Job) peer.ID {
-	return a.of(string(j.Repository) + "\x00" + string(j.Branch))
+// here is the lease of the worker on this node.
+func (s *Service) here(l Lease) leaseID {
+	return leaseID{job: l.Job.ID, fence: l.Fence, worker: s.host.ID(), arbiter: l.Arbiter}
 }
 
 // Claim gives the calling worker the next job, as soon as there is one. After a
@@ -104,19 +68,18 @@ func (s *Service) Claim(ctx context.Context) (Lease, error) { return s.claim(ctx
 func (s *Service) claim(ctx context.Context, worker peer.ID) (Lease, error) {
 	deadline := time.NewTimer(s.opts.poll)
 	defer deadline.Stop()
-	refused := map[taubyte.JobID]bool{} // by their arbiters, in this round
+	refused := map[taubyte.JobID]time.Time{} // until when, by their arbiters
 	for {
-		all := s.arbiters()
+		now := time.Now()
 		s.mu.Lock()
 		more := s.more
-		e, again := s.index.pick(time.Now(), func(e *entry) bool { return !refused[e.id] })
-		var job Job
+		e, again := s.index.pick(now, worker, func(e *entry) bool { return !now.Before(refused[e.id]) })
 		if e != nil {
-			job = e.job
+			e.picked = true // others that wait here take another
 		}
 		s.mu.Unlock()
 		if e != nil {
-			lease, err := s.grantBy(ctx, all.arbiter(job), job.ID, worker)
+			lease, err := s.lease(ctx, e, worker)
 			if err == nil {
 				return lease, nil
 			}
@@ -126,16 +89,20 @@ func (s *Service) claim(ctx context.Context, worker peer.ID) (Lease, error) {
 			if s.life.Err() != nil {
 				return Lease{}, fmt.Errorf("patrick: %w", taubyte.ErrClosed)
 			}
-			s.log.Debug("job not granted", "job", job.ID, "err", err)
-			refused[job.ID] = true
+			s.log.Debug("job not granted", "job", e.id, "err", err)
+			refused[e.id] = time.Now().Add(refusedFor)
 			continue
+		}
+		for id, until := range refused {
+			if !now.Before(until) {
+				delete(refused, id)
+			} else if again.IsZero() || until.Before(again) {
+				again = until
+			}
 		}
 		wait := time.Duration(1<<63 - 1)
 		if !again.IsZero() {
 			wait = time.Until(again)
-		}
-		if len(refused) > 0 {
-			wait = min(wait, 100*time.Millisecond)
 		}
 		later := time.NewTimer(wait)
 		select {
@@ -152,30 +119,58 @@ func (s *Service) claim(ctx context.Context, worker peer.ID) (Lease, error) {
 			return Lease{}, fmt.Errorf("patrick: %w", taubyte.ErrClosed)
 		}
 		later.Stop()
-		clear(refused)
 	}
 }
 
-func (s *Service) grantBy(ctx context.Context, arbiter peer.ID, id taubyte.JobID, worker peer.ID) (lease Lease, err error) {
+// lease has a picked job granted to a worker. One that has gone meanwhile does not keep
+// it.
+func (s *Service) lease(ctx context.Context, e *entry, worker peer.ID) (Lease, error) {
+	lease, err := s.grantBy(ctx, e, worker)
+	s.mu.Lock()
+	e.picked = false
+	if err != nil {
+		s.wake() // for those that have passed it over
+	}
+	s.mu.Unlock()
+	if err == nil && ctx.Err() != nil && s.life.Err() == nil {
+		back := Outcome{State: Queued, Error: "the worker did not wait for it", Stopping: true}
+		id := leaseID{job: e.id, fence: lease.Fence, worker: worker, arbiter: lease.Arbiter}
+		if e := s.finish(context.WithoutCancel(ctx), id, back, true); e != nil {
+			s.log.Debug("lease not taken back", "job", id.job, "err", e)
+		}
+		return Lease{}, ctx.Err()
+	}
+	return lease, err
+}
+
+func (s *Service) grantBy(ctx context.Context, e *entry, worker peer.ID) (Lease, error) {
+	arbiter := claim.Arbiter(e.key(), s.live())
 	if arbiter == s.host.ID() {
-		return s.grant(ctx, id, worker)
+		return s.grant(ctx, e.id, worker)
 	}
 	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
 	defer cancel()
-	err = s.peers.CallPeer(ctx, arbiter, http.MethodPost, "/jobs/"+string(id)+"/grant?worker="+worker.String(), nil, &lease)
+	var lease Lease
+	err := s.peers.CallPeer(ctx, arbiter, http.MethodPost, "/jobs/"+string(e.id)+"/grant?worker="+worker.String(), nil, &lease)
+	if err != nil && ctx.Err() == nil && away(err) {
+		s.suspect(arbiter, err)
+	}
 	return lease, err
 }
 
 // grant gives a worker a job for which this node is the arbiter.
 func (s *Service) grant(ctx context.Context, id taubyte.JobID, worker peer.ID) (Lease, error) {
-	all := s.arbiters()
-	s.mu.Lock()
-	e, err := s.entry(id)
+	s.inStep(ctx)
+	live := s.live()
+	e, err := s.find(ctx, id)
+	if err != nil {
+		return Lease{}, err
+	}
+	now := time.Now()
 	switch {
-	case err != nil:
-	case all.arbiter(e.job) != s.host.ID():
-		err = fmt.Errorf("%w: another node grants job %s", taubyte.ErrUnavailable, id)
-	case e.job.State != Queued || e.granting || e.after.After(time.Now()) || s.index.blocked(e):
+	case claim.Arbiter(e.key(), live) != s.host.ID():
+		err = fmt.Errorf("%w: another node grants job %s", taubyte.ErrConflict, id)
+	case e.job.State != Queued || e.granting || e.ready(worker).After(now) || s.index.blocked(e):
 		err = fmt.Errorf("%w: job %s is %s, or not to be had now", taubyte.ErrConflict, id, e.job.State)
 	}
 	if err != nil {
@@ -183,12 +178,12 @@ func (s *Service) grant(ctx context.Context, id taubyte.JobID, worker peer.ID) (
 		return Lease{}, err
 	}
 	e.granting = true
-	fence := s.clock.next(e.top())
-	s.index.serve(e.job.Project, time.Now())
+	fence := s.numbers.Next(e.top())
+	s.index.serve(e.job.Project, now)
 	s.mu.Unlock()
 
 	err = s.write(context.WithoutCancel(ctx), map[ds.Key]any{
-		jobKey(id, "lease", fence, s.host.ID()): attempt{Worker: worker, Started: time.Now().UTC()},
+		jobKey(id, "lease", fence, s.host.ID()): attempt{Worker: worker, Started: now.UTC()},
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,122 +192,137 @@ func (s *Service) grant(ctx context.Context, id taubyte.JobID, worker peer.ID) (
 		s.wake()
 		return Lease{}, fmt.Errorf("granting job %s: %w", id, err)
 	}
-	e.deadline = time.Now().Add(s.opts.lease)
 	s.log.Info("job claimed", "job", id, "worker", worker, "attempt", e.job.Attempt)
-	return Lease{Job: e.job, Fence: fence, Expires: e.deadline}, nil
+	return s.granted(e, fence, now.Add(s.opts.lease)), nil
 }
 
-// holds checks, under mu, that the worker has the job under that fence.
-func (s *Service) holds(id taubyte.JobID, fence uint64, worker peer.ID) (*entry, error) {
-	e, err := s.entry(id)
+// granted is a lease that this node looks after, under mu.
+func (s *Service) granted(e *entry, fence uint64, until time.Time) Lease {
+	return Lease{Job: e.job, Fence: fence, Arbiter: s.host.ID(), Lasts: s.opts.lease, Expires: until}
+}
+
+// holds checks, under mu, that a worker has the job under its lease.
+func (s *Service) holds(l leaseID) (*entry, error) {
+	e, err := s.entry(l.job)
 	if err != nil {
 		return nil, err
 	}
-	a, ok := e.newest()
-	switch {
-	case !ok || !slices.ContainsFunc(e.attempts, func(g granted) bool { return g.fence == fence && g.Worker == worker }):
-		return nil, fmt.Errorf("%w: %s has no lease on job %s", taubyte.ErrForbidden, worker, id)
-	case a.fence != fence || a.Worker != worker:
-		return nil, fmt.Errorf("%w: the lease on job %s is lost to a later one", taubyte.ErrConflict, id)
-	case e.job.State != Running:
-		return nil, fmt.Errorf("%w: job %s is %s", taubyte.ErrConflict, id, e.job.State)
+	if err := e.history.Check(l.fence, l.worker); err != nil {
+		return e, fmt.Errorf("job %s: %w", l.job, err)
+	}
+	if e.job.State != Running {
+		return e, fmt.Errorf("%w: job %s is %s", taubyte.ErrConflict, l.job, e.job.State)
 	}
 	return e, nil
 }
 
-// at returns where a job's lease is looked after, if that is another node.
-func (s *Service) at(id taubyte.JobID) (p peer.ID, elsewhere bool) {
-	s.mu.Lock()
-	e, err := s.entry(id)
-	if err != nil {
-		s.mu.Unlock()
-		return "", false
+// withLease has the node that looks after a lease do something: another one by remote,
+// this one by local, which is called with mu held. Where the other does not answer, the
+// next does it. A call that another node of patrick sent on is not sent on again.
+func (s *Service) withLease(ctx context.Context, l leaseID, forward bool, remote func(context.Context, peer.ID) error, local func() error) error {
+	for forward {
+		p := s.keeper(l, s.live())
+		if p == s.host.ID() {
+			break
+		}
+		call, cancel := context.WithTimeout(ctx, forwardTimeout)
+		err := remote(call, p)
+		cancel()
+		if err == nil || !away(err) || ctx.Err() != nil {
+			return err
+		}
+		s.suspect(p, err)
 	}
-	job := e.job
-	s.mu.Unlock()
-	p = s.arbiters().arbiter(job)
-	return p, p != s.host.ID()
+	known := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_, err := s.holds(l)
+		return !errors.Is(err, claim.ErrUnknown) && !errors.Is(err, taubyte.ErrNotFound)
+	}
+	if validID(string(l.job)) {
+		s.learn(ctx, ds.RawKey(jobsPrefix+"/"+string(l.job)), known)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := local()
+	if errors.Is(err, claim.ErrUnknown) {
+		// Who could know is not there. The job is free for another lease.
+		err = fmt.Errorf("%w: %w", taubyte.ErrConflict, err)
+	}
+	return err
 }
 
 // Renew prolongs the calling worker's lease. It is ErrConflict when the lease is
 // lost or the job cancelled, ErrForbidden for who never had it.
-func (s *Service) Renew(ctx context.Context, id taubyte.JobID, fence uint64) (Lease, error) {
-	return s.renew(ctx, id, fence, s.host.ID(), true)
+func (s *Service) Renew(ctx context.Context, l Lease) (Lease, error) {
+	return s.renew(ctx, s.here(l), true)
 }
 
-func (s *Service) renew(ctx context.Context, id taubyte.JobID, fence uint64, worker peer.ID, forward bool) (lease Lease, err error) {
-	if p, elsewhere := s.at(id); elsewhere && forward {
-		ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
-		defer cancel()
-		err := s.peers.CallPeer(ctx, p, http.MethodPost, leasePath(id, "renew", fence, worker), nil, &lease)
-		return lease, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e, err := s.holds(id, fence, worker)
-	if err != nil {
-		return Lease{}, err
-	}
-	e.deadline = time.Now().Add(s.opts.lease)
-	return Lease{Job: e.job, Fence: fence, Expires: e.deadline}, nil
+func (s *Service) renew(ctx context.Context, l leaseID, forward bool) (lease Lease, err error) {
+	began := time.Now()
+	err = s.withLease(ctx, l, forward, func(ctx context.Context, p peer.ID) error {
+		err := s.peers.CallPeer(ctx, p, http.MethodPost, leasePath(l, "renew", true), nil, &lease)
+		lease.Expires = began.Add(lease.Lasts)
+		return err
+	}, func() error {
+		e, err := s.holds(l)
+		if err != nil {
+			return err
+		}
+		lease = s.granted(e, l.fence, s.index.timing.Hear(l.job, l.fence, time.Now()))
+		return nil
+	})
+	return lease, err
 }
 
-// Finish ends the calling worker's attempt. Saying so twice is no error.
-func (s *Service) Finish(ctx context.Context, id taubyte.JobID, fence uint64, o Outcome) error {
-	return s.finish(ctx, id, fence, o, s.host.ID(), true)
+// Finish ends the calling worker's attempt. Saying so twice is no error. What a worker
+// says late counts as well, unless there is a later lease.
+func (s *Service) Finish(ctx context.Context, l Lease, o Outcome) error {
+	return s.finish(ctx, s.here(l), o, true)
 }
 
-func (s *Service) finish(ctx context.Context, id taubyte.JobID, fence uint64, o Outcome, worker peer.ID, forward bool) error {
+func (s *Service) finish(ctx context.Context, l leaseID, o Outcome, forward bool) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	if p, elsewhere := s.at(id); elsewhere && forward {
-		ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
-		defer cancel()
-		return s.peers.CallPeer(ctx, p, http.MethodPost, leasePath(id, "finish", fence, worker), o, nil)
-	}
-	s.mu.Lock()
-	e, err := s.holds(id, fence, worker)
-	if errors.Is(err, taubyte.ErrConflict) {
-		if end, ok := s.index.all[id].ending(fence); ok && end.State == o.State && end.Error == o.Error {
-			err = nil // the answer to the first time was lost
+	said := false
+	sent := false
+	err := s.withLease(ctx, l, forward, func(ctx context.Context, p peer.ID) error {
+		err := s.peers.CallPeer(ctx, p, http.MethodPost, leasePath(l, "finish", true), o, nil)
+		sent = err == nil
+		return err
+	}, func() error {
+		e, err := s.entry(l.job)
+		if err != nil {
+			return err
 		}
-		s.mu.Unlock()
+		err = e.history.CheckEnd(l.fence, l.worker)
+		switch end, ended := e.history.End(l.fence); {
+		case errors.Is(err, taubyte.ErrConflict) && ended && end.Kind != claim.Lost && end.Result.State == o.State && end.Result.Error == o.Error:
+			said = true // the answer to the first time was lost
+			return nil
+		case err != nil:
+			return fmt.Errorf("job %s: %w", l.job, err)
+		case e.job.State == Cancelled || e.job.State == Queued && o.State == Queued:
+			return fmt.Errorf("%w: job %s is %s", taubyte.ErrConflict, l.job, e.job.State)
+		}
+		if e.running(l.fence) {
+			s.index.timing.Hear(l.job, l.fence, time.Now()) // it does not run out in what follows
+		}
+		return nil
+	})
+	if err != nil || said || sent {
 		return err
 	}
-	if err != nil {
-		s.mu.Unlock()
-		return err
-	}
-	e.deadline = time.Now().Add(s.opts.lease) // it does not run out in what follows
-	end := ending{Outcome: o, Ended: time.Now().UTC()}
-	if o.State == Queued {
-		end = s.another(e, end)
-	}
-	s.mu.Unlock()
-	if err := s.end(context.WithoutCancel(ctx), id, fence, end); err != nil {
-		return fmt.Errorf("ending job %s: %w", id, err)
+	if err := s.end(context.WithoutCancel(ctx), l.job, l.fence, "end", ending{Outcome: o, Ended: time.Now().UTC()}); err != nil {
+		return fmt.Errorf("ending job %s: %w", l.job, err)
 	}
 	return nil
 }
 
-// another decides, under mu, whether a job is tried again whose worker was lost.
-func (s *Service) another(e *entry, end ending) ending {
-	if end.Free {
-		return end
-	}
-	if e.counted >= s.opts.attempts {
-		end.State = Failed
-		end.Error = fmt.Sprintf("%s (attempt %d of %d)", end.Error, e.counted, s.opts.attempts)
-		return end
-	}
-	end.After = end.Ended.Add(s.opts.backOff << min(e.counted-1, 10))
-	return end
-}
-
 // end writes how an attempt ended, together with what this node has of its log.
-func (s *Service) end(ctx context.Context, id taubyte.JobID, fence uint64, end ending) error {
-	records := map[ds.Key]any{jobKey(id, "end", fence, s.host.ID()): end}
+func (s *Service) end(ctx context.Context, id taubyte.JobID, fence uint64, kind string, end ending) error {
+	records := map[ds.Key]any{jobKey(id, kind, fence, s.host.ID()): end}
 	at := attemptID{id, fence}
 	part, err := s.sealLog(ctx, at)
 	if err != nil {
@@ -332,21 +342,20 @@ func (s *Service) end(ctx context.Context, id taubyte.JobID, fence uint64, end e
 }
 
 // takeBack ends, at start, the attempts of the worker on this very node: it was
-// started anew as well, and has forgotten them.
+// killed as well. One that is stopped in order gives its jobs back itself.
 func (s *Service) takeBack(ctx context.Context) error {
 	s.mu.Lock()
+	lost := map[taubyte.JobID]ending{}
 	fences := map[taubyte.JobID]uint64{}
 	for e := range s.index.running {
-		if a, _ := e.newest(); a.Worker == s.host.ID() {
-			fences[e.id] = a.fence
+		if g := e.lease.Grant; g.Holder == s.host.ID() {
+			fences[e.id] = g.Fence
+			lost[e.id] = e.lose(s.index.patience, time.Now(), "the node was killed in the midst of it")
 		}
 	}
 	s.mu.Unlock()
-	for id, fence := range fences {
-		err := s.end(ctx, id, fence, ending{
-			Outcome: Outcome{State: Queued, Error: "the node was restarted"}, Ended: time.Now().UTC(), Free: true,
-		})
-		if err != nil {
+	for id, end := range lost {
+		if err := s.end(ctx, id, fences[id], "lost", end); err != nil {
 			return fmt.Errorf("taking up job %s again: %w", id, err)
 		}
 	}
@@ -355,7 +364,7 @@ func (s *Service) takeBack(ctx context.Context) error {
 
 // watchLeases queues the jobs again whose workers are lost.
 func (s *Service) watchLeases() {
-	tick := time.NewTicker(max(min(s.opts.lease/4, time.Second), time.Millisecond))
+	tick := time.NewTicker(max(min(s.opts.lease/8, 250*time.Millisecond), time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {
@@ -369,40 +378,54 @@ func (s *Service) watchLeases() {
 }
 
 func (s *Service) checkLeases() {
-	type lost struct {
-		fence uint64
-		end   ending
+	type over struct {
+		claim.Expired[taubyte.JobID]
+		kind string
+		end  ending
 	}
+	live := s.live()
 	now := time.Now()
-	all := s.arbiters()
-	gone := map[taubyte.JobID]lost{}
+	var all []over
 	s.mu.Lock()
-	for e := range s.index.running {
-		if all.arbiter(e.job) != s.host.ID() {
-			// Renewals are heard of elsewhere. Should this node become the
-			// arbiter, the worker has a whole lease's time to renew here.
-			e.deadline = now.Add(s.opts.lease)
-			continue
+	expired := s.index.timing.Tick(now, func(id taubyte.JobID) claim.View {
+		e := s.index.all[id]
+		g := e.lease.Grant
+		return claim.View{Kept: claim.Keeper(g, e.key(), live) == s.host.ID(), Near: s.near(g.Holder)}
+	})
+	for _, x := range expired {
+		e := s.index.all[x.Key]
+		o := over{Expired: x, kind: "lost", end: e.lose(s.index.patience, now, fmt.Sprintf("the worker %s is lost", e.lease.Grant.Holder))}
+		if !x.Taken {
+			o.kind = "end"
+			o.end = ending{Ended: now.UTC(), Outcome: Outcome{State: Queued, Error: "no worker has taken it", Stopping: true}}
 		}
-		if now.Before(e.deadline) {
-			continue
-		}
-		a, _ := e.newest()
-		end := ending{Ended: now.UTC(), Outcome: Outcome{State: Queued, Error: fmt.Sprintf("the worker %s is lost", a.Worker)}}
-		gone[e.id] = lost{a.fence, s.another(e, end)}
+		all = append(all, o)
 	}
 	s.mu.Unlock()
-	for id, l := range gone {
-		if err := s.end(s.life, id, l.fence, l.end); err != nil && s.life.Err() == nil {
-			s.log.Error("lost job not queued again", "job", id, "err", err)
+	s.members.mu.Lock()
+	if now.Sub(s.members.ticked) <= s.opts.lease/2 {
+		s.members.ticked = now // else inStep sees to it
+	}
+	s.members.mu.Unlock()
+	for _, o := range all {
+		if err := s.end(s.life, o.Key, o.Fence, o.kind, o.end); err != nil && s.life.Err() == nil {
+			s.log.Error("lost job not queued again", "job", o.Key, "err", err)
 		}
 	}
 }
 
-func leasePath(id taubyte.JobID, what string, fence uint64, worker peer.ID) string {
-	path := fmt.Sprintf("/jobs/%s/%s?fence=%d", id, what, fence)
-	if worker != "" {
-		path += "&worker=" + worker.String()
+func lastAttempt(why string, n, of int) string {
+	return fmt.Sprintf("%s (attempt %d of %d)", why, n, of)
+}
+
+// leasePath is where a worker's call goes. named: it is sent on for the worker.
+func leasePath(l leaseID, what string, named bool) string {
+	path := fmt.Sprintf("/jobs/%s/%s?fence=%d", l.job, what, l.fence)
+	if l.arbiter != "" {
+		path += "&arbiter=" + l.arbiter.String()
+	}
+	if named {
+		path += "&worker=" + l.worker.String()
 	}
 	return path
 }

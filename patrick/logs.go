@@ -75,32 +75,33 @@ func (s *Service) buffer(a attemptID) *logBuffer {
 
 // Log adds lines to the log of the calling worker's attempt. What is beyond the
 // limit is dropped, which the log says.
-func (s *Service) Log(ctx context.Context, id taubyte.JobID, fence uint64, lines []byte) error {
-	return s.addLog(ctx, id, fence, lines, s.host.ID(), true)
+func (s *Service) Log(ctx context.Context, l Lease, lines []byte) error {
+	return s.addLog(ctx, s.here(l), lines, true)
 }
 
-func (s *Service) addLog(ctx context.Context, id taubyte.JobID, fence uint64, lines []byte, worker peer.ID, forward bool) error {
+func (s *Service) addLog(ctx context.Context, l leaseID, lines []byte, forward bool) error {
 	if err := checkLog(lines); err != nil {
 		return err
 	}
-	if p, elsewhere := s.at(id); elsewhere && forward {
-		ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
-		defer cancel()
-		resp, err := s.peers.Open(ctx, p, http.MethodPost, leasePath(id, "log", fence, worker), bytes.NewReader(lines))
+	a := attemptID{l.job, l.fence}
+	var b *logBuffer
+	err := s.withLease(ctx, l, forward, func(ctx context.Context, p peer.ID) error {
+		resp, err := s.peers.Open(ctx, p, http.MethodPost, leasePath(l, "log", true), bytes.NewReader(lines))
 		if err != nil {
 			return err
 		}
 		return resp.Body.Close()
-	}
-	s.mu.Lock()
-	_, err := s.holds(id, fence, worker)
-	if err != nil {
-		s.mu.Unlock()
+	}, func() error {
+		if _, err := s.holds(l); err != nil {
+			return err
+		}
+		s.index.timing.Hear(l.job, l.fence, time.Now())
+		b = s.buffer(a)
+		return nil
+	})
+	if err != nil || b == nil {
 		return err
 	}
-	a := attemptID{id, fence}
-	b := s.buffer(a)
-	s.mu.Unlock()
 	return s.append(ctx, a, b, lines)
 }
 
@@ -209,8 +210,8 @@ func (s *Service) sealOrphans() {
 		if e == nil || e.spec == nil {
 			continue // its records are on their way
 		}
-		last, _ := e.newest()
-		if _, ended := e.ending(a.fence); ended || last.fence > a.fence || e.job.State.Done() {
+		last, _ := e.history.Newest()
+		if _, ended := e.history.End(a.fence); ended || last.Fence > a.fence || e.job.State.Done() {
 			over = append(over, a)
 		}
 	}
@@ -235,21 +236,20 @@ func (s *Service) sealOrphans() {
 // ends. The caller closes it.
 func (s *Service) Logs(ctx context.Context, id taubyte.JobID, attempt int, follow bool) (io.ReadCloser, error) {
 	for {
-		s.mu.Lock()
-		e, err := s.entry(id)
+		e, err := s.find(ctx, id)
 		if err != nil {
-			s.mu.Unlock()
 			return nil, err
 		}
-		n := len(e.attempts)
+		grants := e.history.Grants()
+		n := len(grants)
 		wait := s.more
 		if n > 0 && attempt <= n {
-			a := e.attempts[n-1]
+			a := grants[n-1]
 			if attempt > 0 {
-				a = e.attempts[attempt-1]
+				a = grants[attempt-1]
 			}
 			s.mu.Unlock()
-			return s.read(ctx, attemptID{id, a.fence}, follow, true)
+			return s.read(ctx, attemptID{id, a.Fence}, follow, true)
 		}
 		done := e.job.State.Done()
 		s.mu.Unlock()
@@ -269,8 +269,8 @@ func (s *Service) Logs(ctx context.Context, id taubyte.JobID, attempt int, follo
 // read opens an attempt's log: as it was kept, as this node has it, or as the node
 // has it that looks after the lease.
 func (s *Service) read(ctx context.Context, a attemptID, follow, forward bool) (io.ReadCloser, error) {
-	p, elsewhere := s.at(a.job)
-	elsewhere = elsewhere && forward // or two nodes could ask each other for ever
+	p := s.keeper(leaseID{job: a.job, fence: a.fence}, s.live())
+	elsewhere := forward && p != s.host.ID() // or two nodes could ask each other for ever
 	s.mu.Lock()
 	e := s.index.all[a.job]
 	var parts []logPart
@@ -278,8 +278,7 @@ func (s *Service) read(ctx context.Context, a attemptID, follow, forward bool) (
 		parts = append(parts, p)
 	}
 	b := s.logs[a]
-	last, _ := e.newest()
-	running := e.job.State == Running && last.fence == a.fence
+	running := e.running(a.fence)
 	if b == nil && running && !elsewhere {
 		b = s.buffer(a) // the worker has not said anything yet
 	}
@@ -289,10 +288,14 @@ func (s *Service) read(ctx context.Context, a attemptID, follow, forward bool) (
 	})
 	if b == nil && running && elsewhere && len(parts) == 0 {
 		resp, err := s.peers.Open(ctx, p, http.MethodGet, fmt.Sprintf("/jobs/%s/logs?fence=%d&follow=%t", a.job, a.fence, follow), nil)
-		if err != nil {
+		if err == nil {
+			return resp.Body, nil
+		}
+		if ctx.Err() != nil || !away(err) {
 			return nil, err
 		}
-		return resp.Body, nil
+		s.suspect(p, err)
+		return s.read(ctx, a, follow, forward) // of the next that looks after it
 	}
 	var readers []io.Reader
 	var files []io.Closer
@@ -347,8 +350,7 @@ func (l *liveLog) Read(p []byte) (int, error) {
 		data, more := l.b.data, l.b.more
 		over := l.b.closed || !l.follow
 		if e := l.s.index.all[l.a.job]; e != nil && !over {
-			last, _ := e.newest()
-			over = e.job.State != Running || last.fence != l.a.fence
+			over = !e.running(l.a.fence)
 		}
 		ended := l.s.more // a job's state changes with it
 		l.s.mu.Unlock()

@@ -14,11 +14,11 @@ import (
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/namespace"
-	"github.com/ipfs/go-datastore/query"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/crdt"
+	"github.com/taubyte/taubyte/internal/claim"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
@@ -50,8 +50,9 @@ type options struct {
 // of the network runs it.
 func WithAuth(r Repositories) Option { return func(o *options) { o.auth = r } }
 
-// WithLease sets how long a worker has a job without renewing. The default is 15 s:
-// what a lost worker costs, and three renewals of a worker that is not.
+// WithLease sets how long a worker has a job without renewing. The default is 5 s:
+// what a worker costs that is cut off, and three renewals of one that is not. One whose
+// connection has gone, and that does not come back, costs half of it.
 func WithLease(d time.Duration) Option { return func(o *options) { o.lease = d } }
 
 // WithReconcile sets how often branch heads are compared with jobs. The default is
@@ -60,7 +61,8 @@ func WithReconcile(every time.Duration) Option { return func(o *options) { o.rec
 
 // WithAttempts sets how many workers may be lost over a job before it fails, and
 // how long the second waits; each further one waits twice as long. The default is 3
-// and 2 s. A build that fails by itself is not tried again.
+// and half a second: a build may be what kills the workers. A build that fails by
+// itself is not tried again, and what a worker gives back is not counted.
 func WithAttempts(n int, backOff time.Duration) Option {
 	return func(o *options) { o.attempts, o.backOff = n, backOff }
 }
@@ -84,8 +86,10 @@ type Service struct {
 	host  taubyte.Host
 	own   ds.Batching // what only this node needs to know
 	store *crdt.Store
-	clock *clock
 	peers *rpc.Client // other nodes of patrick
+
+	numbers *claim.Numbers // orders, fences and stamps
+	members *members
 
 	mu     sync.Mutex // guards what follows
 	index  *index
@@ -94,6 +98,7 @@ type Service struct {
 	logs   map[attemptID]*logBuffer
 
 	submit     sync.Mutex // one submission at a time
+	doubts     doubts
 	life       context.Context
 	stop       context.CancelFunc
 	closeAuth  func() error
@@ -107,8 +112,8 @@ type Service struct {
 // New starts patrick on a node. ctx bounds the start only.
 func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
 	o := options{
-		lease: 15 * time.Second, poll: 20 * time.Second, reconcile: time.Minute,
-		attempts: 3, backOff: 2 * time.Second, logLimit: 4 << 20,
+		lease: 5 * time.Second, poll: 20 * time.Second, reconcile: time.Minute,
+		attempts: 3, backOff: 500 * time.Millisecond, logLimit: 4 << 20,
 		priority: func(auth.Repository, auth.Push) int { return 0 }, log: slog.Default(),
 	}
 	for _, opt := range opts {
@@ -119,8 +124,8 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 	}
 	s := &Service{
 		opts: o, log: o.log, host: host, own: namespace.Wrap(store, ds.NewKey("/patrick")),
-		clock: newClock(host.ID()), peers: rpc.NewClient(host, Protocol, nil),
-		index: newIndex(), more: make(chan struct{}), events: newBroadcast(), logs: map[attemptID]*logBuffer{},
+		numbers: claim.NewNumbers(host.ID(), time.Now), peers: rpc.NewClient(host, Protocol, nil), members: newMembers(),
+		index: newIndex(patience{o.attempts, o.backOff}, o.lease), more: make(chan struct{}), events: newBroadcast(), logs: map[attemptID]*logBuffer{},
 		closeAuth: func() error { return nil },
 	}
 	if s.opts.auth == nil {
@@ -143,7 +148,7 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore) (err error
 	if err != nil {
 		return err
 	}
-	if err := s.load(ctx); err != nil {
+	if err := s.load(ctx, ds.NewKey(jobsPrefix)); err != nil {
 		return err
 	}
 	if err := s.loadLogs(ctx); err != nil {
@@ -159,6 +164,7 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore) (err error
 		return err
 	}
 	s.background.Go(func() { s.follow(events) })
+	s.background.Go(s.watchMembers)
 	s.background.Go(s.watchLeases)
 	s.background.Go(s.reconcileAgain)
 	return nil
@@ -186,28 +192,12 @@ func (s *Service) Close() error {
 	return s.ended
 }
 
-// load reads all records into the index.
-func (s *Service) load(ctx context.Context) error {
-	res, err := s.store.Query(ctx, query.Query{Prefix: jobsPrefix})
-	if err != nil {
-		return fmt.Errorf("reading the jobs: %w", err)
-	}
-	defer res.Close()
-	for r := range res.Next() {
-		if r.Error != nil {
-			return fmt.Errorf("reading the jobs: %w", r.Error)
-		}
-		s.apply(r.Key, r.Value)
-	}
-	return ctx.Err()
-}
-
 // follow takes in what is written here and elsewhere.
 func (s *Service) follow(events <-chan crdt.Event) {
 	for e := range events {
 		switch {
 		case e.Lost:
-			if err := s.load(s.life); err != nil && s.life.Err() == nil {
+			if err := s.load(s.life, ds.NewKey(jobsPrefix)); err != nil && s.life.Err() == nil {
 				s.log.Error("jobs not read", "err", err)
 			}
 		case !e.Deleted:
@@ -220,7 +210,7 @@ func (s *Service) follow(events <-chan crdt.Event) {
 func (s *Service) apply(key string, value []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	changed := s.index.add(key, value, time.Now(), s.opts.lease)
+	changed := s.index.add(key, value, time.Now())
 	if len(changed) == 0 {
 		return
 	}
@@ -286,8 +276,17 @@ const (
 	largestPage = 500
 )
 
-// Jobs lists jobs, newest first.
+// Jobs lists jobs, newest first. Where there is none, the node asks the others first.
 func (s *Service) Jobs(ctx context.Context, f Filter) (Page, error) {
+	var page Page
+	s.learn(ctx, ds.NewKey(jobsPrefix), func() bool {
+		page = s.list(f)
+		return len(page.Jobs) > 0 || f.After != ""
+	})
+	return page, ctx.Err()
+}
+
+func (s *Service) list(f Filter) Page {
 	limit := f.Limit
 	if limit <= 0 {
 		limit = defaultPage
@@ -312,17 +311,16 @@ func (s *Service) Jobs(ctx context.Context, f Filter) (Page, error) {
 		}
 		page.Jobs = append(page.Jobs, j)
 	}
-	return page, ctx.Err()
+	return page
 }
 
-// Job returns a job.
-func (s *Service) Job(_ context.Context, id taubyte.JobID) (Job, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e, err := s.entry(id)
+// Job returns a job. One that another node has just taken in is found as well.
+func (s *Service) Job(ctx context.Context, id taubyte.JobID) (Job, error) {
+	e, err := s.find(ctx, id)
 	if err != nil {
 		return Job{}, err
 	}
+	defer s.mu.Unlock()
 	return e.job, nil
 }
 
@@ -368,16 +366,15 @@ func (s *Service) Retry(ctx context.Context, id taubyte.JobID) error {
 }
 
 func (s *Service) wish(ctx context.Context, id taubyte.JobID, kind string, check func(*entry) error) error {
-	s.mu.Lock()
-	e, err := s.entry(id)
-	if err == nil {
-		err = check(e)
+	e, err := s.find(ctx, id)
+	if err != nil {
+		return err
 	}
-	if err != nil || kind == "cancel" && e.job.State == Cancelled {
+	if err = check(e); err != nil || kind == "cancel" && e.job.State == Cancelled {
 		s.mu.Unlock()
 		return err
 	}
-	stamp := s.clock.next(e.top())
+	stamp := s.numbers.Next(e.top())
 	s.mu.Unlock()
 	s.log.Info("job "+kind, "job", id)
 	return s.write(ctx, map[ds.Key]any{jobKey(id, kind, stamp, s.host.ID()): wish{At: time.Now().UTC()}})

@@ -163,7 +163,7 @@ func TestTheLifeOfAJob(t *testing.T) {
 	require.Equal(t, patrick.Running, l.Job.State)
 	require.Equal(t, 1, l.Job.Attempt)
 
-	src, err := worker.Source(ctx, j.ID, l.Fence)
+	src, err := worker.Source(ctx, l)
 	require.NoError(t, err)
 	require.Equal(t, auth.KindProject, src.Kind)
 	r := tar.NewReader(src.Archive)
@@ -178,19 +178,19 @@ func TestTheLifeOfAJob(t *testing.T) {
 	live, err := worker.Logs(ctx, j.ID, 1, true)
 	require.NoError(t, err)
 	defer live.Close()
-	require.NoError(t, worker.Log(ctx, j.ID, l.Fence, []byte("first\n")))
+	require.NoError(t, worker.Log(ctx, l, []byte("first\n")))
 	buf := make([]byte, 6)
 	_, err = io.ReadFull(live, buf)
 	require.NoError(t, err)
 	require.Equal(t, "first\n", string(buf))
-	require.NoError(t, worker.Log(ctx, j.ID, l.Fence, []byte("second\n")))
-	renewed, err := worker.Renew(ctx, j.ID, l.Fence)
+	require.NoError(t, worker.Log(ctx, l, []byte("second\n")))
+	renewed, err := worker.Renew(ctx, l)
 	require.NoError(t, err)
 	require.False(t, renewed.Expires.Before(l.Expires))
 
 	end := patrick.Outcome{State: patrick.Succeeded, Steps: []patrick.Step{{Name: "build", Duration: time.Second}}}
-	require.NoError(t, worker.Finish(ctx, j.ID, l.Fence, end))
-	require.NoError(t, worker.Finish(ctx, j.ID, l.Fence, end), "said twice")
+	require.NoError(t, worker.Finish(ctx, l, end))
+	require.NoError(t, worker.Finish(ctx, l, end), "said twice")
 	rest, err := io.ReadAll(live)
 	require.NoError(t, err)
 	require.Equal(t, "second\n", string(rest), "a follower's log ends with the attempt")
@@ -208,7 +208,7 @@ func TestTheLifeOfAJob(t *testing.T) {
 			break
 		}
 	}
-	require.ErrorIs(t, worker.Log(ctx, j.ID, l.Fence, []byte("late\n")), taubyte.ErrConflict)
+	require.ErrorIs(t, worker.Log(ctx, l, []byte("late\n")), taubyte.ErrConflict)
 	require.ErrorIs(t, s.Retry(ctx, j.ID), taubyte.ErrConflict)
 }
 
@@ -246,7 +246,7 @@ func TestALaterPushSupersedes(t *testing.T) {
 	require.Equal(t, patrick.Queued, state(t, s, other.ID))
 	require.Equal(t, patrick.Queued, state(t, s, newest.ID))
 	require.Equal(t, patrick.Running, state(t, s, running.ID), "what runs goes on")
-	require.NoError(t, s.Finish(t.Context(), running.ID, l.Fence, patrick.Outcome{State: patrick.Failed, Error: "no"}))
+	require.NoError(t, s.Finish(t.Context(), l, patrick.Outcome{State: patrick.Failed, Error: "no"}))
 	require.ErrorIs(t, s.Retry(t.Context(), running.ID), taubyte.ErrConflict)
 }
 
@@ -262,18 +262,18 @@ func TestCancelAndRetry(t *testing.T) {
 	require.NoError(t, s.Cancel(ctx, j.ID))
 	require.NoError(t, s.Cancel(ctx, j.ID))
 	require.Equal(t, patrick.Cancelled, state(t, s, j.ID))
-	_, err := worker.Renew(ctx, j.ID, l.Fence)
+	_, err := worker.Renew(ctx, l)
 	require.ErrorIs(t, err, taubyte.ErrConflict, "the worker hears of it")
-	require.ErrorIs(t, worker.Finish(ctx, j.ID, l.Fence, patrick.Outcome{State: patrick.Succeeded}), taubyte.ErrConflict)
+	require.ErrorIs(t, worker.Finish(ctx, l, patrick.Outcome{State: patrick.Succeeded}), taubyte.ErrConflict)
 
 	require.NoError(t, s.Retry(ctx, j.ID))
 	next := claim(t, worker)
 	require.Equal(t, j.ID, next.Job.ID)
 	require.Greater(t, next.Fence, l.Fence)
 	require.Equal(t, 2, next.Job.Attempt)
-	_, err = worker.Renew(ctx, j.ID, l.Fence)
+	_, err = worker.Renew(ctx, l)
 	require.ErrorIs(t, err, taubyte.ErrConflict, "the older lease stays lost")
-	require.NoError(t, worker.Finish(ctx, j.ID, next.Fence, patrick.Outcome{State: patrick.Failed, Error: "broken"}))
+	require.NoError(t, worker.Finish(ctx, next, patrick.Outcome{State: patrick.Failed, Error: "broken"}))
 	got, err := s.Job(ctx, j.ID)
 	require.NoError(t, err)
 	require.Equal(t, "broken", got.Error)
@@ -289,11 +289,13 @@ func TestALostWorkersJobIsTriedAgain(t *testing.T) {
 	ctx := t.Context()
 	j := push(t, s, repo, "main", hash(1))
 	first := claim(t, lost)
-	require.NoError(t, lost.Log(ctx, j.ID, first.Fence, []byte("so far\n")))
+	require.NoError(t, lost.Log(ctx, first, []byte("so far\n")))
 	second := claim(t, steady) // waits until the first lease is over
 	require.Equal(t, j.ID, second.Job.ID)
+	_, err := steady.Renew(ctx, second)
+	require.NoError(t, err)
 	require.Greater(t, second.Fence, first.Fence)
-	require.ErrorIs(t, lost.Finish(ctx, j.ID, first.Fence, patrick.Outcome{State: patrick.Succeeded}), taubyte.ErrConflict)
+	require.ErrorIs(t, lost.Finish(ctx, first, patrick.Outcome{State: patrick.Succeeded}), taubyte.ErrConflict)
 	r, err := s.Logs(ctx, j.ID, 1, false)
 	require.Equal(t, "so far\n", text(t, r, err))
 
@@ -307,11 +309,11 @@ func TestAWorkerThatRenewsKeepsItsJob(t *testing.T) {
 	net := testnet.New(t)
 	s := open(t, net.Node(taubyte.RolePatrick), newOrigin(), patrick.WithLease(2*time.Second))
 	worker := client(t, net.Node(taubyte.RoleMonkey))
-	j := push(t, s, repo, "main", hash(1))
+	push(t, s, repo, "main", hash(1))
 	l := claim(t, worker)
 	for until := l.Expires.Add(time.Second); time.Now().Before(until); {
 		var err error
-		l, err = worker.Renew(t.Context(), j.ID, l.Fence)
+		l, err = worker.Renew(t.Context(), l)
 		require.NoError(t, err)
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -327,11 +329,11 @@ func TestOnlyTheHolderAndOnlyWorkers(t *testing.T) {
 	j := push(t, s, repo, "main", hash(1))
 	l := claim(t, holder)
 	for _, c := range []*patrick.Client{rival, stranger} {
-		_, err := c.Renew(ctx, j.ID, l.Fence)
+		_, err := c.Renew(ctx, l)
 		require.ErrorIs(t, err, taubyte.ErrForbidden)
-		require.ErrorIs(t, c.Log(ctx, j.ID, l.Fence, []byte("x")), taubyte.ErrForbidden)
-		require.ErrorIs(t, c.Finish(ctx, j.ID, l.Fence, patrick.Outcome{State: patrick.Failed}), taubyte.ErrForbidden)
-		_, err = c.Source(ctx, j.ID, l.Fence)
+		require.ErrorIs(t, c.Log(ctx, l, []byte("x")), taubyte.ErrForbidden)
+		require.ErrorIs(t, c.Finish(ctx, l, patrick.Outcome{State: patrick.Failed}), taubyte.ErrForbidden)
+		_, err = c.Source(ctx, l)
 		require.ErrorIs(t, err, taubyte.ErrForbidden)
 	}
 	_, err := stranger.Claim(ctx)
@@ -340,8 +342,8 @@ func TestOnlyTheHolderAndOnlyWorkers(t *testing.T) {
 	require.ErrorIs(t, err, taubyte.ErrForbidden)
 	_, err = stranger.Submit(ctx, auth.Push{Repository: repo, Branch: "main", Commit: hash(2)})
 	require.ErrorIs(t, err, taubyte.ErrForbidden)
-	require.ErrorIs(t, holder.Finish(ctx, j.ID, l.Fence, patrick.Outcome{State: patrick.Running}), taubyte.ErrInvalid)
-	require.ErrorIs(t, holder.Log(ctx, j.ID, l.Fence, make([]byte, 1<<20)), taubyte.ErrTooLarge)
+	require.ErrorIs(t, holder.Finish(ctx, l, patrick.Outcome{State: patrick.Running}), taubyte.ErrInvalid)
+	require.ErrorIs(t, holder.Log(ctx, l, make([]byte, 1<<20)), taubyte.ErrTooLarge)
 	require.Equal(t, patrick.Running, state(t, s, j.ID))
 }
 
@@ -379,7 +381,7 @@ func TestProjectsTakeTurns(t *testing.T) {
 	for range 4 {
 		l := claim(t, s)
 		got = append(got, string(l.Job.Project)+" "+string(l.Job.Branch))
-		require.NoError(t, s.Finish(t.Context(), l.Job.ID, l.Fence, patrick.Outcome{State: patrick.Succeeded}))
+		require.NoError(t, s.Finish(t.Context(), l, patrick.Outcome{State: patrick.Succeeded}))
 	}
 	require.Equal(t, []string{"busy urgent", "quiet main", "busy b0", "busy b1"}, got)
 }
@@ -394,15 +396,15 @@ func TestARemovalRunsAlone(t *testing.T) {
 	require.True(t, gone.Deleted)
 	push(t, s, repo, "other", hash(1))
 	require.Equal(t, taubyte.Branch("other"), claim(t, s).Job.Branch, "the removal waits for the build")
-	require.NoError(t, s.Finish(ctx, build.Job.ID, build.Fence, patrick.Outcome{State: patrick.Succeeded}))
+	require.NoError(t, s.Finish(ctx, build, patrick.Outcome{State: patrick.Succeeded}))
 	removal := claim(t, s)
 	require.Equal(t, gone.ID, removal.Job.ID)
-	src, err := s.Source(ctx, gone.ID, removal.Fence)
+	src, err := s.Source(ctx, removal)
 	require.NoError(t, err)
 	require.True(t, src.Deleted)
 	require.Nil(t, src.Archive)
 	after := push(t, s, repo, "main", hash(2))
-	require.NoError(t, s.Finish(ctx, gone.ID, removal.Fence, patrick.Outcome{State: patrick.Succeeded}))
+	require.NoError(t, s.Finish(ctx, removal, patrick.Outcome{State: patrick.Succeeded}))
 	require.Equal(t, after.ID, claim(t, s).Job.ID)
 }
 
@@ -410,7 +412,7 @@ func TestMissedPushesAreFound(t *testing.T) {
 	net := testnet.New(t)
 	o := newOrigin()
 	o.set(repo, "main", hash(1))
-	s := open(t, net.Node(), o)
+	s := open(t, net.Node(), o, patrick.WithReconcile(time.Second))
 	all := func() (jobs []patrick.Job) {
 		page, err := s.Jobs(t.Context(), patrick.Filter{Repository: repo})
 		require.NoError(t, err)
@@ -423,8 +425,11 @@ func TestMissedPushesAreFound(t *testing.T) {
 	o.set(repo, "feature", hash(3))
 	require.NoError(t, s.Reconcile(t.Context()))
 	require.Len(t, all(), 3)
+	// What takes something back has to stay: heads and jobs are replicated apart.
 	o.set(repo, "feature", "")
 	require.NoError(t, s.Reconcile(t.Context()))
+	require.Len(t, all(), 3)
+	testnet.Eventually(t, func() bool { return len(all()) == 4 }, "the branch stays removed")
 	require.NoError(t, s.Reconcile(t.Context()))
 	jobs := all()
 	require.Len(t, jobs, 4)
@@ -442,7 +447,7 @@ func TestRestart(t *testing.T) {
 		require.NoError(t, err)
 		h, err := taubyte.NewHost(t.Context(), store, taubyte.WithAuthority(a, taubyte.Roles()...), taubyte.WithLogger(testnet.Logger(t)))
 		require.NoError(t, err)
-		s, err := patrick.New(t.Context(), h, store, patrick.WithAuth(newOrigin()), patrick.WithLogger(testnet.Logger(t)), patrick.WithAttempts(1, time.Hour))
+		s, err := patrick.New(t.Context(), h, store, patrick.WithAuth(newOrigin()), patrick.WithLogger(testnet.Logger(t)), patrick.WithAttempts(2, time.Millisecond))
 		require.NoError(t, err)
 		return s, func() {
 			require.NoError(t, s.Close())
@@ -455,18 +460,18 @@ func TestRestart(t *testing.T) {
 	s, stop := start()
 	j := push(t, s, repo, "main", hash(1))
 	l := claim(t, s)
-	require.NoError(t, s.Log(ctx, j.ID, l.Fence, []byte("before the crash\n")))
+	require.NoError(t, s.Log(ctx, l, []byte("before the crash\n")))
 	done := push(t, s, "local/other", "main", hash(2))
 	finished := claim(t, s)
-	require.NoError(t, s.Log(ctx, done.ID, finished.Fence, []byte("kept\n")))
-	require.NoError(t, s.Finish(ctx, done.ID, finished.Fence, patrick.Outcome{State: patrick.Succeeded}))
+	require.NoError(t, s.Log(ctx, finished, []byte("kept\n")))
+	require.NoError(t, s.Finish(ctx, finished, patrick.Outcome{State: patrick.Succeeded}))
 	stop()
 
 	s, stop = start()
 	defer func() { stop() }()
 	r, err := s.Logs(ctx, done.ID, 1, false)
 	require.Equal(t, "kept\n", text(t, r, err))
-	next := claim(t, s) // at once: the worker was on this node; and that does not count
+	next := claim(t, s) // at once: the worker was on this node, and was killed with it
 	require.Equal(t, j.ID, next.Job.ID)
 	require.Greater(t, next.Fence, l.Fence)
 	r, err = s.Logs(ctx, j.ID, 1, false)
@@ -483,9 +488,9 @@ func TestLogsAreBounded(t *testing.T) {
 	j := push(t, s, repo, "main", hash(1))
 	l := claim(t, s)
 	for range 100 {
-		require.NoError(t, s.Log(ctx, j.ID, l.Fence, bytes.Repeat([]byte("x"), 300)))
+		require.NoError(t, s.Log(ctx, l, bytes.Repeat([]byte("x"), 300)))
 	}
-	require.NoError(t, s.Finish(ctx, j.ID, l.Fence, patrick.Outcome{State: patrick.Succeeded}))
+	require.NoError(t, s.Finish(ctx, l, patrick.Outcome{State: patrick.Succeeded}))
 	r, err := s.Logs(ctx, j.ID, 1, false)
 	got := text(t, r, err)
 	require.Contains(t, got, "cut off here")
@@ -551,10 +556,10 @@ func TestTwoNodes(t *testing.T) {
 				if err != nil || l.Job.ID == "" {
 					continue
 				}
-				if err := w.Log(t.Context(), l.Job.ID, l.Fence, []byte("line\n")); err != nil {
+				if err := w.Log(t.Context(), l, []byte("line\n")); err != nil {
 					t.Errorf("log: %v", err)
 				}
-				if err := w.Finish(t.Context(), l.Job.ID, l.Fence, patrick.Outcome{State: patrick.Succeeded}); err != nil {
+				if err := w.Finish(t.Context(), l, patrick.Outcome{State: patrick.Succeeded}); err != nil {
 					t.Errorf("finish: %v", err)
 				}
 				mu.Lock()
@@ -598,10 +603,10 @@ func TestTwoNodes(t *testing.T) {
 	}, "the lease is known to both")
 	require.NoError(t, s1.Close())
 	testnet.Eventually(t, func() bool {
-		_, err := c.Renew(t.Context(), j.ID, l.Fence)
+		_, err := c.Renew(t.Context(), l)
 		return err == nil
 	}, "renewed by the other node")
-	require.NoError(t, c.Finish(t.Context(), j.ID, l.Fence, patrick.Outcome{State: patrick.Succeeded}))
+	require.NoError(t, c.Finish(t.Context(), l, patrick.Outcome{State: patrick.Succeeded}))
 	require.Equal(t, patrick.Succeeded, state(t, s2, j.ID))
 }
 
@@ -612,8 +617,8 @@ func TestEventsOnTheWire(t *testing.T) {
 	ctx := t.Context()
 	j := push(t, s, repo, "main", hash(1))
 	l := claim(t, s)
-	require.NoError(t, s.Log(ctx, j.ID, l.Fence, []byte("a\r\nevent: x\n")))
-	require.NoError(t, s.Finish(ctx, j.ID, l.Fence, patrick.Outcome{State: patrick.Succeeded}))
+	require.NoError(t, s.Log(ctx, l, []byte("a\r\nevent: x\n")))
+	require.NoError(t, s.Finish(ctx, l, patrick.Outcome{State: patrick.Succeeded}))
 	m, err := n.Member(ctx, n.ID())
 	require.NoError(t, err)
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -642,7 +647,7 @@ func BenchmarkClaimAfterHistory(b *testing.B) {
 				require.NoError(b, err)
 				l, err := s.Claim(b.Context())
 				require.NoError(b, err)
-				require.NoError(b, s.Finish(b.Context(), l.Job.ID, l.Fence, patrick.Outcome{State: patrick.Succeeded}))
+				require.NoError(b, s.Finish(b.Context(), l, patrick.Outcome{State: patrick.Succeeded}))
 			}
 			for i := range history {
 				one(i)

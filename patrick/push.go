@@ -4,18 +4,41 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
+	"sync"
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/internal/claim"
+	"github.com/taubyte/taubyte/internal/rendezvous"
 )
 
+// A submission is a push on its way to the node that makes a job of it.
+type submission struct {
+	Push     auth.Push         `json:"push"`
+	Project  taubyte.ProjectID `json:"project"`
+	Priority int               `json:"priority,omitempty"`
+	// Missed: the push was found by comparing heads. It makes a job unless the branch
+	// has got one after Known.
+	Missed bool          `json:"missed,omitempty"`
+	Known  taubyte.JobID `json:"known,omitempty"`
+}
+
 // Submit makes a job of a push. The same delivery again, or a push of what the
-// branch's latest job is for, gives the job that there is. A repository of no
-// project is ErrNotFound.
+// branch's latest job is for, gives the job that there is, on whatever node of patrick it
+// was submitted. A repository of no project is ErrNotFound.
 func (s *Service) Submit(ctx context.Context, p auth.Push) (Job, error) {
+	return s.submitTo(ctx, submission{Push: p})
+}
+
+// submitTo has the branch's arbiter decide on a submission: it knows best which jobs
+// the branch has, and takes in one at a time.
+func (s *Service) submitTo(ctx context.Context, sub submission) (Job, error) {
+	p := sub.Push
 	if p.Branch == "" || p.Repository == "" || len(p.Branch) > 1024 || len(p.Commit) > 64 || len(p.Delivery) > 256 {
 		return Job{}, fmt.Errorf("%w push of %q, branch %q", taubyte.ErrInvalid, p.Repository, p.Branch)
 	}
@@ -23,29 +46,84 @@ func (s *Service) Submit(ctx context.Context, p auth.Push) (Job, error) {
 	if err != nil {
 		return Job{}, fmt.Errorf("push of %s: %w", p.Repository, err)
 	}
+	sub.Project, sub.Priority = repo.Project, s.opts.priority(repo, p)
+	for {
+		arbiter := claim.Arbiter(branchKey(p.Repository, p.Branch), s.live())
+		if arbiter == s.host.ID() {
+			return s.decide(ctx, sub)
+		}
+		var j Job
+		call, cancel := context.WithTimeout(ctx, forwardTimeout)
+		err := s.peers.CallPeer(call, arbiter, http.MethodPost, "/submit", sub, &j)
+		cancel()
+		if err == nil || !away(err) || ctx.Err() != nil {
+			return j, err
+		}
+		s.suspect(arbiter, err)
+	}
+}
+
+// decide makes a job of a push, unless it has one.
+func (s *Service) decide(ctx context.Context, sub submission) (Job, error) {
+	s.inStep(ctx)
+	p := sub.Push
+	j, made, err := s.make(ctx, sub)
+	if err != nil {
+		return Job{}, fmt.Errorf("push of %s: %w", p.Repository, err)
+	}
+	if !made {
+		return j, nil
+	}
+	s.log.Info("job queued", "job", j.ID, "project", sub.Project, "branch", p.Branch, "commit", p.Commit)
+	s.confirm(ctx, j.ID)
+	return s.Job(ctx, j.ID)
+}
+
+func (s *Service) make(ctx context.Context, sub submission) (j Job, made bool, err error) {
+	p := sub.Push
 	s.submit.Lock()
 	defer s.submit.Unlock()
 	var last uint64
 	s.mu.Lock()
 	if b := s.index.branches[branchID{p.Repository, p.Branch}]; b != nil {
-		if e := b.find(p); e != nil {
+		e := b.find(p)
+		if e == nil && sub.Missed && b.newest().id != sub.Known {
+			e = b.newest()
+		}
+		if e != nil {
 			defer s.mu.Unlock()
-			return e.job, nil
+			return e.job, false, nil
 		}
 		last = b.newest().spec.Order
 	}
 	s.mu.Unlock()
-	order := s.clock.next(last)
+	order := s.numbers.Next(last)
 	id := newID(order, s.host.ID())
 	err = s.write(ctx, map[ds.Key]any{specKey(id): spec{
-		Project: repo.Project, Repository: p.Repository, Branch: p.Branch, Commit: p.Commit, Order: order,
-		Created: time.Now().UTC(), Deleted: p.Commit == "", Priority: s.opts.priority(repo, p), Delivery: p.Delivery,
+		Project: sub.Project, Repository: p.Repository, Branch: p.Branch, Commit: p.Commit, Order: order,
+		Created: time.Now().UTC(), Deleted: p.Commit == "", Priority: sub.Priority, Delivery: p.Delivery,
 	}})
-	if err != nil {
-		return Job{}, fmt.Errorf("push of %s: %w", p.Repository, err)
+	return Job{ID: id}, true, err
+}
+
+// confirm returns when another node of patrick has a job, so that it survives this one.
+// Where no other answers the job is taken in all the same.
+func (s *Service) confirm(ctx context.Context, id taubyte.JobID) {
+	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+	defer cancel()
+	for _, p := range rendezvous.Rank(string(id), s.live()) {
+		if p == s.host.ID() {
+			continue
+		}
+		err := s.peers.CallPeer(ctx, p, http.MethodGet, jobPath(id, ""), nil, nil)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		s.log.Debug("job not confirmed", "job", id, "peer", p, "err", err)
+		if away(err) {
+			s.suspect(p, err)
+		}
 	}
-	s.log.Info("job queued", "job", id, "project", repo.Project, "branch", p.Branch, "commit", p.Commit)
-	return s.Job(ctx, id)
 }
 
 // find returns the job that a push has already.
@@ -67,12 +145,13 @@ func (s *Service) Reconcile(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("comparing branch heads: %w", err)
 	}
-	// Taken before any head is read: what is known here is not newer than those.
+	// Taken before any head is read: what is known here is not newer than those, if they
+	// are this node's. Another's may come later than a job of theirs: see doubts.
 	known := s.known()
-	arbiters := s.arbiters()
+	live := s.live()
 	var errs []error
 	for _, r := range repos {
-		if arbiters.of(string(r.ID)) != s.host.ID() {
+		if claim.Arbiter(string(r.ID), live) != s.host.ID() {
 			continue
 		}
 		if err := s.reconcile(ctx, r.ID, known[r.ID]); err != nil {
@@ -109,6 +188,10 @@ func (s *Service) reconcile(ctx context.Context, id taubyte.RepositoryID, known 
 	}
 	for b, commit := range heads {
 		if known[b].Commit == commit {
+			s.doubts.clear(branchID{id, b})
+			continue
+		}
+		if s.built(id, b, commit) && !s.doubts.over(branchID{id, b}, doubt{commit, known[b].ID}, s.settle()) {
 			continue
 		}
 		if err := s.missed(ctx, auth.Push{Repository: id, Branch: b, Commit: commit}, known[b]); err != nil {
@@ -117,6 +200,9 @@ func (s *Service) reconcile(ctx context.Context, id taubyte.RepositoryID, known 
 	}
 	for b, j := range known {
 		if _, there := heads[b]; there || j.Deleted {
+			continue
+		}
+		if !s.doubts.over(branchID{id, b}, doubt{"", j.ID}, s.settle()) {
 			continue
 		}
 		if err := s.missed(ctx, auth.Push{Repository: id, Branch: b}, j); err != nil {
@@ -128,18 +214,71 @@ func (s *Service) reconcile(ctx context.Context, id taubyte.RepositoryID, known 
 
 // missed submits a push unless the branch got a job meanwhile.
 func (s *Service) missed(ctx context.Context, p auth.Push, known Job) error {
-	s.mu.Lock()
-	b := s.index.branches[branchID{p.Repository, p.Branch}]
-	newer := b != nil && b.newest().id != known.ID
-	s.mu.Unlock()
-	if newer {
-		return nil
-	}
-	j, err := s.Submit(ctx, p)
-	if err == nil {
+	j, err := s.submitTo(ctx, submission{Push: p, Missed: true, Known: known.ID})
+	if err == nil && j.ID != known.ID && j.Commit == p.Commit {
 		s.log.Info("missed push taken up", "job", j.ID, "repository", p.Repository, "branch", p.Branch)
 	}
 	return err
+}
+
+// built reports whether a branch had a job of the commit.
+func (s *Service) built(r taubyte.RepositoryID, name taubyte.Branch, c taubyte.Commit) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.index.branches[branchID{r, name}]
+	return b != nil && slices.ContainsFunc(b.jobs, func(e *entry) bool { return e.spec.Commit == c })
+}
+
+// settle is how long a head must stay that takes something back.
+func (s *Service) settle() time.Duration { return min(10*time.Second, s.opts.reconcile/4) }
+
+// doubts are heads of branches that would take something back: remove the branch, or go
+// back to a commit that was built before. Most likely the head is not the newest: jobs and
+// heads are replicated apart from each other. Only one that stays is taken up.
+type doubts struct {
+	mu sync.Mutex
+	of map[branchID]doubted
+}
+
+type doubt struct {
+	commit taubyte.Commit
+	known  taubyte.JobID // the branch's latest
+}
+
+type doubted struct {
+	doubt
+	since time.Time
+}
+
+func (d *doubts) clear(id branchID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.of, id)
+}
+
+// over reports whether a doubt has stayed for so long.
+func (d *doubts) over(id branchID, what doubt, after time.Duration) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.of == nil {
+		d.of = map[branchID]doubted{}
+	}
+	before, ok := d.of[id]
+	if !ok || before.doubt != what {
+		d.of[id] = doubted{what, time.Now()}
+		return false
+	}
+	if time.Since(before.since) < after {
+		return false
+	}
+	delete(d.of, id)
+	return true
+}
+
+func (d *doubts) any() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.of) > 0
 }
 
 func (s *Service) reconcileAgain() {
@@ -154,6 +293,9 @@ func (s *Service) reconcileAgain() {
 			wait = min(wait*2, s.opts.reconcile)
 		default:
 			wait = s.opts.reconcile
+			if s.doubts.any() {
+				wait = s.settle()
+			}
 		}
 		select {
 		case <-time.After(wait):

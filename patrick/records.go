@@ -1,20 +1,18 @@
 package patrick
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/claim"
 )
 
 // The replicated keys of a job. Each is written once, by the node whose peer ID
@@ -22,7 +20,8 @@ import (
 //
 //	/jobs/<job>/spec                       spec
 //	/jobs/<job>/lease/<fence>/<peer>       attempt
-//	/jobs/<job>/end/<fence>/<peer>         ending
+//	/jobs/<job>/end/<fence>/<peer>         ending, as the worker says
+//	/jobs/<job>/lost/<fence>/<peer>        ending, where the worker was lost
 //	/jobs/<job>/log/<fence>/<peer>         logPart
 //	/jobs/<job>/cancel/<stamp>/<peer>      wish
 //	/jobs/<job>/retry/<stamp>/<peer>       wish
@@ -47,15 +46,23 @@ type attempt struct {
 	Started time.Time `json:"started"`
 }
 
-// ending is how an attempt ended. Its state Queued says that the worker was lost or
-// gave the job back, and that there will be another attempt, not before After.
+// ending is how an attempt ended. Its state Queued says that there will be another.
 type ending struct {
 	Outcome
 	Ended time.Time `json:"ended"`
-	After time.Time `json:"after,omitzero"`
-	// Free: the attempt does not count, because the node that it ran on was
-	// restarted.
-	Free bool `json:"free,omitempty"`
+}
+
+// kind says what an ending is in terms of package claim.
+func (e ending) kind(lost bool) claim.Kind {
+	switch {
+	case lost:
+		return claim.Lost
+	case e.State == Queued:
+		return claim.Returned
+	case e.State == Succeeded, e.State == Superseded:
+		return claim.Settled
+	}
+	return claim.Final
 }
 
 // logPart is what one node has of an attempt's log.
@@ -115,63 +122,37 @@ func newID(order uint64, maker peer.ID) taubyte.JobID {
 	return taubyte.JobID(fmt.Sprintf("%016x%08x", order, h.Sum32()))
 }
 
-// clock makes numbers that grow: milliseconds, and in the low 16 bits what tells
-// two nodes apart that make one in the same millisecond.
-type clock struct {
-	node uint64 // 16 bits
-	mu   sync.Mutex
-	last uint64 // milliseconds
-}
-
-func newClock(p peer.ID) *clock {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(p))
-	return &clock{node: uint64(binary.BigEndian.Uint16(h.Sum(nil)))}
-}
-
-// next returns a number greater than after and than any that it returned before.
-func (c *clock) next(after uint64) uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.last = max(uint64(time.Now().UnixMilli()), c.last+1, after>>16+1)
-	return c.last<<16 | c.node
-}
-
 // entry is a job as this node knows it: all its records, and what they come to.
 type entry struct {
-	id       taubyte.JobID
-	spec     *spec // nil while only other records have arrived
-	attempts []granted
-	ends     map[uint64]map[string]ending
-	logs     map[uint64]map[string]logPart
-	cancels  map[uint64]wish
-	retries  map[uint64]wish
+	id      taubyte.JobID
+	spec    *spec // nil while only other records have arrived
+	history claim.History[ending]
+	started map[uint64]time.Time // by fence
+	logs    map[uint64]map[string]logPart
+	cancels map[uint64]wish
+	retries map[uint64]wish
+	// seen is when this node heard of each end: what waits, waits from then.
+	seen map[uint64]time.Time
 
-	job     Job
-	after   time.Time // a queued job is not tried before
-	counted int       // attempts that count, since the last retry
+	job   Job
+	lease claim.Status[ending]
+	// after: a queued job is not tried before; avoid: not by that worker.
+	after time.Time
+	avoid map[peer.ID]time.Time
 
-	// granting: this node is writing a lease.
-	granting bool
-	// deadline of the running attempt's lease, as this node sees it.
-	deadline time.Time
-}
-
-type granted struct {
-	attempt
-	fence uint64
-	by    string // the node that granted it
+	picked   bool // this node is asking for a lease for a worker
+	granting bool // this node is writing a lease
 }
 
 func newEntry(id taubyte.JobID) *entry {
 	return &entry{
-		id: id, ends: map[uint64]map[string]ending{}, logs: map[uint64]map[string]logPart{},
-		cancels: map[uint64]wish{}, retries: map[uint64]wish{},
+		id: id, started: map[uint64]time.Time{}, logs: map[uint64]map[string]logPart{},
+		cancels: map[uint64]wish{}, retries: map[uint64]wish{}, seen: map[uint64]time.Time{},
 	}
 }
 
 // add takes a record in. Taking one in again changes nothing.
-func (e *entry) add(r record, value []byte) error {
+func (e *entry) add(r record, value []byte, now time.Time) error {
 	switch r.kind {
 	case "spec":
 		var v spec
@@ -184,51 +165,48 @@ func (e *entry) add(r record, value []byte) error {
 		if err := json.Unmarshal(value, &v); err != nil {
 			return err
 		}
-		g := granted{attempt: v, fence: r.fence, by: r.peer}
-		i, found := slices.BinarySearchFunc(e.attempts, g, granted.compare)
-		if !found {
-			e.attempts = slices.Insert(e.attempts, i, g)
+		by, err := peer.Decode(r.peer)
+		if err != nil {
+			return err
 		}
-	case "end":
-		return put2(e.ends, r, value)
+		e.history.Add(claim.Grant{Fence: r.fence, Arbiter: by, Holder: v.Worker})
+		e.started[r.fence] = v.Started
+	case "end", "lost":
+		var v ending
+		if err := json.Unmarshal(value, &v); err != nil {
+			return err
+		}
+		by, err := peer.Decode(r.peer)
+		if err != nil {
+			return err
+		}
+		e.history.AddEnd(r.fence, claim.End[ending]{Kind: v.kind(r.kind == "lost"), By: by, At: v.Ended, Result: v})
+		if _, known := e.seen[r.fence]; !known {
+			e.seen[r.fence] = now
+		}
 	case "log":
-		return put2(e.logs, r, value)
+		var v logPart
+		if err := json.Unmarshal(value, &v); err != nil {
+			return err
+		}
+		if e.logs[r.fence] == nil {
+			e.logs[r.fence] = map[string]logPart{}
+		}
+		e.logs[r.fence][r.peer] = v
 	case "cancel":
-		return put1(e.cancels, r, value)
+		return addWish(e.cancels, r, value)
 	case "retry":
-		return put1(e.retries, r, value)
+		return addWish(e.retries, r, value)
 	}
 	return nil
 }
 
-func (g granted) compare(o granted) int {
-	if g.fence != o.fence {
-		if g.fence < o.fence {
-			return -1
-		}
-		return 1
-	}
-	return strings.Compare(g.by, o.by)
-}
-
-func put1[T any](m map[uint64]T, r record, value []byte) error {
-	var v T
+func addWish(m map[uint64]wish, r record, value []byte) error {
+	var v wish
 	if err := json.Unmarshal(value, &v); err != nil {
 		return err
 	}
 	m[r.fence] = v
-	return nil
-}
-
-func put2[T any](m map[uint64]map[string]T, r record, value []byte) error {
-	var v T
-	if err := json.Unmarshal(value, &v); err != nil {
-		return err
-	}
-	if m[r.fence] == nil {
-		m[r.fence] = map[string]T{}
-	}
-	m[r.fence][r.peer] = v
 	return nil
 }
 
@@ -241,86 +219,23 @@ func newest(m map[uint64]wish) (stamp uint64, w wish) {
 	return stamp, w
 }
 
-// ending returns how an attempt ended. Of several words on it an end counts more
-// than a lost worker, then the earliest.
-func (e *entry) ending(fence uint64) (best ending, ok bool) {
-	var from string
-	for p, v := range e.ends[fence] {
-		better := !ok
-		switch {
-		case !ok:
-		case v.State.Done() != best.State.Done():
-			better = v.State.Done()
-		case !v.Ended.Equal(best.Ended):
-			better = v.Ended.Before(best.Ended)
-		default:
-			better = p < from
-		}
-		if better {
-			best, from, ok = v, p, true
-		}
-	}
-	return best, ok
-}
-
-// fold computes the job from its records; every node does so alike. It leaves out
-// what later jobs of the branch do to it.
-func (e *entry) fold() {
-	s := e.spec
-	j := Job{
-		ID: e.id, Project: s.Project, Repository: s.Repository, Branch: s.Branch, Commit: s.Commit,
-		Order: s.Order, Created: s.Created, Deleted: s.Deleted, Priority: s.Priority,
-		State: Queued, Attempt: len(e.attempts),
-	}
-	e.after, e.counted = time.Time{}, 0
-	retried, _ := newest(e.retries)
-	cancelled, cancel := newest(e.cancels)
-	ended := false
-	for _, a := range e.attempts {
-		end, over := e.ending(a.fence)
-		if over && end.State == Succeeded {
-			ended = true // whatever was wished at the same time: it is published
-		}
-		if a.fence < retried && !ended {
-			continue
-		}
-		j.Worker, j.Started, j.Ended = a.Worker, a.Started, time.Time{}
-		j.State, j.Error, j.Steps = Running, "", nil
-		if over {
-			j.State, j.Error, j.Steps, j.Ended = end.State, end.Error, end.Steps, end.Ended
-			e.after = end.After
-		}
-		if !over || !end.Free {
-			e.counted++
-		}
-		if ended {
-			break
-		}
-	}
-	if cancelled > retried && !j.State.Done() {
-		j.State, j.Error, j.Ended = Cancelled, "", cancel.At
-	}
-	if j.State == Queued {
-		j.Worker, j.Started, j.Ended = "", time.Time{}, time.Time{}
-	}
-	e.job = j
-}
-
 // top is the greatest number among the job's records.
 func (e *entry) top() uint64 {
-	n := e.job.Order
-	if len(e.attempts) > 0 {
-		n = max(n, e.attempts[len(e.attempts)-1].fence)
-	}
+	last, _ := e.history.Newest()
 	c, _ := newest(e.cancels)
 	r, _ := newest(e.retries)
-	return max(n, c, r)
+	return max(e.spec.Order, last.Fence, c, r)
 }
 
-// newest returns the attempt that counts, if there is one.
-func (e *entry) newest() (granted, bool) {
-	if len(e.attempts) == 0 {
-		return granted{}, false
-	}
-	return e.attempts[len(e.attempts)-1], true
+// branchKey is what a branch's jobs are arbitrated by: together, so that their arbiter
+// knows what else of the branch is running.
+func branchKey(r taubyte.RepositoryID, b taubyte.Branch) string {
+	return string(r) + "\x00" + string(b)
+}
+
+func (e *entry) key() string { return branchKey(e.spec.Repository, e.spec.Branch) }
+
+// running reports whether that attempt is the one that goes on.
+func (e *entry) running(fence uint64) bool {
+	return e.job.State == Running && e.lease.Grant.Fence == fence
 }

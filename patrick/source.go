@@ -4,9 +4,6 @@ import (
 	"context"
 	"io"
 
-	"github.com/libp2p/go-libp2p/core/peer"
-
-	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
 )
 
@@ -21,19 +18,23 @@ type Source struct {
 }
 
 // Source opens the source of a job that the calling worker has a lease on.
-func (s *Service) Source(ctx context.Context, id taubyte.JobID, fence uint64) (Source, error) {
-	return s.source(ctx, id, fence, s.host.ID())
+func (s *Service) Source(ctx context.Context, l Lease) (Source, error) {
+	return s.source(ctx, s.here(l))
 }
 
-func (s *Service) source(ctx context.Context, id taubyte.JobID, fence uint64, worker peer.ID) (Source, error) {
-	s.mu.Lock()
-	e, err := s.holds(id, fence, worker)
+func (s *Service) source(ctx context.Context, l leaseID) (Source, error) {
+	var job Job
+	// The lease is known here as well as where it is looked after.
+	err := s.withLease(ctx, l, false, nil, func() error {
+		e, err := s.holds(l)
+		if err == nil {
+			job = e.job
+		}
+		return err
+	})
 	if err != nil {
-		s.mu.Unlock()
 		return Source{}, err
 	}
-	job := e.job
-	s.mu.Unlock()
 	repo, err := s.opts.auth.Repository(ctx, job.Repository)
 	if err != nil {
 		return Source{}, err
@@ -42,7 +43,7 @@ func (s *Service) source(ctx context.Context, id taubyte.JobID, fence uint64, wo
 	if src.Deleted {
 		return src, nil
 	}
-	s.log.Info("source given out", "job", id, "worker", worker)
+	s.log.Info("source given out", "job", job.ID, "worker", l.worker)
 	reading, cancel := context.WithCancel(ctx)
 	r, w := io.Pipe()
 	done := make(chan struct{})
