@@ -35,6 +35,10 @@ type StoreOption func(*diskStore)
 // slog.Default().
 func WithStoreLogger(l *slog.Logger) StoreOption { return func(d *diskStore) { d.log = l } }
 
+// WithRemedy sets what errors and logs of a damaged store say to do. The default is to
+// set the folder aside and open an empty one in its place.
+func WithRemedy(text string) StoreOption { return func(d *diskStore) { d.remedy = text } }
+
 // OpenDatastore opens the embedded store in a folder, and makes it if need be:
 // pebble, each write synced to disk before it returns. The folder belongs to
 // one process at a time.
@@ -60,13 +64,15 @@ func OpenDatastore(dir string, opts ...StoreOption) (Datastore, error) {
 }
 
 func openDatastore(dir string, disk vfs.FS, opts ...StoreOption) (Datastore, error) {
-	if err := claimStoreDir(dir); err != nil {
-		return nil, err
-	}
 	room := newRoomy(disk)
-	d := &diskStore{dir: dir, disk: room, seal: newSealed(room, dir), log: slog.Default(), open: map[*entries]struct{}{}}
+	d := &diskStore{dir: dir, disk: room, seal: newSealed(room, dir), log: slog.Default(), remedy: remedy, open: map[*entries]struct{}{}}
 	for _, o := range opts {
 		o(d)
+	}
+	if err := claimStoreDir(dir); errors.Is(err, ErrDamaged) {
+		return nil, fmt.Errorf("%w: %s", err, d.remedy)
+	} else if err != nil {
+		return nil, err
 	}
 	err := d.start()
 	if err == nil {
@@ -83,11 +89,11 @@ func openDatastore(dir string, disk vfs.FS, opts ...StoreOption) (Datastore, err
 	case isMachine(err):
 		return nil, fmt.Errorf("opening the store %s: %w", dir, firstLine{err})
 	}
-	return nil, damagedStore(dir, firstLine{err})
+	return nil, fmt.Errorf("%w: %s", damagedStore(dir, firstLine{err}), d.remedy)
 }
 
 func damagedStore(dir string, err error) error {
-	return fmt.Errorf("%w store %s: %w: %s", ErrDamaged, dir, err, remedy)
+	return fmt.Errorf("%w store %s: %w", ErrDamaged, dir, err)
 }
 
 // isMachine reports whether a store can't be opened for a reason that is not its

@@ -29,6 +29,7 @@ type diskStore struct {
 	log  *slog.Logger
 	seen atomic.Pointer[time.Time] // when there was room
 
+	remedy string                // what to do about damage
 	damage atomic.Pointer[error] // the first that was seen
 	frozen atomic.Bool           // writes are refused
 	dead   atomic.Bool           // the engine stopped in the middle of something: it is not called any more
@@ -43,7 +44,7 @@ type diskStore struct {
 // waitForEngine is how long Close waits for a write that hangs in a damaged store.
 const waitForEngine = 5 * time.Second
 
-// remedy is what to do about a store that is damaged.
+// remedy is what to do about a store that is damaged, if nobody knows better.
 const remedy = "set the folder aside and open an empty store in its place, which fills with what is replicated from the other members"
 
 // damaged is the error for a store whose files can't be relied upon. Somebody who
@@ -65,7 +66,7 @@ func (e firstLine) Unwrap() error { return e.error }
 // found notes damage, and says so the first time.
 func (d *diskStore) found(err error) {
 	if d.damage.CompareAndSwap(nil, &err) {
-		d.log.Error("the store is damaged", "store", d.dir, "err", firstLine{err}, "remedy", remedy)
+		d.log.Error("the store is damaged", "store", d.dir, "err", firstLine{err}, "remedy", d.remedy)
 	}
 }
 

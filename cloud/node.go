@@ -98,7 +98,7 @@ func Open(ctx context.Context, dir string, opts ...Option) (_ *Node, err error) 
 	if err := claimDir(dir); err != nil {
 		return nil, err
 	}
-	if n.Store, err = taubyte.OpenDatastore(filepath.Join(dir, dirStore)); err != nil {
+	if n.Store, err = openStore(dir, n.log); err != nil {
 		return nil, err
 	}
 	n.closers = append(n.closers, n.Store)

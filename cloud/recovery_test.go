@@ -62,3 +62,58 @@ func TestIdentityMovesOutOfTheStore(t *testing.T) {
 		require.NoError(t, os.RemoveAll(filepath.Join(dir, "store")))
 	}
 }
+
+// A store that can't be opened says which it is and what to do; set aside, it is in
+// nobody's way.
+func TestDamagedStoreIsSetAside(t *testing.T) {
+	testnet.CheckLeaks(t)
+	dir := t.TempDir()
+	n := open(t, dir)
+	id, token := n.Host.ID(), n.Token()
+	_, err := cloud.ResetStore(t.Context(), dir)
+	require.ErrorIs(t, err, taubyte.ErrConflict, "the node runs")
+	require.NoError(t, n.Close())
+
+	manifests, err := filepath.Glob(filepath.Join(dir, "store", "MANIFEST-*"))
+	require.NoError(t, err)
+	require.NotEmpty(t, manifests)
+	for _, m := range manifests {
+		require.NoError(t, os.Truncate(m, 10))
+	}
+	_, err = cloud.Open(t.Context(), dir, cloud.WithServices(taubyte.RoleTNS))
+	require.ErrorIs(t, err, taubyte.ErrDamaged)
+	require.ErrorContains(t, err, filepath.Join(dir, "store"))
+	require.ErrorContains(t, err, "taubyte store reset --data "+dir)
+
+	done, err := cloud.ResetStore(t.Context(), dir)
+	require.NoError(t, err)
+	require.False(t, done.NewIdentity)
+	require.FileExists(t, filepath.Join(done.Aside, filepath.Base(manifests[0])))
+	_, err = cloud.ResetStore(t.Context(), dir)
+	require.ErrorIs(t, err, taubyte.ErrNotFound, "there is none any more")
+	n = open(t, dir)
+	require.Equal(t, id, n.Host.ID())
+	require.Equal(t, token, n.Token())
+	require.NoError(t, n.Close())
+}
+
+// A node that kept its identity in the store and lost that says so.
+func TestIdentityLostWithTheStore(t *testing.T) {
+	testnet.CheckLeaks(t)
+	dir := t.TempDir()
+	n := open(t, dir)
+	id := n.Host.ID()
+	require.NoError(t, n.Close())
+	require.NoError(t, os.Remove(filepath.Join(dir, "identity.key")))
+	manifests, err := filepath.Glob(filepath.Join(dir, "store", "MANIFEST-*"))
+	require.NoError(t, err)
+	for _, m := range manifests {
+		require.NoError(t, os.Truncate(m, 10))
+	}
+	done, err := cloud.ResetStore(t.Context(), dir)
+	require.NoError(t, err)
+	require.True(t, done.NewIdentity)
+	n = open(t, dir)
+	require.NotEqual(t, id, n.Host.ID())
+	require.NoError(t, n.Close())
+}

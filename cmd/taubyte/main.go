@@ -34,6 +34,7 @@ const (
 	exitNotFound    = 4
 	exitConflict    = 5 // in use: a port, a folder; or refused because of what is there
 	exitUnavailable = 6 // something needed is missing: a tool, a node
+	exitDamaged     = 7 // a node's store can't be read; "taubyte store reset" helps
 )
 
 // An invocation is what a command is run with.
@@ -61,7 +62,7 @@ func commands() []command {
 	return []command{
 		devCommand(), startCommand(), initCommand(), validateCommand(),
 		projectsCommand(), jobsCommand(), logsCommand(), rollbackCommand(),
-		routesCommand(), nodesCommand(), explainCommand(), versionCommand(), completionCommand(),
+		routesCommand(), nodesCommand(), explainCommand(), storeCommand(), versionCommand(), completionCommand(),
 	}
 }
 
@@ -163,6 +164,8 @@ func parse(fs *flag.FlagSet, args []string) (rest []string, err error) {
 
 func exitCode(err error) int {
 	switch {
+	case errors.Is(err, taubyte.ErrDamaged):
+		return exitDamaged
 	case errors.Is(err, taubyte.ErrInvalid):
 		return exitInvalid
 	case errors.Is(err, taubyte.ErrNotFound):

@@ -254,17 +254,8 @@ func TestThreeProcesses(t *testing.T) {
 		"--node", "control=auth,tns,patrick,seer@"+freeAddr(t), "--node", "build=monkey,hoarder@"+freeAddr(t), "--node", "edge=substrate,gateway@"+freeAddr(t))
 	require.Zero(t, code, errOut)
 	require.Contains(t, out, "taubyte start --config "+filepath.Join(dir, "edge", "taubyte.yaml"))
-	for _, name := range []string{"control", "build", "edge"} { // ports that are free here
-		file := filepath.Join(dir, name, "taubyte.yaml")
-		text, err := os.ReadFile(file)
-		require.NoError(t, err)
-		lines := strings.Split(string(text), "\n")
-		for i, l := range lines {
-			if strings.HasPrefix(l, "api:") || strings.HasPrefix(l, "http:") {
-				lines[i] = l[:strings.IndexByte(l, ':')] + ": 127.0.0.1:0"
-			}
-		}
-		require.NoError(t, os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600))
+	for _, name := range []string{"control", "build", "edge"} {
+		anyPorts(t, filepath.Join(dir, name, "taubyte.yaml"))
 	}
 	type node struct {
 		*testbin.Process
@@ -315,6 +306,20 @@ func TestThreeProcesses(t *testing.T) {
 	for _, n := range []*node{edge, builder, control} {
 		require.NoError(t, n.Interrupt(), n.Said())
 	}
+}
+
+// anyPorts has a node listen for users and its API on ports that are free here.
+func anyPorts(t *testing.T, config string) {
+	t.Helper()
+	text, err := os.ReadFile(config)
+	require.NoError(t, err)
+	lines := strings.Split(string(text), "\n")
+	for i, l := range lines {
+		if strings.HasPrefix(l, "api:") || strings.HasPrefix(l, "http:") {
+			lines[i] = l[:strings.IndexByte(l, ':')] + ": 127.0.0.1:0"
+		}
+	}
+	require.NoError(t, os.WriteFile(config, []byte(strings.Join(lines, "\n")), 0o600))
 }
 
 func freeAddr(t *testing.T) string {
@@ -417,7 +422,7 @@ func TestValidate(t *testing.T) {
 }
 
 func TestHelpAndCompletion(t *testing.T) {
-	for _, args := range [][]string{{"help"}, {"help", "dev"}, {"start", "--help"}, {"version"}, {"version", "--json"}, {"completion", "bash"}, {"completion", "zsh"}, {"completion", "fish"}} {
+	for _, args := range [][]string{{"help"}, {"help", "dev"}, {"start", "--help"}, {"store", "--help"}, {"version"}, {"version", "--json"}, {"completion", "bash"}, {"completion", "zsh"}, {"completion", "fish"}} {
 		code, out, errOut := taubyte(t, nil, args...)
 		require.Zero(t, code, "%v: %s", args, errOut)
 		require.NotEmpty(t, out)
