@@ -34,6 +34,7 @@ type Option func(*options)
 type options struct {
 	providers []Provider
 	authority *taubyte.Authority
+	settings  Settings
 	log       *slog.Logger
 }
 
@@ -42,8 +43,8 @@ func WithProvider(p Provider) Option {
 	return func(o *options) { o.providers = append(o.providers, p) }
 }
 
-// WithAuthority lets the service renew memberships with the network's root key.
-// Without it, the service renews none.
+// WithAuthority lets the service add, renew and revoke members with the network's root
+// key. Without it, other auth nodes do.
 func WithAuthority(a *taubyte.Authority) Option { return func(o *options) { o.authority = a } }
 
 // WithLogger sets where the service logs, its audit of accesses to secrets
@@ -59,15 +60,19 @@ type Service struct {
 	authority *taubyte.Authority
 	log       *slog.Logger
 	certs     *certificates
+	settings  Settings
+	rpc       *rpc.Client // to other auth nodes
+	membersMu sync.Mutex  // what this node decides as an arbiter, it decides one by one
 
-	server   *rpc.Server
-	withdraw func()
-	life     context.Context // ends with Close
-	stop     context.CancelFunc
-	mu       sync.Mutex // wg does not grow after life's end
-	wg       sync.WaitGroup
-	once     sync.Once
-	ended    error
+	server     *rpc.Server
+	withdraw   func()
+	closeJoins func()
+	life       context.Context // ends with Close
+	stop       context.CancelFunc
+	mu         sync.Mutex // wg does not grow after life's end
+	wg         sync.WaitGroup
+	once       sync.Once
+	ended      error
 }
 
 // New starts auth on a node. ctx bounds the start only.
@@ -76,7 +81,7 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 	for _, opt := range opts {
 		opt(&o)
 	}
-	s := &Service{host: host, providers: map[string]Provider{}, authority: o.authority, log: o.log}
+	s := &Service{host: host, providers: map[string]Provider{}, authority: o.authority, settings: o.settings, log: o.log, rpc: rpc.NewClient(host, Protocol, nil)}
 	for _, p := range o.providers {
 		if _, taken := s.providers[p.Name()]; taken {
 			return nil, fmt.Errorf("%w auth: two providers are named %s", taubyte.ErrInvalid, p.Name())
@@ -104,6 +109,12 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore) (err error
 	if s.certs, err = startCertificates(ctx, s.life, s); err != nil {
 		return err
 	}
+	if err := s.tendMembers(s.life); err != nil {
+		return err
+	}
+	if s.closeJoins, err = s.serveJoins(); err != nil {
+		return err
+	}
 	if s.server, err = rpc.Serve(s.host, Protocol, s.Handler()); err != nil {
 		return err
 	}
@@ -117,6 +128,9 @@ func (s *Service) Close() error {
 		if s.withdraw != nil {
 			s.withdraw()
 		}
+		if s.closeJoins != nil {
+			s.closeJoins()
+		}
 		s.mu.Lock()
 		s.stop()
 		s.mu.Unlock()
@@ -125,6 +139,7 @@ func (s *Service) Close() error {
 			errs = append(errs, s.server.Close())
 		}
 		s.wg.Wait()
+		s.rpc.Close()
 		if s.store != nil {
 			errs = append(errs, s.store.Close())
 		}
@@ -338,15 +353,6 @@ func (s *Service) provided(ctx context.Context, id taubyte.RepositoryID) (Reposi
 		return r, nil, fmt.Errorf("%w: the git provider %s is not on this node", taubyte.ErrUnavailable, r.Provider)
 	}
 	return r, p, nil
-}
-
-// Renew signs a member's membership anew, in the roles that it has.
-func (s *Service) Renew(_ context.Context, m taubyte.Membership) ([]byte, error) {
-	if s.authority == nil {
-		return nil, fmt.Errorf("%w: this node has no authority to sign memberships", taubyte.ErrUnavailable)
-	}
-	s.log.Info("membership renewed", "peer", m.Peer, "roles", m.Roles)
-	return s.authority.Sign(m.Peer, m.Name, m.Roles, taubyte.DefaultMembershipLifetime)
 }
 
 func (s *Service) put(ctx context.Context, key ds.Key, v any) error {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/rpc"
@@ -181,4 +182,39 @@ func (c *Client) RenewMembership(ctx context.Context) (signed []byte, err error)
 	}
 	err = c.rpc.Call(ctx, http.MethodPost, "/membership", nil, &signed)
 	return signed, err
+}
+
+// AddMember is Service.AddMember.
+func (c *Client) AddMember(ctx context.Context, name string, roles []taubyte.Role, valid time.Duration) (i Invitation, err error) {
+	if s := c.local(); s != nil {
+		return s.AddMember(ctx, name, roles, valid)
+	}
+	err = c.rpc.Call(ctx, http.MethodPost, "/members", addition{name, roles, valid}, &i)
+	return i, err
+}
+
+// Members is Service.Members.
+func (c *Client) Members(ctx context.Context) (all []Member, err error) {
+	if s := c.local(); s != nil {
+		return s.Members(ctx)
+	}
+	err = c.rpc.Call(ctx, http.MethodGet, "/members", nil, &all)
+	return all, err
+}
+
+// RenewMember is Service.RenewMember.
+func (c *Client) RenewMember(ctx context.Context, who string) (signed []byte, err error) {
+	if s := c.local(); s != nil {
+		return s.RenewMember(ctx, who)
+	}
+	err = c.rpc.Call(ctx, http.MethodPost, memberPath(who, "/renewal"), nil, &signed)
+	return signed, err
+}
+
+// RevokeMember is Service.RevokeMember.
+func (c *Client) RevokeMember(ctx context.Context, who string) error {
+	if s := c.local(); s != nil {
+		return s.RevokeMember(ctx, who)
+	}
+	return c.rpc.Call(ctx, http.MethodDelete, memberPath(who, ""), nil, nil)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/rpc"
@@ -20,6 +21,10 @@ import (
 //	POST       /certificates           {"cert", "key"} to import
 //	GET        /certificates/watch     all, again at each change
 //	POST       /membership             the caller's own, renewed
+//	GET, POST  /members                all; {"name", "roles", "valid"} to invite one
+//	DELETE     /members/{id}           by name or peer ID: revoked
+//	POST       /members/{id}/renewal   its membership, signed anew
+//	POST       /members/invitations, /members/admissions   asked of an arbiter
 //
 // Sources go to nodes of role patrick, certificates to gateways; changes take the
 // role auth, which operators of an auth node have.
@@ -87,8 +92,57 @@ func handler(s *Service) http.Handler {
 		signed, err := s.Renew(r.Context(), m)
 		rpc.Reply(w, signed, err, nil)
 	})
+	mux.HandleFunc("GET /members", only(func(w http.ResponseWriter, r *http.Request) {
+		all, err := s.Members(r.Context())
+		rpc.Reply(w, all, err, nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("POST /members", only(func(w http.ResponseWriter, r *http.Request) {
+		var a addition
+		err := rpc.Decode(w, r, 1<<12, &a)
+		var i Invitation
+		if err == nil {
+			i, err = s.AddMember(r.Context(), a.Name, a.Roles, a.Valid)
+		}
+		rpc.Reply(w, i, err, nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("DELETE /members/{id}", only(func(w http.ResponseWriter, r *http.Request) {
+		rpc.Reply(w, nil, s.RevokeMember(r.Context(), r.PathValue("id")), nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("POST /members/{id}/renewal", only(func(w http.ResponseWriter, r *http.Request) {
+		signed, err := s.RenewMember(r.Context(), r.PathValue("id"))
+		rpc.Reply(w, signed, err, nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("POST /members/invitations", only(func(w http.ResponseWriter, r *http.Request) {
+		var i invitation
+		err := rpc.Decode(w, r, 1<<12, &i)
+		if err == nil {
+			s.membersMu.Lock()
+			err = s.invite(r.Context(), i)
+			s.membersMu.Unlock()
+		}
+		rpc.Reply(w, nil, err, nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("POST /members/admissions", only(func(w http.ResponseWriter, r *http.Request) {
+		var u usedInvitation
+		err := rpc.Decode(w, r, 1<<12, &u)
+		if err == nil {
+			s.membersMu.Lock()
+			err = s.use(r.Context(), u)
+			s.membersMu.Unlock()
+		}
+		rpc.Reply(w, nil, err, nil)
+	}, taubyte.RoleAuth))
 	return mux
 }
+
+// addition is the body of POST /members.
+type addition struct {
+	Name  string         `json:"name"`
+	Roles []taubyte.Role `json:"roles"`
+	Valid time.Duration  `json:"valid,omitempty"` // nanoseconds
+}
+
+func memberPath(who, rest string) string { return "/members/" + url.PathEscape(who) + rest }
 
 func repositoryOf(r *http.Request) taubyte.RepositoryID {
 	return taubyte.RepositoryID(r.PathValue("id"))
