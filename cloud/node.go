@@ -49,6 +49,7 @@ type Node struct {
 	api   *apiServer
 	http  net.Listener // the gateway's, taken before anything else starts
 
+	started  chan struct{} // closed when all services run
 	handlers map[taubyte.Role]http.Handler
 	closers  []io.Closer // in the order of their start
 	once     sync.Once
@@ -62,7 +63,7 @@ type Node struct {
 // ErrInvalid: the folder holds something else, or an option is wrong. ErrConflict:
 // another process has the folder. syscall.EADDRINUSE: another has the port.
 func Open(ctx context.Context, dir string, opts ...Option) (_ *Node, err error) {
-	n := &Node{dir: dir, handlers: map[taubyte.Role]http.Handler{}}
+	n := &Node{dir: dir, started: make(chan struct{}), handlers: map[taubyte.Role]http.Handler{}}
 	n.opts = options{
 		services: taubyte.Roles(),
 		http:     "127.0.0.1:0",
@@ -170,6 +171,7 @@ func (n *Node) start(ctx context.Context) error {
 		}
 		n.log.Debug("service started", "service", role, "took", time.Since(began))
 	}
+	close(n.started)
 	if err := n.startAPI(ctx); err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 			opts = append(opts, auth.WithAuthority(n.opts.authority))
 		}
 		if n.opts.runs(taubyte.RolePatrick) {
-			if err := n.startGit(); err != nil {
+			if err := n.startGit(ctx); err != nil {
 				return err
 			}
 			opts = append(opts, auth.WithProvider(n.git))
@@ -82,13 +82,16 @@ func (n *Node) directory() []seer.Option {
 	return opts
 }
 
-// startGit makes the node's own git provider. Whoever has the node's token may read
-// and push.
-func (n *Node) startGit() (err error) {
-	n.git, err = localgit.New(filepath.Join(n.dir, dirGit),
+// startGit makes the node's own git provider, which has the repositories of all
+// control nodes. Whoever has the node's token may read and push.
+func (n *Node) startGit(ctx context.Context) (err error) {
+	n.git, err = localgit.New(ctx, n.Host, n.Store, filepath.Join(n.dir, dirGit),
 		localgit.WithLogger(n.log.With("service", "git")),
 		localgit.WithAuthorize(func(_ context.Context, _, password, _ string, _ bool) bool { return n.isToken(password) }),
 		localgit.WithOnPush(n.pushed))
+	if err == nil {
+		n.closers = append(n.closers, n.git)
+	}
 	return err
 }
 
@@ -97,7 +100,14 @@ const configLimit = 1 << 20
 
 // pushed makes a job of a push. A repository that nobody has registered belongs to
 // the project whose configuration it holds: the first push to a new name is enough.
+// Of a push that any control node has taken, one hears: the node that decides on
+// pushes to the repository, so that no two register it or make a job of it.
 func (n *Node) pushed(ctx context.Context, name string, p auth.Push) (string, error) {
+	select {
+	case <-n.started: // git serves other nodes before auth and patrick do
+	case <-ctx.Done():
+		return "", fmt.Errorf("%w: this node is starting", taubyte.ErrUnavailable)
+	}
 	_, err := n.Auth.Repository(ctx, p.Repository)
 	if errors.Is(err, taubyte.ErrNotFound) && p.Commit != "" {
 		err = n.adopt(ctx, name, p)

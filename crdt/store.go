@@ -352,6 +352,16 @@ func (s *Store) Synced(ctx context.Context) error {
 	return nil
 }
 
+// SyncedWith returns when the replica has every change that one other member had when
+// it was called. A member that can't be reached, or does not answer before ctx ends, is
+// an error.
+func (s *Store) SyncedWith(ctx context.Context, p peer.ID) error {
+	if s.life.Err() != nil {
+		return s.closed()
+	}
+	return s.pull(ctx, p)
+}
+
 // Await returns when the replica has a value for a key that another member has written,
 // or is about to.
 func (s *Store) Await(ctx context.Context, key ds.Key) error {

@@ -1,7 +1,7 @@
 // Package patrick turns pushes into build jobs and sees each through to its end.
 //
 //	service, err := patrick.New(ctx, host, store)
-//	git, err := localgit.New(dir, localgit.WithOnPush(func(ctx context.Context, p auth.Push) (string, error) {
+//	git, err := localgit.New(ctx, host, store, dir, localgit.WithOnPush(func(ctx context.Context, p auth.Push) (string, error) {
 //		job, err := service.Submit(ctx, p)
 //		return "job " + string(job.ID) + " queued", err
 //	}))

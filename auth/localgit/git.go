@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +17,34 @@ import (
 	"github.com/taubyte/taubyte"
 )
 
-// command prepares git on a repository, with none of the caller's configuration.
+// Limits of git processes. Short commands read or change references and look at
+// single objects; a transfer moves packs.
+const (
+	shortTime    = 2 * time.Minute
+	transferTime = time.Hour
+	stallTime    = time.Minute // a client that neither sends nor takes a byte
+
+	shortSlots = 32
+	userSlots  = 32 // clones, fetches and pushes of users
+	peerSlots  = 16 // fetches of other nodes, apart from those: users can't take them
+	fetchSlots = 4  // fetches from other nodes
+)
+
+// slots bounds how many processes run at a time.
+type slots chan struct{}
+
+// take waits for a slot. Who waits until ctx ends gets ErrUnavailable.
+func (s slots) take(ctx context.Context) (release func(), err error) {
+	select {
+	case s <- struct{}{}:
+		return func() { <-s }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: too many git processes: %w", taubyte.ErrUnavailable, ctx.Err())
+	}
+}
+
+// command prepares git on a repository, with none of the caller's configuration and
+// nothing of its environment that may be secret.
 func command(ctx context.Context, repository string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "git", args...)
 	for _, kv := range os.Environ() {
@@ -35,57 +64,169 @@ func command(ctx context.Context, repository string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run runs git and returns what it printed.
-func run(ctx context.Context, repository string, args ...string) (string, error) {
+// short runs a git command that takes a moment and returns what it printed.
+func (s *Server) short(ctx context.Context, repository, input string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, shortTime)
+	defer cancel()
+	release, err := s.shortSlots.take(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	return run(ctx, command(ctx, repository, args...), input)
+}
+
+// run runs a command and returns what it printed.
+func run(ctx context.Context, cmd *exec.Cmd, input string) (string, error) {
 	var out, errOut bytes.Buffer
-	cmd := command(ctx, repository, args...)
+	cmd.Stdin = strings.NewReader(input)
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
-		return "", fmt.Errorf("git %s: %s: %w", args[0], strings.TrimSpace(errOut.String()), err)
+		return "", fmt.Errorf("git %s: %s: %w", cmd.Args[1], strings.TrimSpace(errOut.String()), err)
 	}
 	return out.String(), nil
+}
+
+// path is where a repository is, or will be.
+func (s *Server) path(name string) string { return filepath.Join(s.dir, name+".git") }
+
+// onDisk reports whether this node has made the repository's folder.
+func (s *Server) onDisk(name string) (bool, error) {
+	_, err := os.Stat(filepath.Join(s.path(name), "HEAD"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// configuration of every repository, in the order in which it is written.
+var configuration = [][2]string{
+	{"gc.auto", "2000"},
+	{"gc.autoPackLimit", "30"}, // each push is a pack
+	{"gc.autoDetach", "false"}, // what runs has an owner
+	{"gc.bigPackThreshold", "256m"},
+	{"maintenance.auto", "false"},
+	{"fetch.unpackLimit", "1"}, // one sync for a pack, in place of one for each object
+	{"uploadpack.allowAnySHA1InWant", "true"},
+	{"core.hooksPath", os.DevNull},
+	{"core.fsync", "all"}, // git leaves loose objects out
+}
+
+// makeDir makes the folder of a repository unless it is there.
+func (s *Server) makeDir(ctx context.Context, name string) (string, error) {
+	s.making.Lock()
+	defer s.making.Unlock()
+	dir := s.path(name)
+	if there, err := s.onDisk(name); err != nil || there {
+		return dir, err
+	}
+	// Made beside and moved into place: a crash leaves no half of one.
+	made, err := os.MkdirTemp(s.dir, ".new-*")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(made)
+	if _, err := s.short(ctx, made, "", "init", "--quiet", "--bare", "--template=", "--initial-branch="+defaultBranch); err != nil {
+		return "", err
+	}
+	if err := writeConfig(made); err != nil {
+		return "", err
+	}
+	return dir, os.Rename(made, dir)
+}
+
+// writeConfig sets a repository's configuration, in one write.
+func writeConfig(dir string) error {
+	var b strings.Builder
+	b.WriteString("[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n")
+	for _, c := range configuration {
+		section, key, _ := strings.Cut(c[0], ".")
+		fmt.Fprintf(&b, "[%s]\n\t%s = %s\n", section, key, c[1])
+	}
+	beside := filepath.Join(dir, "config.new")
+	if err := os.WriteFile(beside, []byte(b.String()), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(beside, filepath.Join(dir, "config"))
 }
 
 // Name implements auth.Provider.
 func (s *Server) Name() string { return "local" }
 
-// Heads implements auth.Provider.
+// Heads implements auth.Provider. It is answered from the replicated references, which
+// are compared with those of the other control nodes first.
 func (s *Server) Heads(ctx context.Context, name string) (map[taubyte.Branch]taubyte.Commit, error) {
-	repository, err := s.existing(name)
-	if err != nil {
+	if err := s.fresh(ctx, name); err != nil {
 		return nil, err
 	}
-	out, err := run(ctx, repository, "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads")
+	refs, err := s.refs(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	heads := map[taubyte.Branch]taubyte.Commit{}
-	for line := range strings.Lines(out) {
-		if commit, branch, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " "); ok {
-			heads[taubyte.Branch(branch)] = taubyte.Commit(commit)
+	current, _ := refs.split()
+	for ref, e := range current {
+		if branch, ok := strings.CutPrefix(ref, headsPrefix); ok {
+			heads[taubyte.Branch(branch)] = taubyte.Commit(e.New)
 		}
 	}
 	return heads, nil
 }
 
+// having returns the folder of a repository that has the commit, which is fetched from
+// another node if need be.
+func (s *Server) having(ctx context.Context, name string, commit taubyte.Commit) (string, error) {
+	if err := checkName(name); err != nil {
+		return "", err
+	}
+	if !isHash(string(commit)) {
+		return "", fmt.Errorf("%w commit %q", taubyte.ErrInvalid, commit)
+	}
+	has := func() bool {
+		there, err := s.onDisk(name)
+		if err != nil || !there {
+			return false
+		}
+		_, err = s.short(ctx, s.path(name), "", "cat-file", "-e", string(commit)+"^{commit}")
+		return err == nil
+	}
+	if has() {
+		return s.path(name), nil
+	}
+	if err := s.current(ctx, name); err != nil {
+		return "", err
+	}
+	if has() {
+		return s.path(name), nil
+	}
+	// No reference leads there any more, here.
+	for _, p := range s.living() {
+		if s.fetchFrom(ctx, p, name, s.path(name), []string{string(commit)}) == nil && has() {
+			return s.path(name), nil
+		}
+	}
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	return "", fmt.Errorf("%w: commit %s of %s", taubyte.ErrNotFound, commit, name)
+}
+
 // Source implements auth.Provider.
 func (s *Server) Source(ctx context.Context, name string, commit taubyte.Commit, w io.Writer) error {
-	repository, err := s.existing(name)
+	repository, err := s.having(ctx, name, commit)
 	if err != nil {
 		return err
 	}
-	if !isHash(string(commit)) {
-		return fmt.Errorf("%w commit %q", taubyte.ErrInvalid, commit)
+	ctx, cancel := context.WithTimeout(ctx, transferTime)
+	defer cancel()
+	release, err := s.peerSlots.take(ctx)
+	if err != nil {
+		return err
 	}
-	if _, err := run(ctx, repository, "cat-file", "-e", string(commit)+"^{commit}"); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return fmt.Errorf("%w: commit %s of %s", taubyte.ErrNotFound, commit, name)
-	}
+	defer release()
 	var errOut bytes.Buffer
 	cmd := command(ctx, repository, "archive", "--format=tar", string(commit))
 	cmd.Stdout, cmd.Stderr = w, &errOut
@@ -97,15 +238,12 @@ func (s *Server) Source(ctx context.Context, name string, commit taubyte.Commit,
 
 // File returns a file of a commit, of at most limit bytes.
 func (s *Server) File(ctx context.Context, name string, commit taubyte.Commit, path string, limit int64) ([]byte, error) {
-	repository, err := s.existing(name)
+	repository, err := s.having(ctx, name, commit)
 	if err != nil {
 		return nil, err
 	}
-	if !isHash(string(commit)) {
-		return nil, fmt.Errorf("%w commit %q", taubyte.ErrInvalid, commit)
-	}
 	object := string(commit) + ":" + path
-	size, err := run(ctx, repository, "cat-file", "-s", object)
+	size, err := s.short(ctx, repository, "", "cat-file", "-s", object)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -115,7 +253,7 @@ func (s *Server) File(ctx context.Context, name string, commit taubyte.Commit, p
 	if n, err := strconv.ParseInt(strings.TrimSpace(size), 10, 64); err != nil || n > limit {
 		return nil, fmt.Errorf("%w: %s in commit %s of %s", taubyte.ErrTooLarge, path, commit, name)
 	}
-	out, err := run(ctx, repository, "cat-file", "blob", object)
+	out, err := s.short(ctx, repository, "", "cat-file", "blob", object)
 	return []byte(out), err
 }
 
@@ -130,3 +268,6 @@ func isHash(s string) bool {
 	}
 	return true
 }
+
+// isZero: the hash that stands for no object.
+func isZero(hash string) bool { return strings.Trim(hash, "0") == "" }

@@ -7,3 +7,6 @@ import "os/exec"
 // endGroup has no effect where there are no process groups: git itself is ended,
 // and its helpers end when their pipes close.
 func endGroup(*exec.Cmd) {}
+
+// yield has no effect where there are no priorities of process groups.
+func yield(*exec.Cmd) {}

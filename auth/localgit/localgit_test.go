@@ -37,9 +37,9 @@ type bench struct {
 }
 
 func newBench(t *testing.T, opts ...localgit.Option) *bench {
-	testnet.CheckLeaks(t)
+	node := testnet.New(t).Node()
 	b := &bench{t: t, dir: t.TempDir()}
-	s, err := localgit.New(b.dir, append([]localgit.Option{
+	s, err := localgit.New(t.Context(), node, node.Store, b.dir, append([]localgit.Option{
 		localgit.WithLogger(testnet.Logger(t)),
 		localgit.WithAuthorize(func(_ context.Context, user, password, name string, write bool) bool {
 			return user == "x" && (password == "writer" || password == "reader" && !write)
@@ -52,6 +52,7 @@ func newBench(t *testing.T, opts ...localgit.Option) *bench {
 		}),
 	}, opts...)...)
 	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	web := httptest.NewServer(s)
 	t.Cleanup(web.Close)
 	b.server, b.url = s, web.URL

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/http/httputil"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,8 +17,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/crdt"
+	"github.com/taubyte/taubyte/internal/rpc"
 )
 
 // Option changes what New makes.
@@ -30,8 +34,10 @@ func WithAuthorize(f func(ctx context.Context, user, password, repository string
 	return func(s *Server) { s.authorize = f }
 }
 
-// WithOnPush sets what hears of every branch that a push changed. The lines that
-// it returns are shown to the pusher, and so is its error.
+// WithOnPush sets what hears of every branch that a push changed. It is called on one
+// node for each push, which need not be the one that took it: the one that decides on
+// pushes to the repository, where they come one after the other. The line that it
+// returns is shown to the pusher, and so is its error.
 func WithOnPush(f func(ctx context.Context, name string, push auth.Push) (string, error)) Option {
 	return func(s *Server) { s.onPush = f }
 }
@@ -51,22 +57,44 @@ type Server struct {
 	maxPush   int64
 	log       *slog.Logger
 
-	mu     sync.Mutex
-	pushes map[string]*told
-}
+	host    taubyte.Host
+	store   *crdt.Store
+	pulse   *rpc.Pulse
+	client  *rpc.Client
+	forward *rpc.Transport
+	peers   *rpc.Server
+	joined  chan struct{} // closed when requests are taken
 
-// told is what was last told of a repository's branches, so that each change is told
-// once and in order, while pushes themselves run side by side.
-type told struct {
-	mu    sync.Mutex
-	heads map[taubyte.Branch]taubyte.Commit // nil before the first push
+	shortSlots, userSlots, peerSlots, fetchSlots slots
+
+	making sync.Mutex // of folders
+	rounds sync.Mutex // one round at a time
+
+	mu      sync.Mutex
+	repos   map[string]*repository
+	bad     map[peer.ID]struct{} // passed over until they answer
+	next    *round
+	untidy  map[string]struct{}
+	tidying chan struct{}
+	wg      sync.WaitGroup // does not grow after life's end
+
+	life  context.Context // ends with Close
+	stop  context.CancelFunc
+	once  sync.Once
+	ended error
 }
 
 var _ auth.Provider = (*Server)(nil)
 
-// New serves the repositories in a folder, which it makes if need be. Without git
-// on the machine it gives ErrUnavailable.
-func New(dir string, opts ...Option) (*Server, error) {
+var errClosed = fmt.Errorf("git: %w", taubyte.ErrClosed)
+
+// New serves repositories, which it keeps in the folder dir and their references in
+// store. The host must hold the role auth. ctx bounds the start only. Without git on
+// the machine it gives ErrUnavailable.
+//
+// Repositories that are in the folder already, and that no node of the network knows,
+// are taken in.
+func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, dir string, opts ...Option) (*Server, error) {
 	if _, err := exec.LookPath("git"); err != nil {
 		return nil, fmt.Errorf("%w: git is not installed, or not in PATH: %w", taubyte.ErrUnavailable, err)
 	}
@@ -74,21 +102,105 @@ func New(dir string, opts ...Option) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(abs, 0o700); err != nil {
-		return nil, fmt.Errorf("git repositories: %w", err)
-	}
 	s := &Server{
-		dir:       abs,
-		authorize: func(context.Context, string, string, string, bool) bool { return false },
-		onPush:    func(context.Context, string, auth.Push) (string, error) { return "", nil },
-		maxPush:   1 << 30,
-		log:       slog.Default(),
-		pushes:    map[string]*told{},
+		dir:        abs,
+		authorize:  func(context.Context, string, string, string, bool) bool { return false },
+		onPush:     func(context.Context, string, auth.Push) (string, error) { return "", nil },
+		maxPush:    1 << 30,
+		log:        slog.Default(),
+		host:       host,
+		joined:     make(chan struct{}),
+		repos:      map[string]*repository{},
+		bad:        map[peer.ID]struct{}{},
+		untidy:     map[string]struct{}{},
+		tidying:    make(chan struct{}, 1),
+		shortSlots: make(slots, shortSlots), userSlots: make(slots, userSlots),
+		peerSlots: make(slots, peerSlots), fetchSlots: make(slots, fetchSlots),
 	}
 	for _, o := range opts {
 		o(s)
 	}
+	s.life, s.stop = context.WithCancel(context.Background())
+	if err := s.begin(ctx, store); err != nil {
+		return nil, errors.Join(fmt.Errorf("git repositories: %w", err), s.Close())
+	}
 	return s, nil
+}
+
+func (s *Server) begin(ctx context.Context, store taubyte.Datastore) (err error) {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	if err := clean(s.dir); err != nil {
+		return err
+	}
+	s.pulse = rpc.NewPulse(s.host)
+	s.client = rpc.NewClient(s.host, Protocol, nil)
+	s.forward = rpc.NewTransport(s.host, Protocol)
+	s.store, err = crdt.Open(ctx, s.host, store, "git", crdt.WithWriters(taubyte.RoleAuth), crdt.WithLogger(s.log))
+	if err != nil {
+		return err
+	}
+	s.host.SetStreamHandler(objectsProtocol, s.serveObjects)
+	if s.peers, err = rpc.Serve(s.host, Protocol, s.peerHandler(), taubyte.RoleAuth); err != nil {
+		return err
+	}
+	for _, f := range []func(){s.join, s.follow, s.probeDoubted, s.keepTidy} {
+		s.spawn(f)
+	}
+	return nil
+}
+
+// Close ends the server, and every git process of it. It may be called twice.
+func (s *Server) Close() error {
+	s.once.Do(func() {
+		s.mu.Lock()
+		s.stop()
+		s.mu.Unlock()
+		var errs []error
+		if s.peers != nil {
+			errs = append(errs, s.peers.Close())
+			s.host.RemoveStreamHandler(objectsProtocol)
+		}
+		s.wg.Wait()
+		if s.store != nil {
+			errs = append(errs, s.store.Close())
+		}
+		if s.client != nil {
+			s.client.Close()
+			s.forward.Close()
+			s.pulse.Close()
+		}
+		s.ended = errors.Join(errs...)
+	})
+	return s.ended
+}
+
+// spawn runs f in a goroutine that Close waits for, unless the server is closed.
+func (s *Server) spawn(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spawnLocked(f)
+}
+
+func (s *Server) spawnLocked(f func()) bool {
+	if s.life.Err() != nil {
+		return false
+	}
+	s.wg.Go(f)
+	return true
+}
+
+// pause waits, and reports false when ctx ended first.
+func (s *Server) pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 var nameRule = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
@@ -100,57 +212,28 @@ func checkName(name string) error {
 	return nil
 }
 
-func (s *Server) existing(name string) (string, error) {
-	if err := checkName(name); err != nil {
-		return "", err
-	}
-	dir := filepath.Join(s.dir, name+".git")
-	if _, err := os.Stat(filepath.Join(dir, "HEAD")); errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("%w: git repository %s", taubyte.ErrNotFound, name)
-	} else if err != nil {
-		return "", err
-	}
-	return dir, nil
-}
-
 // Create makes an empty repository unless it is there.
 func (s *Server) Create(ctx context.Context, name string) error {
-	if _, err := s.existing(name); err == nil || !errors.Is(err, taubyte.ErrNotFound) {
-		return err
+	err := s.fresh(ctx, name)
+	if errors.Is(err, taubyte.ErrNotFound) {
+		err = s.remember(ctx, name)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	dir := filepath.Join(s.dir, name+".git")
-	if _, err := os.Stat(filepath.Join(dir, "HEAD")); err == nil {
-		return nil
-	}
-	// Made beside and moved into place: a crash leaves no half of one.
-	made, err := os.MkdirTemp(s.dir, ".new-*")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(made)
-	if _, err := run(ctx, made, "init", "--quiet", "--bare", "--template=", "--initial-branch=main"); err != nil {
-		return err
-	}
-	for _, c := range [][2]string{
-		{"receive.fsckObjects", "true"},
-		{"receive.autogc", "false"}, // it would outlive the request
-		{"uploadpack.allowAnySHA1InWant", "true"},
-		{"core.hooksPath", os.DevNull},
-		{"core.fsync", "all"}, // git leaves loose objects out
-		{"http.receivepack", "true"},
-	} {
-		if _, err := run(ctx, made, "config", c[0], c[1]); err != nil {
-			return err
-		}
-	}
-	return os.Rename(made, dir)
+	return s.onDiskNow(ctx, name)
 }
 
 // ServeHTTP speaks git's smart HTTP protocol (gitprotocol-http): the path is
 // /<name>.git/info/refs, /<name>.git/git-upload-pack or git-receive-pack.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+//
+// A repository that this node can't bring up to date within ten seconds is served by
+// one that is; where none is, the answer is 503 with a Retry-After.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, false) }
+
+// serve is ServeHTTP; a request that another control node passes on was authorized
+// there and goes no further.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, passed bool) {
 	name, rest, ok := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), ".git/")
 	service := strings.TrimPrefix(r.URL.Query().Get("service"), "git-")
 	advertise := rest == "info/refs" && r.Method == http.MethodGet
@@ -164,65 +247,107 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	write := service == "receive-pack"
 	user, password, _ := r.BasicAuth()
-	if !s.authorize(r.Context(), user, password, name, write) {
+	if !passed && !s.authorize(r.Context(), user, password, name, write) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="taubyte git"`)
 		http.Error(w, "this git repository wants a user and a password that it knows", http.StatusUnauthorized)
 		return
 	}
-	dir, err := s.existing(name)
+	w.Header().Set("Cache-Control", "no-cache, max-age=0, must-revalidate")
+	ctx, cancel := context.WithTimeout(r.Context(), catchUp)
+	err := s.current(ctx, name)
 	if errors.Is(err, taubyte.ErrNotFound) && write {
-		if err = s.Create(r.Context(), name); err == nil {
-			dir, err = s.existing(name)
-		}
+		err = s.Create(ctx, name)
 	}
+	var release func()
+	if err == nil && !advertise {
+		release, err = s.userSlots.take(ctx)
+	}
+	cancel()
 	switch {
+	case r.Context().Err() != nil:
+		return
 	case errors.Is(err, taubyte.ErrNotFound):
 		http.Error(w, "no such git repository: it exists from the first push on", http.StatusNotFound)
 		return
+	case err != nil && !passed && s.passOn(w, r, name):
+		return
 	case err != nil:
-		s.log.Error("git repository", "name", name, "err", err)
-		http.Error(w, "the git repository could not be opened", http.StatusInternalServerError)
+		s.log.Warn("git repository", "name", name, "err", err)
+		w.Header().Set("Retry-After", "2")
+		http.Error(w, "this git repository can't be served at the moment: "+err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	w.Header().Set("Cache-Control", "no-cache, max-age=0, must-revalidate")
-	if advertise {
-		s.advertise(w, r, dir, service)
-		return
+	switch {
+	case advertise && write:
+		s.advertisePush(w, name)
+	case advertise:
+		s.advertise(w, r, s.path(name))
+	case write:
+		defer release()
+		s.receive(w, r, name)
+	default:
+		defer release()
+		s.upload(w, r, s.path(name))
 	}
-	if write {
-		s.receive(w, r, name, dir)
-		return
-	}
-	s.exchange(w, r, dir, service, w)
 }
 
-func packet(s string) string { return fmt.Sprintf("%04x%s", len(s)+4, s) }
+// passOn has a request answered by a node that has the repository as it is.
+func (s *Server) passOn(w http.ResponseWriter, r *http.Request, name string) bool {
+	for _, p := range s.living() {
+		if _, err := ask[struct{}](r.Context(), s, p, "/current", wanted{Name: name}); err != nil {
+			s.log.Debug("git request not passed on", "peer", p, "err", err)
+			continue
+		}
+		proxy := &httputil.ReverseProxy{
+			Rewrite: func(pr *httputil.ProxyRequest) {
+				pr.Out.URL.Scheme, pr.Out.URL.Host = "http", p.String()
+				pr.Out.URL.Path, pr.Out.URL.RawPath = "/serve"+r.URL.Path, ""
+				pr.Out.Header.Del("Authorization")
+			},
+			Transport:     s.forward,
+			FlushInterval: -1,
+			ErrorLog:      slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		}
+		proxy.ServeHTTP(w, r)
+		return true
+	}
+	return false
+}
 
-func (s *Server) advertise(w http.ResponseWriter, r *http.Request, dir, service string) {
-	w.Header().Set("Content-Type", "application/x-git-"+service+"-advertisement")
-	cmd := command(r.Context(), dir, service, "--stateless-rpc", "--advertise-refs", dir)
-	protocol(cmd, r)
-	out, err := cmd.Output()
+func (s *Server) advertise(w http.ResponseWriter, r *http.Request, dir string) {
+	ctx, cancel := context.WithTimeout(r.Context(), shortTime)
+	defer cancel()
+	release, err := s.shortSlots.take(ctx)
+	if err != nil {
+		http.Error(w, "too many requests at a time", http.StatusServiceUnavailable)
+		return
+	}
+	defer release()
+	cmd := command(ctx, dir, "upload-pack", "--stateless-rpc", "--advertise-refs", dir)
+	protocolVersion(cmd, r)
+	out, err := run(ctx, cmd, "")
 	if err != nil {
 		s.log.Warn("git advertisement", "repository", dir, "err", err)
 		http.Error(w, "git failed", http.StatusInternalServerError)
 		return
 	}
-	_, _ = io.WriteString(w, packet("# service=git-"+service+"\n")+"0000")
-	_, _ = w.Write(out)
+	w.Header().Set("Content-Type", "application/x-git-upload-pack-advertisement")
+	_, _ = io.WriteString(w, packet("# service=git-upload-pack\n")+flushPacket+out)
 }
 
-var protocolRule = regexp.MustCompile(`^version=[0-9]+$`)
+var versionRule = regexp.MustCompile(`^version=[0-9]+$`)
 
-func protocol(cmd *exec.Cmd, r *http.Request) {
-	if v := r.Header.Get("Git-Protocol"); protocolRule.MatchString(v) {
+func protocolVersion(cmd *exec.Cmd, r *http.Request) {
+	if v := r.Header.Get("Git-Protocol"); versionRule.MatchString(v) {
 		cmd.Env = append(cmd.Env, "GIT_PROTOCOL="+v)
 	}
 }
 
-// body is the request's, unpacked and bounded.
+// body is the request's, unpacked and bounded. A client that sends nothing for long
+// ends.
 func (s *Server) body(w http.ResponseWriter, r *http.Request) (io.Reader, error) {
-	var body io.Reader = http.MaxBytesReader(nil, r.Body, s.maxPush)
+	var body io.Reader = &unstalled{r: r.Body, rc: http.NewResponseController(w)}
+	body = http.MaxBytesReader(nil, io.NopCloser(body), s.maxPush)
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(body)
 		if err != nil {
@@ -233,135 +358,46 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) (io.Reader, error)
 	return body, nil
 }
 
-func (s *Server) exchange(w http.ResponseWriter, r *http.Request, dir, service string, out io.Writer) bool {
+// unstalled reads and writes a request's connection, which is cut when nothing moves
+// for stallTime.
+type unstalled struct {
+	r  io.Reader
+	w  io.Writer
+	rc *http.ResponseController
+}
+
+func (u *unstalled) Read(p []byte) (int, error) {
+	_ = u.rc.SetReadDeadline(time.Now().Add(stallTime))
+	n, err := u.r.Read(p)
+	_ = u.rc.SetReadDeadline(time.Time{})
+	return n, err
+}
+
+func (u *unstalled) Write(p []byte) (int, error) {
+	_ = u.rc.SetWriteDeadline(time.Now().Add(stallTime))
+	n, err := u.w.Write(p)
+	_ = u.rc.SetWriteDeadline(time.Time{})
+	return n, err
+}
+
+// upload serves a clone or a fetch.
+func (s *Server) upload(w http.ResponseWriter, r *http.Request, dir string) {
 	body, err := s.body(w, r)
 	if err != nil {
 		http.Error(w, "the request's body is not readable", http.StatusBadRequest)
-		return false
-	}
-	// git speaks of its progress while it reads.
-	_ = http.NewResponseController(w).EnableFullDuplex()
-	w.Header().Set("Content-Type", "application/x-git-"+service+"-result")
-	var errOut strings.Builder
-	cmd := command(r.Context(), dir, service, "--stateless-rpc", dir)
-	protocol(cmd, r)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = body, out, &errOut
-	if err := cmd.Run(); err != nil {
-		if r.Context().Err() == nil {
-			s.log.Warn("git failed", "service", service, "repository", dir, "err", err, "said", strings.TrimSpace(errOut.String()))
-		}
-		return false
-	}
-	return true
-}
-
-// receive takes a push and tells of the branches that changed: those whose heads are
-// not what was last told, which is what counts, whatever the client said.
-func (s *Server) receive(w http.ResponseWriter, r *http.Request, name, dir string) {
-	t := s.pushing(name)
-	if err := t.begin(r.Context(), s, name); err != nil {
-		s.log.Error("git push", "name", name, "err", err)
-		http.Error(w, "the git repository could not be read", http.StatusInternalServerError)
 		return
 	}
-	answer := &heldAnswer{w: w}
-	done := s.exchange(w, r, dir, "receive-pack", answer)
-	// From here on the push is what it is, whether or not the client waits.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 30*time.Second)
+	ctx, cancel := context.WithTimeout(r.Context(), transferTime)
 	defer cancel()
-	said := t.tell(ctx, s, name)
-	if done {
-		answer.finish(said)
+	// git speaks of its progress while it reads.
+	rc := http.NewResponseController(w)
+	_ = rc.EnableFullDuplex()
+	w.Header().Set("Content-Type", "application/x-git-upload-pack-result")
+	var errOut strings.Builder
+	cmd := command(ctx, dir, "upload-pack", "--stateless-rpc", dir)
+	protocolVersion(cmd, r)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = body, &unstalled{w: w, rc: rc}, &errOut
+	if err := cmd.Run(); err != nil && r.Context().Err() == nil {
+		s.log.Warn("git failed", "service", "upload-pack", "repository", dir, "err", err, "said", strings.TrimSpace(errOut.String()))
 	}
-}
-
-func (t *told) begin(ctx context.Context, s *Server, name string) (err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.heads == nil {
-		t.heads, err = s.Heads(ctx, name)
-	}
-	return err
-}
-
-// tell calls onPush for what changed, and returns what is to be said to the pusher.
-func (t *told) tell(ctx context.Context, s *Server, name string) (said []string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	heads, err := s.Heads(ctx, name)
-	if err != nil {
-		s.log.Error("git push", "name", name, "err", err)
-		return nil
-	}
-	for _, p := range changes(t.heads, heads) {
-		p.Repository = auth.NewRepositoryID(s.Name(), name)
-		line, err := s.onPush(ctx, name, p)
-		if err != nil {
-			s.log.Warn("git push not taken up", "name", name, "branch", p.Branch, "err", err)
-			line = err.Error()
-		}
-		if line != "" {
-			said = append(said, "taubyte: "+line)
-		}
-	}
-	t.heads = heads
-	return said
-}
-
-func (s *Server) pushing(name string) *told {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t, ok := s.pushes[name]
-	if !ok {
-		t = &told{}
-		s.pushes[name] = t
-	}
-	return t
-}
-
-func changes(before, after map[taubyte.Branch]taubyte.Commit) []auth.Push {
-	var all []auth.Push
-	for b, c := range after {
-		if before[b] != c {
-			all = append(all, auth.Push{Branch: b, Commit: c})
-		}
-	}
-	for b := range before {
-		if _, ok := after[b]; !ok {
-			all = append(all, auth.Push{Branch: b})
-		}
-	}
-	return all
-}
-
-// heldAnswer keeps the last packet of git's answer, its end ("0000"), until there
-// is more to say: text on the side band that clients show as "remote: …".
-type heldAnswer struct {
-	w    http.ResponseWriter
-	tail []byte
-}
-
-const flushPacket = "0000"
-
-func (h *heldAnswer) Write(b []byte) (int, error) {
-	h.tail = append(h.tail, b...)
-	if n := len(h.tail) - len(flushPacket); n > 0 {
-		if _, err := h.w.Write(h.tail[:n]); err != nil {
-			return 0, err
-		}
-		h.tail = append(h.tail[:0], h.tail[n:]...)
-	}
-	return len(b), nil
-}
-
-func (h *heldAnswer) finish(lines []string) {
-	if string(h.tail) == flushPacket {
-		for _, l := range lines {
-			if len(l) > 900 {
-				l = l[:900]
-			}
-			_, _ = io.WriteString(h.w, packet("\x02"+l+"\n"))
-		}
-	}
-	_, _ = h.w.Write(h.tail)
 }
