@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -87,53 +88,40 @@ func (s *Server) fetchFrom(ctx context.Context, p peer.ID, name, dir string, tip
 // fetchOver runs git as the client of who is at the other end of a stream.
 func (s *Server) fetchOver(ctx context.Context, dir string, tips []string, in io.Reader, stream *guardStream) error {
 	stream.gap = fetchGap
-	// git reads from the first pipe and writes to the second, as its descriptors 3 and 4.
-	gitReads, toGit, err := os.Pipe()
+	ours, theirs, err := socketPair()
 	if err != nil {
 		return err
 	}
-	fromGit, gitWrites, err := os.Pipe()
-	if err != nil {
-		_ = gitReads.Close()
-		_ = toGit.Close()
-		return err
-	}
-	cmd := command(ctx, dir, "fetch", "--quiet", "--no-write-fetch-head", "--no-tags", "--no-auto-gc", "--refmap=", "--stdin", "fd::3,4")
-	cmd.ExtraFiles = []*os.File{gitReads, gitWrites}
+	// git speaks over descriptor 3, and says on it when it has no more to say.
+	cmd := command(ctx, dir, "fetch", "--quiet", "--no-write-fetch-head", "--no-tags", "--no-auto-gc", "--refmap=", "--stdin", "fd::3")
+	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Stdin = strings.NewReader(strings.Join(tips, "\n") + "\n")
 	var errOut bytes.Buffer
 	cmd.Stderr = &errOut
 	err = cmd.Start()
-	_ = gitReads.Close()
-	_ = gitWrites.Close()
+	_ = theirs.Close()
 	if err != nil {
-		_ = toGit.Close()
-		_ = fromGit.Close()
+		_ = ours.Close()
 		return err
 	}
-	copied := make(chan struct{}, 2)
-	go func() {
-		_, _ = io.Copy(toGit, in)
-		_ = toGit.Close()
-		copied <- struct{}{}
-	}()
-	go func() {
-		_, _ = io.Copy(struct{ io.Writer }{stream}, fromGit)
+	var copies sync.WaitGroup
+	copies.Go(func() {
+		_, _ = io.Copy(ours, in)
+		_ = ours.CloseWrite()
+	})
+	copies.Go(func() {
+		_, _ = io.Copy(stream, ours)
 		_ = stream.CloseWrite()
-		copied <- struct{}{}
-	}()
+	})
 	err = cmd.Wait()
-	// git is gone: who copies from or to it ends by that, or by the stream's end.
-	_ = fromGit.Close()
+	// git is gone: who copies ends by the ends of the socket and the stream.
+	_ = ours.Close()
+	_ = stream.Reset()
+	copies.Wait()
 	if err != nil {
-		_ = stream.Reset()
-		err = fmt.Errorf("git fetch: %s: %w", strings.TrimSpace(errOut.String()), err)
+		return fmt.Errorf("git fetch: %s: %w", strings.TrimSpace(errOut.String()), err)
 	}
-	<-copied
-	_ = stream.CloseRead()
-	_ = toGit.Close()
-	<-copied
-	return err
+	return nil
 }
 
 // serveObjects gives objects to another control node.
@@ -199,6 +187,7 @@ func (s *Server) giveObjects(raw network.Stream) error {
 // uploadPack runs git as the server of who is at the other end of a stream.
 func uploadPack(ctx context.Context, dir string, in io.Reader, stream *guardStream) error {
 	cmd := command(ctx, dir, "upload-pack", "--strict", dir)
+	cmd.Env = append(cmd.Env, "GIT_PROTOCOL=version=2") // in which objects are had that no reference leads to yet
 	var errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = struct{ io.Writer }{stream}, &errOut
 	return converse(cmd, in, &errOut, func() { _ = stream.CloseRead() })
