@@ -125,6 +125,31 @@ func (p *Project) Remote(via *Node) (string, error) {
 	return "http://x:" + token + "@" + via.api + "/git/" + p.Name + ".git", err
 }
 
+// Heads lists the branches that a node serves, and their commits.
+func (p *Project) Heads(via *Node) (string, error) {
+	remote, err := p.Remote(via)
+	if err != nil {
+		return "", err
+	}
+	return p.tryGit("ls-remote", "--heads", remote)
+}
+
+// Builds reports whether a node holds the job of a push at this moment.
+func (p *Project) Builds(push Push, n *Node) bool {
+	for _, control := range p.c.Nodes("patrick") {
+		var page struct{ Jobs []job }
+		if !control.Running() || control.Get("/v1/patrick/jobs?limit=500&project="+url.QueryEscape(p.ID), &page) != nil {
+			continue
+		}
+		for _, j := range page.Jobs {
+			if j.Commit == push.Commit && j.State == "running" && j.Worker == n.id {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Commit writes a file and commits it to the branch, from the branch main where it is
 // new.
 func (p *Project) Commit(branch, file, content string) string {
@@ -240,8 +265,8 @@ func (r Result) Good() error {
 
 // job is what patrick says of one.
 type job struct {
-	ID, Branch, Commit, State, Error string
-	Attempt                          int
+	ID, Branch, Commit, State, Error, Worker string
+	Attempt                                  int
 }
 
 func (j job) done() bool {
