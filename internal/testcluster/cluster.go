@@ -44,8 +44,9 @@ type Cluster struct {
 	wire    *wire // nil unless isolated
 	http    *http.Client
 
-	mu    sync.Mutex // the nodes, which Add and Replace change
+	mu    sync.Mutex // the nodes, which Join and Revoke change
 	nodes []*Node
+	last  int // byte of the address of the newest
 }
 
 // clientAddrs are the last bytes of the addresses that users come from.
@@ -90,11 +91,11 @@ func Start(t testing.TB, config Config) *Cluster {
 // init makes the network and its machines.
 func (c *Cluster) init() {
 	args := []string{"init", "--development", filepath.Join(c.dir, "nodes")}
-	for i, spec := range c.config.Nodes {
+	for _, spec := range c.config.Nodes {
 		if spec.Roles == "all" {
 			spec.Roles = "auth,tns,seer,hoarder,patrick,monkey,substrate,gateway"
 		}
-		n := c.newNode(spec, byte(i+1))
+		n := c.newNode(spec)
 		args = append(args, "--node", fmt.Sprintf("%s=%s@%s", spec.Name, spec.Roles, n.multiaddr()))
 	}
 	out, err := exec.Command(c.program, args...).CombinedOutput()
@@ -107,8 +108,11 @@ func (c *Cluster) init() {
 	}
 }
 
-func (c *Cluster) newNode(spec Spec, last byte) *Node {
+func (c *Cluster) newNode(spec Spec) *Node {
 	c.t.Helper()
+	c.last++
+	require.Less(c.t, c.last, firstClient, "too many nodes")
+	last := byte(c.last)
 	n := &Node{Spec: spec, c: c, last: last, dir: filepath.Join(c.dir, "nodes", spec.Name), log: filepath.Join(c.dir, spec.Name+".log")}
 	var prepare func() error
 	if c.wire != nil {

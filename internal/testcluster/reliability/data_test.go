@@ -33,6 +33,38 @@ func (f *fixture) storeLost(name string) {
 	f.nothingIsLost(scenario)
 }
 
+// replaced: a node's disk is gone with its identity. It is put out of the network, and
+// a new node joins in its place.
+func (f *fixture) replaced(name, by string) {
+	f.Helper()
+	scenario := name + " lost its disk and was replaced"
+	n := f.c.Node(name)
+	spec := n.Spec
+	spec.Name = by
+	var via *testcluster.Node
+	for _, via = range f.c.Nodes("auth") {
+		if via != n {
+			break
+		}
+	}
+	l := f.load()
+	time.Sleep(2 * time.Second)
+	at := time.Now()
+	n.Kill()
+	n.LoseDisk()
+	f.c.Revoke(via, n)
+	f.c.Join(via, spec)
+	joined := time.Since(at)
+	f.c.AwaitWhole()
+	took := f.awaitReplicated(time.Minute)
+	l.Stop()
+	f.say("%s: the new node served %s after the loss, everything had its replicas %s later", scenario, joined.Round(time.Millisecond), took.Round(time.Millisecond))
+	all := figures(l, at, time.Time{})
+	f.safeRequestsSucceed(scenario, all)
+	f.writesGoOn(scenario, l, at, all[write])
+	f.nothingIsLost(scenario)
+}
+
 // awaitReplicated waits until nobody waits for a replica, and returns how long that
 // took.
 func (f *fixture) awaitReplicated(within time.Duration) time.Duration {
@@ -93,6 +125,14 @@ func (f *fixture) full(name string, away time.Duration) {
 	f.safeRequestsSucceed(scenario, all)
 	f.writesGoOn(scenario, l, at, all[write])
 	f.nothingIsLost(scenario)
+}
+
+func TestReplaced(t *testing.T) {
+	need(t, "long")
+	f := setup(t, testcluster.TwoOfEverything())
+	for _, name := range []string{"h1", "b1", "b2", "c1", "c2", "s1", "g1"} {
+		f.run(name, func(f *fixture) { f.replaced(name, name+"-new") })
+	}
 }
 
 func TestLostStore(t *testing.T) {
