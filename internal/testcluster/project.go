@@ -239,6 +239,23 @@ func (p *Project) AwaitServed(path, want string) time.Duration {
 	})
 }
 
+// AwaitRouted waits until every gateway that runs knows the project's routes, without
+// calling a function: PATCH is a method that none of them has.
+func (p *Project) AwaitRouted(path string) {
+	p.c.t.Helper()
+	p.c.await(p.Name+path+" is routed", 2*time.Minute, func() error {
+		for _, g := range p.c.Nodes("gateway") {
+			if !g.Running() {
+				continue
+			}
+			if status, body := p.c.ask(http.MethodPatch, g, p.Host(), path, nil); status != http.StatusMethodNotAllowed {
+				return fmt.Errorf("%s answers %d %.200q", g.Name, status, body)
+			}
+		}
+		return nil
+	})
+}
+
 // Ask asks a gateway for a path of the project. The status is 0 where there was no
 // answer.
 func (p *Project) Ask(g *Node, path string) (int, string) {

@@ -127,6 +127,31 @@ func (f *fixture) full(name string, away time.Duration) {
 	f.nothingIsLost(scenario)
 }
 
+// firstWrites: a database is used for the first time.
+func (f *fixture) firstWrites() {
+	f.Helper()
+	const scenario = "the first writes to a database"
+	p := f.c.Project("notes", "first")
+	require.NoError(f, p.Push(f.c.Nodes("patrick")[0], "main").Err)
+	p.AwaitRouted("/notes")
+	ledger := testcluster.Notes(p, 20, 20)
+	l := f.c.Load(ledger)
+	time.Sleep(5 * time.Second)
+	l.Stop()
+	for _, all := range figures(l, time.Time{}, time.Time{}) {
+		f.tell(scenario, all)
+		assert.Zero(f, all.Bad(), "%s: %s", scenario, all)
+		assert.Less(f, all.Max, slack(time.Second), "%s: %s", scenario, all)
+	}
+	lost, unknown := ledger.Lost(10 * time.Second)
+	assert.Empty(f, append(lost, unknown...))
+}
+
+func TestFirstWrites(t *testing.T) {
+	need(t, "long")
+	setup(t, testcluster.TwoOfEverything()).firstWrites()
+}
+
 func TestReplaced(t *testing.T) {
 	need(t, "long")
 	f := setup(t, testcluster.TwoOfEverything())
