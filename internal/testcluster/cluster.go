@@ -229,7 +229,7 @@ func (c *Cluster) Heal() {
 func (c *Cluster) AwaitWhole() time.Duration {
 	c.t.Helper()
 	began := time.Now()
-	c.await("every node sees every other", time.Minute, func() error {
+	c.Await("every node sees every other", time.Minute, func() error {
 		running := 0
 		for _, n := range c.Nodes() {
 			if n.Running() {
@@ -265,9 +265,9 @@ func (c *Cluster) AwaitWhole() time.Duration {
 	return time.Since(began)
 }
 
-// await polls until do returns nil, and fails the test with its last error when that
-// takes too long.
-func (c *Cluster) await(what string, within time.Duration, do func() error) time.Duration {
+// Await polls until do returns nil, and returns how long that took. When it takes too
+// long it fails the test with the last error.
+func (c *Cluster) Await(what string, within time.Duration, do func() error) time.Duration {
 	c.t.Helper()
 	began := time.Now()
 	for {
@@ -280,13 +280,6 @@ func (c *Cluster) await(what string, within time.Duration, do func() error) time
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-}
-
-// Await polls until do returns nil, and returns how long that took. It fails the test
-// after a time.
-func (c *Cluster) Await(what string, within time.Duration, do func() error) time.Duration {
-	c.t.Helper()
-	return c.await(what, within, do)
 }
 
 // Get asks a node's API, as its owner, and decodes the answer unless into is nil.

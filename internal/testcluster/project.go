@@ -225,7 +225,7 @@ func (p *Project) Forget() {
 // and returns how long that took.
 func (p *Project) AwaitServed(path, want string) time.Duration {
 	p.c.t.Helper()
-	return p.c.await(p.Name+path+" is served", 2*time.Minute, func() error {
+	return p.c.Await(p.Name+path+" is served", 2*time.Minute, func() error {
 		for _, g := range p.c.Nodes("gateway") {
 			if !g.Running() {
 				continue
@@ -243,7 +243,7 @@ func (p *Project) AwaitServed(path, want string) time.Duration {
 // calling a function: PATCH is a method that none of them has.
 func (p *Project) AwaitRouted(path string) {
 	p.c.t.Helper()
-	p.c.await(p.Name+path+" is routed", 2*time.Minute, func() error {
+	p.c.Await(p.Name+path+" is routed", 2*time.Minute, func() error {
 		for _, g := range p.c.Nodes("gateway") {
 			if !g.Running() {
 				continue
