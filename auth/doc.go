@@ -21,8 +21,18 @@
 // needs it: certificates go to gateways, sources of builds to patrick, and nothing
 // to substrate, which runs strangers' code.
 //
-// # Memberships
+// # Members
 //
-// With the network's root key (WithAuthority), auth renews memberships: a member
-// is signed anew in the roles that it has, and no others.
+// With the network's root key (WithAuthority), auth keeps the registry of members. A
+// member is renewed in the roles and under the name that it has, and no others.
+//
+//	invitation, err := service.AddMember(ctx, "edge", []taubyte.Role{taubyte.RoleSubstrate}, 0)
+//	admission, err := auth.Join(ctx, invitation.Token, key) // on the new machine
+//	err = service.RevokeMember(ctx, "edge")
+//
+// An invitation admits one node, and a name is one node's: of two auth nodes that are
+// asked at once, the arbiter that both choose decides. Two that do not see each other may
+// each decide; when they meet, the earlier admission stays and the later is revoked, and
+// the later claim to a name loses it. A member whose membership was signed elsewhere, as
+// "taubyte init" does, is recorded when it is first seen.
 package auth

@@ -32,6 +32,9 @@ const (
 	fileInfo     = "node.json"    // where the running node is reached
 )
 
+// fileConfig is the configuration in the folder that is made for a node.
+const fileConfig = "taubyte.yaml"
+
 // claimDir makes the node's folder, or takes the one that is there. One that
 // holds something else than a node is refused and left as it was.
 func claimDir(dir string) error {

@@ -79,7 +79,15 @@ func InitNetwork(dir string, nodes []NodeSpec, zone string, development bool) (e
 				c.Peers = append(c.Peers, other.Listen+"/p2p/"+ids[j].String())
 			}
 		}
-		if err := writeNode(filepath.Join(made, n.Name), c, ids[i], n.Services, authority); err != nil {
+		root := authority
+		var signed []byte
+		if !slices.Contains(n.Services, taubyte.RoleAuth) {
+			if signed, err = authority.Sign(ids[i], n.Name, n.Services, joinLifetime); err != nil {
+				return fmt.Errorf("node %s: %w", n.Name, err)
+			}
+			root = nil
+		}
+		if err := writeNode(filepath.Join(made, n.Name), c, root, authority.Network(), signed); err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)
 		}
 	}
@@ -128,8 +136,10 @@ func makeIdentity(dir string) (peer.ID, error) {
 	return peer.IDFromPrivateKey(key)
 }
 
-func writeNode(dir string, c Config, id peer.ID, roles []taubyte.Role, a *taubyte.Authority) error {
-	if slices.Contains(roles, taubyte.RoleAuth) {
+// writeNode writes a node's folder: its configuration, and by what right it is a
+// member. That is the root key where it has that, or else a membership.
+func writeNode(dir string, c Config, a *taubyte.Authority, n taubyte.Network, membership []byte) error {
+	if a != nil {
 		text, err := a.MarshalText()
 		if err != nil {
 			return err
@@ -139,18 +149,14 @@ func writeNode(dir string, c Config, id peer.ID, roles []taubyte.Role, a *taubyt
 			return err
 		}
 	} else {
-		network, err := json.Marshal(a.Network())
-		if err != nil {
-			return err
-		}
-		signed, err := a.Sign(id, c.Name, roles, joinLifetime)
+		network, err := json.Marshal(n)
 		if err != nil {
 			return err
 		}
 		c.Network, c.Membership = "network.json", "membership"
 		if err := errors.Join(
 			replaceFile(filepath.Join(dir, c.Network), append(network, '\n')),
-			replaceFile(filepath.Join(dir, c.Membership), signed),
+			replaceFile(filepath.Join(dir, c.Membership), membership),
 		); err != nil {
 			return err
 		}
@@ -159,5 +165,5 @@ func writeNode(dir string, c Config, id peer.ID, roles []taubyte.Role, a *taubyt
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, "taubyte.yaml"), text)
+	return replaceFile(filepath.Join(dir, fileConfig), text) // last: with it the node is complete
 }

@@ -33,7 +33,7 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 		s, err := tns.New(ctx, h, st, opts...)
 		return run(n, role, &n.TNS, s, err)
 	case taubyte.RoleAuth:
-		opts := []auth.Option{auth.WithLogger(log)}
+		opts := []auth.Option{auth.WithLogger(log), auth.WithSettings(auth.Settings{Zone: n.opts.zone, Development: n.opts.development})}
 		if n.opts.authority != nil {
 			opts = append(opts, auth.WithAuthority(n.opts.authority))
 		}

@@ -60,7 +60,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		devCommand(), startCommand(), initCommand(), validateCommand(),
+		devCommand(), startCommand(), initCommand(), joinCommand(), memberCommand(), validateCommand(),
 		projectsCommand(), jobsCommand(), logsCommand(), rollbackCommand(),
 		routesCommand(), nodesCommand(), explainCommand(), storeCommand(), versionCommand(), completionCommand(),
 	}
