@@ -206,6 +206,7 @@ func (s *Server) commitSome(ctx context.Context, p push, sent []int, refused []s
 	// From here on the push is what it is, whether or not the client waits.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), transferTime)
 	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
 	out, err := s.commit(ctx, some)
 	for k, i := range sent {
 		switch {
@@ -342,7 +343,7 @@ func migrate(from, to string) error {
 // tell calls onPush for the branches that a push changed, and returns what is to be
 // said to the pusher. It is called by the node that decided.
 func (s *Server) tell(ctx context.Context, name string, made []update) (said []string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), telling)
+	ctx, cancel := context.WithTimeout(ctx, telling)
 	defer cancel()
 	for _, u := range made {
 		branch, ok := strings.CutPrefix(u.Ref, headsPrefix)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -412,6 +413,35 @@ func TestANodeThatIsBehindPassesOn(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode, "never what is old, nor \"not found\"")
 	require.NotEmpty(t, resp.Header.Get("Retry-After"))
+}
+
+func TestCloseEndsWhatIsUnderWay(t *testing.T) {
+	b := newBench(t)
+	dir := work(t, map[string]string{"a": "a"})
+	git(t, dir, "push", "-q", b.remote("writer", "shop"), "main")
+	r, w := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.url+"/shop.git/git-receive-pack", r)
+	require.NoError(t, err)
+	req.SetBasicAuth("x", "writer")
+	ended := make(chan struct{})
+	tr := &http.Transport{}
+	defer tr.CloseIdleConnections()
+	go func() {
+		defer close(ended)
+		if resp, err := tr.RoundTrip(req); err == nil {
+			_ = resp.Body.Close()
+		}
+	}()
+	line := strings.Repeat("0", 40) + " " + strings.Repeat("1", 40) + " refs/heads/x\x00report-status"
+	_, err = fmt.Fprintf(w, "%04x%s0000PACK\x00\x00\x00\x02\x00\x00\x00\x05", len(line)+4, line)
+	require.NoError(t, err)
+	began := time.Now()
+	require.NoError(t, b.server.Close())
+	require.Less(t, time.Since(began), 20*time.Second)
+	_ = w.CloseWithError(io.ErrUnexpectedEOF)
+	<-ended
+	_, err = b.server.Heads(t.Context(), "shop")
+	require.ErrorIs(t, err, taubyte.ErrClosed)
 }
 
 func TestRepositoriesOfBeforeAreTakenIn(t *testing.T) {

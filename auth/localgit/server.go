@@ -229,11 +229,33 @@ func (s *Server) Create(ctx context.Context, name string) error {
 //
 // A repository that this node can't bring up to date within ten seconds is served by
 // one that is; where none is, the answer is 503 with a Retry-After.
+//
+// Close cuts requests under way, and waits for them.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, false) }
 
 // serve is ServeHTTP; a request that another control node passes on was authorized
 // there and goes no further.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, passed bool) {
+	s.mu.Lock()
+	if s.life.Err() != nil {
+		s.mu.Unlock()
+		w.Header().Set("Retry-After", "2")
+		http.Error(w, "this node is closing", http.StatusServiceUnavailable)
+		return
+	}
+	s.wg.Add(1)
+	s.mu.Unlock()
+	defer s.wg.Done()
+	alive, end := context.WithCancel(r.Context())
+	defer end()
+	rc := http.NewResponseController(w)
+	stop := context.AfterFunc(s.life, func() {
+		end()
+		_ = rc.SetReadDeadline(time.Now())
+		_ = rc.SetWriteDeadline(time.Now())
+	})
+	defer stop()
+	r = r.WithContext(alive)
 	name, rest, ok := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), ".git/")
 	service := strings.TrimPrefix(r.URL.Query().Get("service"), "git-")
 	advertise := rest == "info/refs" && r.Method == http.MethodGet
@@ -346,7 +368,7 @@ func protocolVersion(cmd *exec.Cmd, r *http.Request) {
 // body is the request's, unpacked and bounded. A client that sends nothing for long
 // ends.
 func (s *Server) body(w http.ResponseWriter, r *http.Request) (io.Reader, error) {
-	var body io.Reader = &unstalled{r: r.Body, rc: http.NewResponseController(w)}
+	var body io.Reader = &unstalled{r: r.Body, rc: http.NewResponseController(w), life: s.life}
 	body = http.MaxBytesReader(nil, io.NopCloser(body), s.maxPush)
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(body)
@@ -361,13 +383,17 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) (io.Reader, error)
 // unstalled reads and writes a request's connection, which is cut when nothing moves
 // for stallTime.
 type unstalled struct {
-	r  io.Reader
-	w  io.Writer
-	rc *http.ResponseController
+	r    io.Reader
+	w    io.Writer
+	rc   *http.ResponseController
+	life context.Context // of the server, whose end cuts it as well
 }
 
 func (u *unstalled) Read(p []byte) (int, error) {
 	_ = u.rc.SetReadDeadline(time.Now().Add(stallTime))
+	if u.life.Err() != nil {
+		return 0, errClosed
+	}
 	n, err := u.r.Read(p)
 	_ = u.rc.SetReadDeadline(time.Time{})
 	return n, err
@@ -375,6 +401,9 @@ func (u *unstalled) Read(p []byte) (int, error) {
 
 func (u *unstalled) Write(p []byte) (int, error) {
 	_ = u.rc.SetWriteDeadline(time.Now().Add(stallTime))
+	if u.life.Err() != nil {
+		return 0, errClosed
+	}
 	n, err := u.w.Write(p)
 	_ = u.rc.SetWriteDeadline(time.Time{})
 	return n, err
@@ -396,7 +425,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request, dir string) {
 	var errOut strings.Builder
 	cmd := command(ctx, dir, "upload-pack", "--stateless-rpc", dir)
 	protocolVersion(cmd, r)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = body, &unstalled{w: w, rc: rc}, &errOut
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = body, &unstalled{w: w, rc: rc, life: s.life}, &errOut
 	if err := cmd.Run(); err != nil && r.Context().Err() == nil {
 		s.log.Warn("git failed", "service", "upload-pack", "repository", dir, "err", err, "said", strings.TrimSpace(errOut.String()))
 	}
