@@ -331,25 +331,33 @@ func (s *Store) Peers() []peer.ID { return s.talk.peers() }
 // connected now had when it was called. Members that can't be reached are left
 // out. Alone it returns at once.
 func (s *Store) Synced(ctx context.Context) error {
-	for _, p := range s.Peers() {
-		for {
-			err := s.pull(ctx, p)
-			if err == nil || !s.connected(p) {
-				break
-			}
-			if ctx.Err() != nil {
-				return fmt.Errorf("store %s: not in sync with %s: %w", s.name, p, errors.Join(ctx.Err(), err))
-			}
-			if s.life.Err() != nil {
-				return s.closed()
-			}
-			s.log.Debug("not in sync yet", "peer", p, "err", err)
-			if !pause(ctx, retryPull) {
-				return fmt.Errorf("store %s: not in sync with %s: %w", s.name, p, ctx.Err())
-			}
+	peers := s.Peers()
+	errs := make([]error, len(peers))
+	var wg sync.WaitGroup
+	for i, p := range peers { // one that hangs keeps nobody from the others
+		wg.Go(func() { errs[i] = s.syncedWith(ctx, p) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (s *Store) syncedWith(ctx context.Context, p peer.ID) error {
+	for {
+		err := s.pull(ctx, p)
+		if err == nil || !s.connected(p) {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("store %s: not in sync with %s: %w", s.name, p, errors.Join(ctx.Err(), err))
+		}
+		if s.life.Err() != nil {
+			return s.closed()
+		}
+		s.log.Debug("not in sync yet", "peer", p, "err", err)
+		if !pause(ctx, retryPull) {
+			return fmt.Errorf("store %s: not in sync with %s: %w", s.name, p, ctx.Err())
 		}
 	}
-	return nil
 }
 
 // SyncedWith returns when the replica has every change that one other member had when

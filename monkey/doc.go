@@ -24,7 +24,12 @@
 //
 // # When a node goes away
 //
-// A job is held by a lease that the worker renews. When it can't, it stops at once,
-// and the job is another's; that worker starts over. What two workers publish for one
-// job carries the same order, so that tns has it once.
+// A job is held by a lease that the worker renews. Once it is another's, the worker stops
+// at once, and that one starts over. While patrick can't be reached the build goes on,
+// nothing is published, and a result is kept until it can be said. What two workers publish
+// for one job carries the same order, so that tns has it once.
+//
+// Only what the build itself does wrong makes a job fail. When something is missing on this
+// worker, its disk is full, or another node is away for long, the worker gives the job back.
+// So it does with all its jobs before Close returns.
 package monkey

@@ -11,24 +11,29 @@
 // A push makes a job: the build of one commit of one branch, or, where the branch
 // was deleted (Job.Deleted), the removal of what it runs. A queued job gives way to
 // a later push of its branch. Missed pushes are found by comparing the branch heads
-// of all registered repositories with the jobs there are, at start and every minute.
+// of all registered repositories with the jobs there are, at start and every minute. A
+// head that would take something back is believed when it has stayed for some seconds.
 //
 // # Workers
 //
 // Nodes of role monkey claim jobs. A claim is a lease with a fencing number; the
 // worker renews it while it builds, and only the holder of the newest lease may log
 // to the job, read its source and say how it ended. The job of a worker that is
-// lost is queued again, a few times. Jobs of one project do not wait for those of
-// another that pushes more. A removal never runs beside a build of its branch.
+// lost is queued again, a few times. What a worker gives back, because it stops or lacks
+// something, is queued again as often as need be, and Job.Error says why it waits. Jobs of
+// one project do not wait for those of another that pushes more. A removal never runs
+// beside a build of its branch.
 //
 // # Several nodes
 //
-// Every node of role patrick has all jobs and may be asked anything. Leases on a
-// branch's jobs are granted by one of them, chosen by rendezvous hashing over those
-// that are connected. When that one goes away the next takes the leases over as they
-// stand. Nodes that cannot see each other may grant two; then the larger fence
-// counts, and Job.Order, which grows with each push of a branch, decides what is
-// published.
+// Every node of role patrick has all jobs and may be asked anything; one that does not
+// know a job asks the others before it says so. A branch's arbiter, one of the nodes that
+// answer, chosen by rendezvous hashing, makes its jobs and grants the leases on them, so
+// that a push that is told to two nodes makes one job. A lease stays with the node that
+// granted it. When that one goes away or hangs the next takes the lease over as it stands.
+// Nodes that do not see each other may grant two; then one result is kept, everywhere the
+// same, by the rules of package internal/claim, and Job.Order, which grows with each push
+// of a branch, decides what is published.
 //
 // # Logs
 //

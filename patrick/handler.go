@@ -46,6 +46,7 @@ const (
 //
 //	GET  /alive
 //	POST /submit                            a submission; answers the Job
+//	POST /heard                             of some heldLeases those that were renewed here
 //	POST /jobs/{id}/grant                   a Lease
 func handler(s *Service) http.Handler {
 	mux := http.NewServeMux()
@@ -104,6 +105,11 @@ func handler(s *Service) http.Handler {
 			j, err = s.decide(r.Context(), sub)
 		}
 		rpc.Reply(w, j, err, nil)
+	}, taubyte.RolePatrick)
+	on("POST /heard", func(w http.ResponseWriter, r *http.Request) {
+		var leases []heldLease
+		err := rpc.Decode(w, r, 1<<20, &leases)
+		rpc.Reply(w, s.heard(leases), err, nil)
 	}, taubyte.RolePatrick)
 	on("POST /claim", func(w http.ResponseWriter, r *http.Request) {
 		l, err := s.claim(r.Context(), caller(r.Context()))

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"sync"
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
@@ -134,7 +136,7 @@ func (s *Service) lease(ctx context.Context, e *entry, worker peer.ID) (Lease, e
 	s.mu.Unlock()
 	if err == nil && ctx.Err() != nil && s.life.Err() == nil {
 		back := Outcome{State: Queued, Error: "the worker did not wait for it", Stopping: true}
-		id := leaseID{job: e.id, fence: lease.Fence, worker: worker, arbiter: lease.Arbiter}
+		id := leaseID{job: lease.Job.ID, fence: lease.Fence, worker: worker, arbiter: lease.Arbiter}
 		if e := s.finish(context.WithoutCancel(ctx), id, back, true); e != nil {
 			s.log.Debug("lease not taken back", "job", id.job, "err", e)
 		}
@@ -158,7 +160,8 @@ func (s *Service) grantBy(ctx context.Context, e *entry, worker peer.ID) (Lease,
 	return lease, err
 }
 
-// grant gives a worker a job for which this node is the arbiter.
+// grant gives a worker a job for which this node is the arbiter: that one or, if another
+// worker was faster, the next.
 func (s *Service) grant(ctx context.Context, id taubyte.JobID, worker peer.ID) (Lease, error) {
 	s.inStep(ctx)
 	live := s.live()
@@ -167,15 +170,18 @@ func (s *Service) grant(ctx context.Context, id taubyte.JobID, worker peer.ID) (
 		return Lease{}, err
 	}
 	now := time.Now()
-	switch {
-	case claim.Arbiter(e.key(), live) != s.host.ID():
-		err = fmt.Errorf("%w: another node grants job %s", taubyte.ErrConflict, id)
-	case e.job.State != Queued || e.granting || e.ready(worker).After(now) || s.index.blocked(e):
-		err = fmt.Errorf("%w: job %s is %s, or not to be had now", taubyte.ErrConflict, id, e.job.State)
-	}
-	if err != nil {
+	mine := func(e *entry) bool { return claim.Arbiter(e.key(), live) == s.host.ID() }
+	if !mine(e) {
 		s.mu.Unlock()
-		return Lease{}, err
+		return Lease{}, fmt.Errorf("%w: another node grants job %s", taubyte.ErrConflict, id)
+	}
+	if e.job.State != Queued || e.granting || e.ready(worker).After(now) || s.index.blocked(e) {
+		err := fmt.Errorf("%w: job %s is %s, or not to be had now", taubyte.ErrConflict, id, e.job.State)
+		if e, _ = s.index.pick(now, worker, mine); e == nil {
+			s.mu.Unlock()
+			return Lease{}, err
+		}
+		id = e.id
 	}
 	e.granting = true
 	fence := s.numbers.Next(e.top())
@@ -407,11 +413,68 @@ func (s *Service) checkLeases() {
 		s.members.ticked = now // else inStep sees to it
 	}
 	s.members.mu.Unlock()
+	if len(all) == 0 {
+		return
+	}
+	refs := make([]heldLease, len(all))
+	for i, o := range all {
+		refs[i] = heldLease{o.Key, o.Fence}
+	}
+	heard := s.heardElsewhere(refs, live)
 	for _, o := range all {
+		if heard[heldLease{o.Key, o.Fence}] {
+			s.mu.Lock()
+			if e := s.index.all[o.Key]; e.running(o.Fence) {
+				s.index.timing.Hear(o.Key, o.Fence, time.Now())
+			}
+			s.mu.Unlock()
+			continue
+		}
 		if err := s.end(s.life, o.Key, o.Fence, o.kind, o.end); err != nil && s.life.Err() == nil {
 			s.log.Error("lost job not queued again", "job", o.Key, "err", err)
 		}
 	}
+}
+
+// heldLease names a lease between nodes of patrick.
+type heldLease struct {
+	Job   taubyte.JobID `json:"job"`
+	Fence uint64        `json:"fence"`
+}
+
+// heard returns those leases whose workers this node has heard of in time.
+func (s *Service) heard(leases []heldLease) []heldLease {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	return slices.DeleteFunc(leases, func(l heldLease) bool { return !s.index.timing.Heard(l.Job, l.Fence, now) })
+}
+
+// heardElsewhere asks the other nodes for workers that this one has not heard of.
+func (s *Service) heardElsewhere(leases []heldLease, live []peer.ID) map[heldLease]bool {
+	ctx, cancel := context.WithTimeout(s.life, syncTimeout)
+	defer cancel()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	all := map[heldLease]bool{}
+	for _, p := range live {
+		if p == s.host.ID() {
+			continue
+		}
+		wg.Go(func() {
+			var some []heldLease
+			if err := s.peers.CallPeer(ctx, p, http.MethodPost, "/heard", leases, &some); err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, l := range some {
+				all[l] = true
+			}
+		})
+	}
+	wg.Wait()
+	return all
 }
 
 func lastAttempt(why string, n, of int) string {

@@ -170,7 +170,9 @@ func (e *entry) add(r record, value []byte, now time.Time) error {
 			return err
 		}
 		e.history.Add(claim.Grant{Fence: r.fence, Arbiter: by, Holder: v.Worker})
-		e.started[r.fence] = v.Started
+		if same, ok := e.started[r.fence]; !ok || v.Started.Before(same) {
+			e.started[r.fence] = v.Started
+		}
 	case "end", "lost":
 		var v ending
 		if err := json.Unmarshal(value, &v); err != nil {
@@ -206,7 +208,9 @@ func addWish(m map[uint64]wish, r record, value []byte) error {
 	if err := json.Unmarshal(value, &v); err != nil {
 		return err
 	}
-	m[r.fence] = v
+	if same, ok := m[r.fence]; !ok || v.At.Before(same.At) { // of two nodes' with one number, alike everywhere
+		m[r.fence] = v
+	}
 	return nil
 }
 

@@ -165,6 +165,9 @@ func (d *devRun) progress() *cloud.Progress {
 			d.out.Lock()
 			d.said = j.Commit // followPushes leaves it to deploy
 			d.out.Unlock()
+			if j.State == patrick.Queued && j.Error != "" {
+				d.printf("  the build waits: %s", j.Error)
+			}
 			if !j.State.Done() {
 				return
 			}

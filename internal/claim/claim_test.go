@@ -92,7 +92,11 @@ func TestTiming(t *testing.T) {
 	require.Empty(t, step(400*time.Millisecond))
 	require.Empty(t, step(400*time.Millisecond))
 	require.Equal(t, []claim.Expired[string]{{Key: "k", Fence: 1}}, step(400*time.Millisecond), "never heard of")
+	require.False(t, timing.Heard("k", 1, now))
 	require.Equal(t, now.Add(time.Second), timing.Hear("k", 1, now))
+	require.True(t, timing.Heard("k", 1, now))
+	require.False(t, timing.Heard("k", 2, now))
+	require.False(t, timing.Heard("k", 1, now.Add(time.Second)))
 	require.Empty(t, step(400*time.Millisecond))
 	view.Near = false // the connection is gone
 	require.Empty(t, step(100*time.Millisecond))

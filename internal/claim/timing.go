@@ -14,6 +14,7 @@ type Timing[K comparable] struct {
 type timed struct {
 	fence uint64
 	until time.Time
+	heard time.Time // of the holder
 	cut   time.Time // since when the holder's connection is gone, if it was there
 	near  bool      // the holder's connection was there when it was last heard of
 	taken bool      // the holder was heard of
@@ -38,8 +39,17 @@ func (t *Timing[K]) Forget(k K) { delete(t.leases, k) }
 func (t *Timing[K]) Hear(k K, fence uint64, now time.Time) (until time.Time) {
 	t.Begin(k, fence, now)
 	l := t.leases[k]
+	l.heard = now
 	l.until, l.cut, l.near, l.taken = now.Add(t.ttl), time.Time{}, false, true
 	return l.until
+}
+
+// Heard reports whether this node has heard of a lease's holder within the lease's time.
+// A keeper asks the other nodes before it gives a holder up: one that does not reach the
+// keeper may reach them.
+func (t *Timing[K]) Heard(k K, fence uint64, now time.Time) bool {
+	l := t.leases[k]
+	return l != nil && l.fence == fence && !l.heard.IsZero() && now.Sub(l.heard) < t.ttl
 }
 
 // A View is what a node sees of a lease.

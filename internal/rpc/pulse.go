@@ -334,9 +334,10 @@ func (g *pinger) exchange() error {
 		}
 		g.stream = s
 	}
+	stream := g.stream // which ping may drop
 	deadline, _ := ctx.Deadline()
-	_ = g.stream.SetDeadline(deadline)
-	stop := context.AfterFunc(g.p.life, func() { _ = g.stream.Reset() })
+	_ = stream.SetDeadline(deadline)
+	stop := context.AfterFunc(g.p.life, func() { _ = stream.Reset() })
 	defer stop()
 	g.n++
 	ping := [8]byte{7: g.n}
