@@ -24,7 +24,7 @@ var arrows = map[string][]string{
 	"tns":                  {"", "crdt"},
 	"tns/config":           {""},
 	"auth":                 {"", "crdt", "seer", "tns"},
-	"hoarder":              {"", "crdt"},
+	"hoarder":              {"", "crdt", "tns"},
 	"patrick":              {"", "crdt", "auth"},
 	"monkey":               {"", "crdt", "patrick", "auth", "tns", "hoarder"},
 	"substrate":            {"", "crdt", "tns", "hoarder", "seer"},

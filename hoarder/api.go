@@ -25,21 +25,23 @@ type releaseRequest struct {
 
 // Handler is the service's API:
 //
-//	POST /keep           {"root", "project", "class", "min", "max"}
+//	POST /keep           {"root", "project", "class", "min", "max"} → {"disks", "wanted"}
 //	POST /release        {"root", "project"}
 //	GET  /items          [Item]
 //	GET  /items/{root}   Item
 //
-// Any member may read; keeping and releasing is for the roles that publish.
+// Any member may read, but a node of role substrate only single items that a project
+// keeps of which something runs. Keeping and releasing is for the roles that publish.
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /keep", func(w http.ResponseWriter, r *http.Request) {
 		var in keepRequest
 		root, err := decode(w, r, &in, func() string { return in.Root })
+		var out Copies
 		if err == nil {
-			err = s.Keep(r.Context(), root, in.KeepOptions)
+			out, err = s.KeepCopies(r.Context(), root, in.KeepOptions)
 		}
-		rpc.Reply(w, nil, err, nil)
+		rpc.Reply(w, out, err, nil)
 	})
 	mux.HandleFunc("POST /release", func(w http.ResponseWriter, r *http.Request) {
 		var in releaseRequest
@@ -50,7 +52,13 @@ func (s *Service) Handler() http.Handler {
 		rpc.Reply(w, nil, err, nil)
 	})
 	mux.HandleFunc("GET /items", func(w http.ResponseWriter, r *http.Request) {
-		items, err := s.Items(r.Context())
+		var items []Item
+		err := error(nil)
+		if s.bound(r) {
+			err = fmt.Errorf("%w: a substrate node asks for what it runs", taubyte.ErrForbidden)
+		} else {
+			items, err = s.Items(r.Context())
+		}
 		rpc.Reply(w, items, err, nil)
 	})
 	mux.HandleFunc("GET /items/{root}", func(w http.ResponseWriter, r *http.Request) {
@@ -59,7 +67,29 @@ func (s *Service) Handler() http.Handler {
 		if err == nil {
 			item, err = s.Item(r.Context(), root)
 		}
+		if err == nil {
+			item, err = s.grantedItem(r, item)
+		}
 		rpc.Reply(w, item, err, nil)
+	})
+	mux.HandleFunc("POST /has", func(w http.ResponseWriter, r *http.Request) {
+		var in hasRequest
+		var out hasAnswer
+		err := s.allowed(r, []taubyte.Role{taubyte.RoleHoarder})
+		if err == nil {
+			err = rpc.Decode(w, r, 64<<10, &in)
+		}
+		var root cid.Cid
+		if err == nil {
+			root, err = parseRoot(in.Root)
+		}
+		if err == nil {
+			err = checkRoot(root)
+		}
+		if err == nil {
+			out.Has, err = s.hasForAnother(r.Context(), root, in.Fetch)
+		}
+		rpc.Reply(w, out, err, nil)
 	})
 	s.storeRoutes(mux)
 	return mux

@@ -218,3 +218,49 @@ func BenchmarkStorageOpen(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkConfirmedPut is what it costs that a write is on two disks when it returns.
+func BenchmarkConfirmedPut(b *testing.B) {
+	for _, replicas := range []int{1, 2} {
+		for _, writers := range []int{1, 64} {
+			b.Run(fmt.Sprintf("replicas=%d/writers=%d", replicas, writers), func(b *testing.B) {
+				net := testnet.New(b)
+				var at *hoarder.Service
+				for range 2 {
+					n := net.NodeOn(onDiskStore(b), taubyte.RoleHoarder)
+					s, err := hoarder.New(b.Context(), n, n.Store, hoarder.WithLogger(slog.New(slog.DiscardHandler)))
+					require.NoError(b, err)
+					b.Cleanup(func() { require.NoError(b, s.Close()) })
+					at = s
+				}
+				d, err := at.Database(b.Context(), named("x"), hoarder.DatabaseSpec{Min: replicas, Max: replicas})
+				require.NoError(b, err)
+				testnet.Eventually(b, func() bool {
+					c, err := d.PutCopies(b.Context(), "first", nil)
+					return err == nil && c.Disks == replicas
+				}, "%d replicas", replicas)
+				value := make([]byte, 128)
+				var next, single atomic.Int64
+				b.ResetTimer()
+				var wg sync.WaitGroup
+				for range writers {
+					wg.Go(func() {
+						for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+							c, err := d.PutCopies(b.Context(), fmt.Sprint(n), value)
+							if err != nil {
+								b.Error(err)
+								return
+							}
+							if c.Disks < replicas {
+								single.Add(1)
+							}
+						}
+					})
+				}
+				wg.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
+				b.ReportMetric(float64(single.Load()), "unconfirmed")
+			})
+		}
+	}
+}

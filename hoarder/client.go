@@ -42,13 +42,20 @@ func (c *Client) local() *Service {
 // Keep is Service.Keep on some hoarder, which fetches the content from this node if
 // nobody else has it. One that is full is passed over.
 func (c *Client) Keep(ctx context.Context, root cid.Cid, o KeepOptions) error {
+	_, err := c.KeepCopies(ctx, root, o)
+	return err
+}
+
+// KeepCopies is Service.KeepCopies, as Keep is Service.Keep.
+func (c *Client) KeepCopies(ctx context.Context, root cid.Cid, o KeepOptions) (copies Copies, err error) {
 	if s := c.local(); s != nil {
-		if err := s.Keep(ctx, root, o); !errors.Is(err, errFull) {
-			return err
+		if copies, err = s.KeepCopies(ctx, root, o); !errors.Is(err, errFull) {
+			return copies, err
 		}
 	}
 	ctx = rpc.WithPatience(ctx, rpc.Patience{Attempt: fetchTimeout, Budget: fetchTimeout})
-	return c.rpc.Call(ctx, http.MethodPost, "/keep", keepRequest{Root: root.String(), KeepOptions: o}, nil)
+	err = c.rpc.Call(ctx, http.MethodPost, "/keep", keepRequest{Root: root.String(), KeepOptions: o}, &copies)
+	return copies, err
 }
 
 // Release is Service.Release.

@@ -14,6 +14,7 @@ import (
 	ipld "github.com/ipfs/go-ipld-format"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rendezvous"
 )
 
 // walkLocal visits the CIDs of a DAG as far as its blocks are on disk, and reads
@@ -50,6 +51,25 @@ func walkLocal(ctx context.Context, store blockstore.Blockstore, root cid.Cid, v
 	return nil
 }
 
+// collectSafely gives up a copy that is one too many only when others have theirs on
+// disk, and as many as are wanted: they are asked.
+func (s *Service) collectSafely(ctx context.Context, root cid.Cid) error {
+	item, err := s.Item(ctx, root)
+	switch {
+	case errors.Is(err, taubyte.ErrNotFound):
+	case err != nil:
+		return err
+	case len(item.Claims) > 0:
+		// Those before this one in the order, which keep theirs.
+		least, most := item.Wanted()
+		stay := rendezvous.Rank(root.KeyString(), item.holders())
+		if len(s.elsewhere(ctx, root, stay[:min(most, len(stay))])) < least {
+			return nil
+		}
+	}
+	return s.collectRoot(ctx, root)
+}
+
 // collectRoot deletes the blocks that only this root needs, if it is still
 // unwanted here. Nothing is kept or settled meanwhile.
 func (s *Service) collectRoot(ctx context.Context, root cid.Cid) error {
@@ -61,8 +81,8 @@ func (s *Service) collectRoot(ctx context.Context, root cid.Cid) error {
 		if ok {
 			switch item, err := s.Item(ctx, root); {
 			case err == nil:
-				if len(item.Claims) > 0 && !s.surplus(item) {
-					return nil // claimed meanwhile
+				if len(item.Claims) > 0 && (!s.surplus(item) || s.promises.bind(root)) {
+					return nil // claimed meanwhile, or another one counts on it
 				}
 			case !errors.Is(err, taubyte.ErrNotFound):
 				return err

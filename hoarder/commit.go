@@ -16,16 +16,29 @@ type change struct {
 	seq  uint64          // of the commit that it is in
 	err  error
 	done chan struct{}
+	// barrier: it waits for all commits before it, and writes nothing.
+	barrier bool
+	disks   int // on which it is when it is done
 }
 
 // groupSize is how many changes are committed together.
 const groupSize = 256
 
-// change has run done in the next commit, and returns the number of that commit. One
-// goroutine runs the changes of a replica, so each sees those before it; all that
-// wait share one sync of the disk. When ctx ends, it may be done nevertheless.
-func (r *replica) change(ctx context.Context, run func(*tx) error) (uint64, error) {
-	c := &change{run: run, done: make(chan struct{})}
+// change has run done in the next commit, and returns the number of that commit, and on
+// how many disks it is. One goroutine runs the changes of a replica, so each sees those
+// before it; all that wait share one sync of the disk. When ctx ends, it may be done
+// nevertheless.
+func (r *replica) change(ctx context.Context, run func(*tx) error) (uint64, int, error) {
+	c := &change{run: run}
+	seq, err := r.submit(ctx, c)
+	if err != nil {
+		return seq, 0, err
+	}
+	return seq, c.disks, nil
+}
+
+func (r *replica) submit(ctx context.Context, c *change) (uint64, error) {
+	c.done = make(chan struct{})
 	r.mu.Lock()
 	if r.life.Err() != nil {
 		r.mu.Unlock()
@@ -68,9 +81,10 @@ func (r *replica) commit() {
 				}
 			}
 		}
-		for _, c := range group {
-			close(c.done)
-		}
+		r.mu.Lock()
+		seq := r.marks[r.s.host.ID()].seq
+		r.mu.Unlock()
+		r.hand(group, seq)
 	}
 }
 

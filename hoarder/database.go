@@ -16,7 +16,7 @@ import (
 // DatabaseSpec says how a database is kept.
 type DatabaseSpec struct {
 	// Min and Max are how many replicas it should have, as far as there are
-	// hoarders; 0 stands for 1 and 3. Max is what it gets. When a replica is lost
+	// hoarders; 0 stands for 2 and 3. Max is what it gets. When a replica is lost
 	// another takes over soon if fewer than Min are left, and otherwise later.
 	Min, Max int
 	// Size is how many bytes its keys and values may take; 0 stands for
@@ -27,8 +27,8 @@ type DatabaseSpec struct {
 
 // A Database is a handle of a key-value store. It is safe for concurrent use.
 //
-// A write is on a replica's disk when it returns, and on its way to the others. What
-// this client wrote to a database, by whatever handle, its later calls see, on
+// A write is on the disk of every replica in sync when it returns: two at least, or
+// PutCopies says that it is not. What this client wrote to a database, by whatever handle, its later calls see, on
 // whatever replica they end; a call that can't be given that is
 // taubyte.ErrUnavailable.
 type Database struct{ h *handle }
@@ -36,7 +36,7 @@ type Database struct{ h *handle }
 // Get returns a value, or taubyte.ErrNotFound if there is no such key, and in no
 // other case.
 func (d *Database) Get(ctx context.Context, key string) (value []byte, err error) {
-	err = d.h.do(ctx, func(s site, r ref, after position) error {
+	err = d.h.do(ctx, readWait, func(ctx context.Context, s site, r ref, after position) error {
 		value, err = s.get(ctx, r, after, key)
 		return err
 	})
@@ -46,24 +46,33 @@ func (d *Database) Get(ctx context.Context, key string) (value []byte, err error
 // Put writes a value of at most MaxValue bytes under a key: UTF-8 of 1 to MaxKey
 // bytes. ErrFull means that the database has no room for it.
 func (d *Database) Put(ctx context.Context, key string, value []byte) error {
+	_, err := d.PutCopies(ctx, key, value)
+	return err
+}
+
+// PutCopies is Put, and says on how many disks the value is.
+func (d *Database) PutCopies(ctx context.Context, key string, value []byte) (c Copies, err error) {
 	if value == nil {
 		value = []byte{}
 	}
-	return d.h.wrap("putting", key, d.h.do(ctx, func(s site, r ref, after position) error {
-		return d.h.wrote(s.write(ctx, r, after, key, value))
-	}))
+	err = d.h.do(ctx, writeWait, func(ctx context.Context, s site, r ref, after position) error {
+		w, err := s.write(ctx, r, after, key, value)
+		c = w.Copies
+		return d.h.wrote(w, err)
+	})
+	return c, d.h.wrap("putting", key, err)
 }
 
 // Delete removes a key. That it is not there is no error.
 func (d *Database) Delete(ctx context.Context, key string) error {
-	return d.h.wrap("deleting", key, d.h.do(ctx, func(s site, r ref, after position) error {
+	return d.h.wrap("deleting", key, d.h.do(ctx, writeWait, func(ctx context.Context, s site, r ref, after position) error {
 		return d.h.wrote(s.write(ctx, r, after, key, nil))
 	}))
 }
 
 // List returns the keys that begin with prefix, sorted by their bytes.
 func (d *Database) List(ctx context.Context, prefix string) (keys []string, err error) {
-	err = d.h.do(ctx, func(s site, r ref, after position) error {
+	err = d.h.do(ctx, readWait, func(ctx context.Context, s site, r ref, after position) error {
 		keys, err = s.list(ctx, r, after, prefix)
 		return err
 	})
@@ -94,7 +103,7 @@ func (s *Service) get(ctx context.Context, r ref, after position, key string) (v
 	if err := checkKey("key", key); err != nil {
 		return nil, err
 	}
-	err = s.with(ctx, r, kindDatabase, after, func(rep *replica) error {
+	err = s.reading(ctx, r, kindDatabase, after, func(rep *replica) error {
 		value, err = rep.data.Get(ctx, ds.RawKey(entryKey(key)))
 		if errors.Is(err, ds.ErrNotFound) {
 			return fmt.Errorf("%w: no such key", taubyte.ErrNotFound)
@@ -104,15 +113,15 @@ func (s *Service) get(ctx context.Context, r ref, after position, key string) (v
 	return value, err
 }
 
-func (s *Service) write(ctx context.Context, r ref, after position, key string, value []byte) (pos position, err error) {
+func (s *Service) write(ctx context.Context, r ref, after position, key string, value []byte) (w written, err error) {
 	if err := checkKey("key", key); err != nil {
-		return nil, err
+		return w, err
 	}
 	if len(value) > MaxValue {
-		return nil, errTooLong(value)
+		return w, errTooLong(value)
 	}
 	err = s.with(ctx, r, kindDatabase, after, func(rep *replica) error {
-		seq, err := rep.change(ctx, func(t *tx) error {
+		seq, disks, err := rep.change(ctx, func(t *tx) error {
 			at := entryKey(key)
 			old, err := t.get(at)
 			if err != nil || old == nil && value == nil {
@@ -120,10 +129,22 @@ func (s *Service) write(ctx context.Context, r ref, after position, key string, 
 			}
 			return t.set(at, old, value)
 		})
-		pos = position{s.host.ID(): seq}
+		w = rep.answer(seq, disks)
 		return err
 	})
-	return pos, err
+	return w, err
+}
+
+// answer is what a write returns of this replica.
+func (r *replica) answer(seq uint64, disks int) written {
+	r.mu.Lock()
+	least := r.spec.Min
+	r.mu.Unlock()
+	wanted := r.s.wanted(r.h, least)
+	if seq == 0 {
+		disks = wanted // nothing had to be written
+	}
+	return written{After: position{r.s.host.ID(): seq}, Copies: Copies{Disks: disks, Wanted: wanted}}
 }
 
 func (s *Service) list(ctx context.Context, r ref, after position, prefix string) (keys []string, err error) {
@@ -131,7 +152,7 @@ func (s *Service) list(ctx context.Context, r ref, after position, prefix string
 		return nil, fmt.Errorf("%w prefix of %d bytes", taubyte.ErrInvalid, len(prefix))
 	}
 	keys = []string{}
-	err = s.with(ctx, r, kindDatabase, after, func(rep *replica) error {
+	err = s.reading(ctx, r, kindDatabase, after, func(rep *replica) error {
 		below := entries
 		if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
 			below = entryKey(prefix[:i])
@@ -156,7 +177,7 @@ func (s *Service) list(ctx context.Context, r ref, after position, prefix string
 }
 
 func (s *Service) usedBytes(ctx context.Context, r ref, after position) (n int64, err error) {
-	err = s.with(ctx, r, "", after, func(rep *replica) error {
+	err = s.reading(ctx, r, "", after, func(rep *replica) error {
 		err := rep.recount(ctx)
 		n = rep.size()
 		return err
@@ -173,7 +194,7 @@ func (r *replica) recount(ctx context.Context) error {
 	if !unsure {
 		return nil
 	}
-	_, err := r.change(ctx, func(*tx) error { return nil })
+	_, _, err := r.change(ctx, func(*tx) error { return nil })
 	return err
 }
 

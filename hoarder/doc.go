@@ -23,18 +23,19 @@
 // hoarder itself was asked to keep, or what its storages had, is ever deleted: the
 // node's other blocks (replicated stores, deployments) are not its to judge.
 //
-// # Databases and storages: what a call may count on
+// Keep returns when two hoarders have the content, where there are two; KeepCopies says how
+// many do. A hoarder gives a copy up only after those that are to keep theirs have said
+// that it is on their disks. At its start it compares what it has written down with
+// its disk, and takes back what it said of content that is not there any more.
+//
+// # Databases and storages
 //
 // A store belongs to a project and branch, an application of it or none, and has a
 // name: an Instance. The first opening makes it. Each is a crdt of its own on its
 // replicas; what differs in any part of the Instance is another store.
 //
-// A write is on the disk of the replica that took it when it returns, and on its way
-// to the others. A client sees what it wrote before, on whatever replica its call ends:
-// a replica that misses it waits for it, and if it does not come the call goes to the
-// next one. Writes that only a replica had that is gone for longer than the grace are
-// given up. Of writes of several clients to one key at the same moment one counts, the
-// same everywhere.
+// Of writes of several clients to one key at the same moment one counts, the same
+// everywhere. A client sees what it wrote before, on whatever replica its call ends.
 //
 // What a store holds is counted with each write, at no cost that grows with it, and
 // kept apart from what its users see: its size can't be got around. Replicas that are
@@ -44,19 +45,65 @@
 // Dropping a store frees all of it. Opened again, it is another one: whatever a node
 // that was away still has of the old one does not come back.
 //
-// The values of databases and the names of files can be heard by any member of the
-// network that listens to the gossip of hoarders. What must be kept from other nodes is
-// sealed before it is put here. Calls are taken from nodes of role substrate and
-// hoarder, which are trusted to name the project that they act for.
+// # On how many disks a write is
+//
+// Every replica of a store takes reads and writes. Each keeps an in-sync set: the other
+// replicas that have confirmed everything that it has acknowledged. A write is committed
+// on the disk of the replica that takes it, with those that wait beside it, and
+// acknowledged when all in its set have confirmed that it is on theirs. So an
+// acknowledged write is on as many disks as there are replicas in sync, two at least where
+// there are two hoarders. PutCopies and AddCopies say on how many; a store with fewer
+// than Min is degraded (Store.Degraded), and writes go on.
+//
+// Two hoarders that share a store hold leases from each other, of 800 ms. A replica that does
+// not confirm for a second, or whose lease runs out, is taken out of the set. That is
+// on disk and in the registry before a write is acknowledged without it, and it does
+// not answer any more by then: its own lease has run out, or it has been told. So a
+// replica that is killed, or hangs, stops the writes of a store for about a second, and
+// no other replica's reads.
+//
+// A replica that was away takes part again when an active one has taken it into its set
+// and it has all that this one has. Until then it answers nothing: what it can't know is
+// taubyte.ErrUnavailable and never ErrNotFound. A process that was stopped finds that out
+// by its clock. If no replica is active, because all have been restarted, they begin
+// together once all are there that were in the set of one of them. One that is gone for
+// good keeps them waiting, as it may have acknowledged writes alone: Forget says that
+// it will not come back, and those writes are lost.
+//
+// What this promises, and what not:
+//
+//   - One node killed, hung, restarted or emptied: no acknowledged write is lost or read as
+//     missing. A node that comes back under its identity with an empty disk is not counted.
+//   - Two replicas that can't reach each other while both live: each takes the other for gone
+//     after its lease, and serves what it has. Their writes are merged when they meet again;
+//     until then either may miss what the other has acknowledged. Where that must not
+//     be, a network needs a third place to decide, which this has not.
+//   - A write that the answer said to be on one disk is lost with that disk.
+//   - A file is on two disks with its content when AddCopies says so. A replica that has a
+//     file's record and not yet its content answers ErrUnavailable for the content, and the
+//     client reads it from the next.
+//   - A write that returns an error may have been done.
+//
+// # What substrate nodes reach
+//
+// They run strangers' code. Such a node reaches the stores that what runs declares, as the
+// network's registry says (WithGrants), for reading and writing; it lists, drops, releases
+// and moves nothing. The values of databases and the names of files can be heard by
+// any member of the network that listens to the gossip of hoarders, and blocks of content
+// be had by any member that knows their CID, by content exchange (bitswap), which asks
+// for no grant. What must be kept from other nodes is sealed before it is put here.
 //
 // # Where it goes
 //
 // Every hoarder orders the living hoarders alike for a root or a store (rendezvous
 // hashing). The first in that order that have room should have it; one that went away
 // is given a while to come back before the next in the order takes its place. A
-// replica of a store serves once it has all that the others have, whether it is new or
-// was away, and gives itself up only to others that have all of it. When no replica is
+// replica of a store gives itself up only to others that are in sync. When no replica is
 // there, calls fail; an empty one is never made in its stead.
+//
+// Databases, storages and content are on two hoarders by default, where there are two,
+// and on up to three. A store is made on as many as that at its first opening; substrate
+// opens those that a configuration names before the deployment serves.
 //
 // A replica is open while it is used and some minutes longer; WithOpenStores bounds
 // how many are. Opening counts what is in the store, so the first call after a while

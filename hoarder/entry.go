@@ -19,6 +19,7 @@ import (
 //	/host/<id>/<life>/<peer>      <peer> has a replica with all data
 //	/dropped/<id>/<life>/<peer>   that life of the store is over; <peer> was told
 //	/full/<id>/<peer>             <peer> has no room for it
+//	/insync/<id>/<life>/<peer>    the in-sync set of <peer>
 //
 // and in the node's own store
 //
@@ -63,6 +64,7 @@ type entry struct {
 	told
 	from  peer.ID   // who was told that
 	hosts []peer.ID // of that life
+	sets  map[peer.ID]insync
 	full  []peer.ID
 }
 
@@ -121,6 +123,20 @@ func (s *Service) storeEntries(ctx context.Context, below string) (map[string]*e
 	if err != nil {
 		return nil, err
 	}
+	err = each(ctx, s.registry, "/insync"+below, func(key ds.Key, value []byte) error {
+		var is insync
+		if r, p, ok := lifeAndPeer(key); ok && r == of(r.ID).ref && json.Unmarshal(value, &is) == nil {
+			e := of(r.ID)
+			if e.sets == nil {
+				e.sets = map[peer.ID]insync{}
+			}
+			e.sets[p] = is
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	return all, each(ctx, s.registry, "/full"+below, func(key ds.Key, _ []byte) error {
 		if id, p, ok := storeAndPeer(key); ok && len(id) == idLen { // a CID is longer
 			of(id).full = append(of(id).full, p)
@@ -158,6 +174,27 @@ type Store struct {
 	Max      int       `json:"max"`
 	Size     int64     `json:"size"`               // bytes that it may have
 	Replicas []Replica `json:"replicas,omitempty"` // without their sizes
+	// InSync are the replicas that have every acknowledged write. It is degraded when they
+	// are fewer than Min, or than there are hoarders: writes are acknowledged nevertheless,
+	// and say so (Copies).
+	InSync   []peer.ID `json:"insync,omitempty"`
+	Degraded bool      `json:"degraded,omitempty"`
+}
+
+// inSync are the hosts that are there and in the sets of all that are.
+func (e *entry) inSync(live []peer.ID) (ids []peer.ID) {
+	for _, p := range e.hosts {
+		in := slices.Contains(live, p)
+		for _, q := range e.hosts {
+			if is, ok := e.sets[q]; ok && q != p && slices.Contains(live, q) {
+				in = in && slices.Contains(is.Set, p)
+			}
+		}
+		if in {
+			ids = append(ids, p)
+		}
+	}
+	return ids
 }
 
 // Stores lists the databases and storages, in no order that means anything.
@@ -177,6 +214,8 @@ func (s *Service) Stores(ctx context.Context) ([]Store, error) {
 		for _, p := range e.hosts {
 			st.Replicas = append(st.Replicas, Replica{Peer: p, Live: slices.Contains(live, p)})
 		}
+		st.InSync = e.inSync(live)
+		st.Degraded = len(st.InSync) < min(e.Spec.Min, max(len(live), len(e.hosts)))
 		all = append(all, st)
 	}
 	return all, nil
@@ -189,7 +228,7 @@ func isStoreKey(key ds.Key) (id string, ok bool) {
 		return "", false
 	}
 	switch parts[0] {
-	case "store", "host", "dropped":
+	case "store", "host", "dropped", "insync":
 		return parts[1], true
 	case "full":
 		return parts[1], len(parts[1]) == idLen // a CID is longer

@@ -20,7 +20,7 @@ func Nearest(d *Database) peer.ID {
 func Prefer(d *Database, p peer.ID) { d.h.prefer(p) }
 
 // Saw has the handle have seen so many writes of a node.
-func Saw(d *Database, p peer.ID, seq uint64) { _ = d.h.wrote(position{p: seq}, nil) }
+func Saw(d *Database, p peer.ID, seq uint64) { d.h.saw(position{p: seq}) }
 
 // WithReach sets how long a call waits for writes to arrive.
 func WithReach(d time.Duration) Option { return func(o *options) { o.reach = d } }
@@ -49,8 +49,26 @@ func Parse(b []byte) (again [][]byte) {
 	return again
 }
 
+// Active reports whether a node answers for a database and storage now, those of both
+// that it has.
+func Active(s *Service, i Instance) bool {
+	n := 0
+	for _, h := range s.hostings() {
+		if s.recordOf(h).Instance == i {
+			n++
+			if !s.answers(h) {
+				return false
+			}
+		}
+	}
+	return n > 0
+}
+
 // Hosts are those that a node knows to have a replica of a database.
 func Hosts(ctx context.Context, s *Service, i Instance) ([]peer.ID, error) {
 	e, err := s.storeEntry(ctx, i.id(kindDatabase))
 	return e.hosts, err
 }
+
+// ID is a database's in the registry.
+func ID(i Instance) string { return i.id(kindDatabase) }

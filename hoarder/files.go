@@ -161,7 +161,7 @@ func (s *Service) stat(ctx context.Context, r ref, after position, name string, 
 	if err := checkKey("name", name); err != nil {
 		return f, err
 	}
-	err = s.with(ctx, r, kindStorage, after, func(rep *replica) error {
+	err = s.reading(ctx, r, kindStorage, after, func(rep *replica) error {
 		all, err := rep.versions(ctx, name)
 		if err != nil {
 			return err
@@ -175,7 +175,7 @@ func (s *Service) stat(ctx context.Context, r ref, after position, name string, 
 
 // content reads from the node's own disk.
 func (s *Service) content(ctx context.Context, r ref, after position, f File, from int64) (content io.ReadCloser, err error) {
-	err = s.with(ctx, r, kindStorage, after, func(rep *replica) error {
+	err = s.reading(ctx, r, kindStorage, after, func(rep *replica) error {
 		all, err := rep.versions(ctx, f.Name)
 		if err != nil {
 			return err
@@ -184,7 +184,7 @@ func (s *Service) content(ctx context.Context, r ref, after position, f File, fr
 		if i < 0 {
 			return fmt.Errorf("%w: no such version any more", taubyte.ErrNotFound)
 		}
-		if err := rep.waitFor(ctx, all[i].key); err != nil {
+		if err := rep.waitFor(ctx, all[i].key, s.o.reach); err != nil {
 			return err
 		}
 		file, err := unixfs.Open(ctx, blockservice.New(s.host.Blocks().Blockstore(), nil), f.CID, "")
@@ -208,7 +208,7 @@ func (s *Service) files(ctx context.Context, r ref, after position, name string)
 		}
 	}
 	fs = []File{}
-	err = s.with(ctx, r, kindStorage, after, func(rep *replica) error {
+	err = s.reading(ctx, r, kindStorage, after, func(rep *replica) error {
 		all, err := rep.versions(ctx, name)
 		for _, v := range all {
 			fs = append(fs, v.File)
@@ -220,29 +220,26 @@ func (s *Service) files(ctx context.Context, r ref, after position, name string)
 
 // add has the content read by the caller's goroutine, who alone waits when its reader
 // does: the service's own can end at any time.
-func (s *Service) add(ctx context.Context, r ref, after position, a addition, content io.Reader) (f File, pos position, err error) {
+func (s *Service) add(ctx context.Context, r ref, after position, a addition, content io.Reader) (w written, err error) {
 	if err := checkKey("name", a.name); err != nil {
-		return f, nil, err
+		return w, err
 	}
 	if _, err := hex.DecodeString(a.nonce); err != nil || len(a.nonce) != 24 {
-		return f, nil, fmt.Errorf("%w nonce", taubyte.ErrInvalid)
+		return w, fmt.Errorf("%w nonce", taubyte.ErrInvalid)
 	}
 	out, in := io.Pipe()
 	done := make(chan struct{})
 	s.mu.Lock()
 	if s.life.Err() != nil {
 		s.mu.Unlock()
-		return f, nil, taubyte.ErrClosed
+		return w, taubyte.ErrClosed
 	}
 	s.wg.Go(func() {
 		defer close(done)
 		err = s.with(ctx, r, kindStorage, after, func(rep *replica) error {
 			stop := context.AfterFunc(rep.taking, func() { _ = out.CloseWithError(errElsewhere) })
 			defer stop()
-			var seq uint64
-			var err error
-			f, seq, err = rep.add(ctx, a, out)
-			pos = position{s.host.ID(): seq}
+			w, err = rep.add(ctx, a, out)
 			return err
 		})
 		_ = out.CloseWithError(io.ErrClosedPipe) // whatever came, no more is read
@@ -258,7 +255,7 @@ func (s *Service) add(ctx context.Context, r ref, after position, a addition, co
 		_ = in.CloseWithError(broke)
 	}
 	<-done
-	return f, pos, err
+	return w, err
 }
 
 // wouldAdd returns the error that an addition has for sure.
@@ -266,7 +263,7 @@ func (s *Service) wouldAdd(ctx context.Context, r ref, after position, a additio
 	if err := checkKey("name", a.name); err != nil {
 		return err
 	}
-	return s.with(ctx, r, kindStorage, after, func(rep *replica) error {
+	return s.reading(ctx, r, kindStorage, after, func(rep *replica) error {
 		_, _, err := rep.before(ctx, a)
 		return err
 	})
@@ -274,7 +271,7 @@ func (s *Service) wouldAdd(ctx context.Context, r ref, after position, a additio
 
 // before looks at what an addition finds: the file that it made already, if the call
 // came before, and how many bytes it takes the place of.
-func (r *replica) before(ctx context.Context, a addition) (*File, int64, error) {
+func (r *replica) before(ctx context.Context, a addition) (*version, int64, error) {
 	old, err := r.versions(ctx, a.name)
 	if err != nil || len(old) == 0 {
 		return nil, 0, err
@@ -285,7 +282,7 @@ func (r *replica) before(ctx context.Context, a addition) (*File, int64, error) 
 	last := old[len(old)-1]
 	switch {
 	case last.Nonce == a.nonce:
-		return &last.File, 0, nil
+		return &last, 0, nil
 	case a.overwrite:
 		return nil, last.Size, nil
 	case !versioning:
@@ -294,14 +291,33 @@ func (r *replica) before(ctx context.Context, a addition) (*File, int64, error) 
 	return nil, 0, nil
 }
 
-// add stores the content's blocks and then, in one commit, makes them a file.
-func (r *replica) add(ctx context.Context, a addition, content io.Reader) (File, uint64, error) {
+// add stores the content's blocks and then, in one commit, makes them a file. It waits
+// until as many others have the content as are wanted, or say that they can't.
+func (r *replica) add(ctx context.Context, a addition, content io.Reader) (written, error) {
+	f, key, seq, disks, err := r.store(ctx, a, content)
+	if err != nil {
+		return written{}, err
+	}
+	w := r.answer(seq, disks)
+	w.File = f
+	if key != "" && disks > 1 {
+		w.Copies.Disks = min(disks, r.contentConfirmed(ctx, key, f.Size, w.Copies.Wanted))
+	}
+	return w, nil
+}
+
+// store returns the file and the key of its record.
+func (r *replica) store(ctx context.Context, a addition, content io.Reader) (f File, key string, seq uint64, disks int, err error) {
 	there, freed, err := r.before(ctx, a)
 	if err != nil {
-		return File{}, 0, err
+		return f, "", 0, 0, err
 	}
-	if there != nil {
-		return *there, 0, nil
+	if there != nil { // by a call that was not answered
+		disks, err := r.settled(ctx)
+		r.mu.Lock()
+		seq = r.marks[r.s.host.ID()].seq
+		r.mu.Unlock()
+		return there.File, there.key, seq, disks, err
 	}
 	up := r.s.beginUpload()
 	in := &counted{r: r, from: content, free: freed}
@@ -315,31 +331,30 @@ func (r *replica) add(ctx context.Context, a addition, content io.Reader) (File,
 	}
 	if err != nil {
 		up.abort()
-		return File{}, 0, err
+		return f, "", 0, 0, err
 	}
 	// The file's record is there before its blocks lose their protection.
 	release, err := r.s.holds.hold(ctx, short)
 	if err != nil {
 		up.abort()
-		return File{}, 0, err
+		return f, "", 0, 0, err
 	}
 	defer release()
-	f := File{Name: a.name, Size: in.n, CID: root, Time: time.Now().UTC().Truncate(time.Millisecond)}
-	var kept string
-	seq, err := r.change(context.WithoutCancel(ctx), func(t *tx) (err error) {
-		kept, err = r.addVersion(t, a, &f)
+	f = File{Name: a.name, Size: in.n, CID: root, Time: time.Now().UTC().Truncate(time.Millisecond)}
+	seq, disks, err = r.change(context.WithoutCancel(ctx), func(t *tx) (err error) {
+		key, err = r.addVersion(t, a, &f)
 		return err
 	})
-	if err != nil {
-		if kept != "" {
-			_ = r.s.releaseFile(context.WithoutCancel(ctx), r.ref, kept)
+	if err != nil && !errors.Is(err, errUnconfirmed) {
+		if key != "" {
+			_ = r.s.releaseFile(context.WithoutCancel(ctx), r.ref, key)
 		}
 		up.abort()
-		return File{}, 0, err
+		return f, "", 0, 0, err
 	}
 	in.kept = true
 	up.done()
-	return f, seq, nil
+	return f, key, seq, disks, err
 }
 
 // addVersion is the change that makes a file of blocks. It returns the key of the
@@ -431,12 +446,12 @@ func (c *counted) end() {
 	}
 }
 
-func (s *Service) removeFile(ctx context.Context, r ref, after position, name string, n uint32, all bool) (pos position, err error) {
+func (s *Service) removeFile(ctx context.Context, r ref, after position, name string, n uint32, all bool) (w written, err error) {
 	if err := checkKey("name", name); err != nil {
-		return nil, err
+		return w, err
 	}
 	err = s.with(ctx, r, kindStorage, after, func(rep *replica) error {
-		seq, err := rep.change(ctx, func(t *tx) error {
+		seq, disks, err := rep.change(ctx, func(t *tx) error {
 			records, err := rep.records(t.ctx, fileDir(name), t)
 			if err != nil {
 				return err
@@ -462,8 +477,8 @@ func (s *Service) removeFile(ctx context.Context, r ref, after position, name st
 			}
 			return nil
 		})
-		pos = position{s.host.ID(): seq}
+		w = rep.answer(seq, disks)
 		return err
 	})
-	return pos, err
+	return w, err
 }

@@ -72,7 +72,7 @@ func (r *replica) followFiles() error {
 func (r *replica) fileChanged(e crdt.Event) error {
 	if e.Lost {
 		// Among the changes, so that none is half done.
-		_, err := r.change(r.life, func(t *tx) error { return r.compareFiles(t.ctx, t) })
+		_, _, err := r.change(r.life, func(t *tx) error { return r.compareFiles(t.ctx, t) })
 		return err
 	}
 	key := e.Key.String()
@@ -165,7 +165,7 @@ func (r *replica) fill() {
 
 // fillAll returns when every file that the store has now is here.
 func (r *replica) fillAll(ctx context.Context) error {
-	_, err := r.change(ctx, func(t *tx) error { return r.compareFiles(t.ctx, t) })
+	_, _, err := r.change(ctx, func(t *tx) error { return r.compareFiles(t.ctx, t) })
 	if err != nil {
 		return err
 	}
@@ -186,8 +186,8 @@ func (r *replica) fillAll(ctx context.Context) error {
 
 // waitFor returns when a file is here. It waits only so long: another replica may have
 // it.
-func (r *replica) waitFor(ctx context.Context, key string) error {
-	ctx, cancel := context.WithTimeout(ctx, r.s.o.reach)
+func (r *replica) waitFor(ctx context.Context, key string, wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	look := time.NewTicker(20 * time.Millisecond) // for one whose event is on its way
 	defer look.Stop()
@@ -307,3 +307,7 @@ func (s *Service) filling(root cid.Cid, n int) {
 		delete(s.pins.filling, root)
 	}
 }
+
+// contentTimeout bounds a question whether a file is here; who asks has a bound of its
+// own.
+const contentTimeout = 10 * time.Minute

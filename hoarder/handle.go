@@ -19,15 +19,15 @@ import (
 // returns what whoever wants to see it must wait for.
 type site interface {
 	get(ctx context.Context, r ref, after position, key string) ([]byte, error)
-	write(ctx context.Context, r ref, after position, key string, value []byte) (position, error)
+	write(ctx context.Context, r ref, after position, key string, value []byte) (written, error)
 	list(ctx context.Context, r ref, after position, prefix string) ([]string, error)
 	usedBytes(ctx context.Context, r ref, after position) (int64, error)
-	add(ctx context.Context, r ref, after position, a addition, content io.Reader) (File, position, error)
+	add(ctx context.Context, r ref, after position, a addition, content io.Reader) (written, error)
 	stat(ctx context.Context, r ref, after position, name string, version uint32) (File, error)
 	// content reads a version from a place on; it may be an io.Seeker.
 	content(ctx context.Context, r ref, after position, f File, from int64) (io.ReadCloser, error)
 	files(ctx context.Context, r ref, after position, name string) ([]File, error)
-	removeFile(ctx context.Context, r ref, after position, name string, version uint32, all bool) (position, error)
+	removeFile(ctx context.Context, r ref, after position, name string, version uint32, all bool) (written, error)
 }
 
 // handles are a client's stores. A store has one handle, whoever opens it, so that
@@ -164,23 +164,34 @@ func (c *Client) nearest(ctx context.Context, p place) []peer.ID {
 	return append(first, rest...)
 }
 
-// A call asks again where the store is so often, and for so long.
+// trying is how long a call goes on asking where the store is and trying its replicas:
+// longer than it takes to find out that one is gone and to go on without it. It is
+// behindFor where a replica says that it has to wait for another one to come back.
 const (
-	tries  = 4
-	trying = 10 * time.Second
+	trying    = 8 * time.Second
+	behindFor = time.Second
+)
+
+// What one replica on another node may take of a call. A node that hangs is found out
+// sooner; this is for one that lives and does not get on.
+const (
+	readWait  = 1500 * time.Millisecond
+	writeWait = 2500 * time.Millisecond // it may have to take another out of the in-sync set
+	noBound   = 0                       // of contents, which take their time
 )
 
 // do runs a call on the nearest replica, or on the next if that can't be reached or
 // does not serve.
-func (h *handle) do(ctx context.Context, call func(site, ref, position) error) error {
+func (h *handle) do(ctx context.Context, bound time.Duration, call func(context.Context, site, ref, position) error) error {
 	var err error
 	began := time.Now()
-	for try := range tries {
-		if try > 0 {
-			if time.Since(began) > trying {
+	for wait := time.Duration(0); ; wait = min(max(2*wait, 20*time.Millisecond), 250*time.Millisecond) {
+		if wait > 0 {
+			if took := time.Since(began); took > trying || took > behindFor && errors.Is(err, errBehind) {
 				break
 			}
-			if !pause(ctx, time.Duration(try*try)*20*time.Millisecond) {
+			bound = min(2*bound, trying) // the machine may be busy
+			if !pause(ctx, wait) {
 				return err
 			}
 			h.mu.Lock()
@@ -198,7 +209,7 @@ func (h *handle) do(ctx context.Context, call func(site, ref, position) error) e
 		r, hosts, after := ref{h.place.ID, h.place.Gen}, h.place.Hosts, h.seen // never changed in place
 		h.mu.Unlock()
 		if s := h.c.local(); s != nil && s.serves(r) {
-			if err = call(s, r, after); !passOver(err) || ctx.Err() != nil {
+			if err = call(ctx, s, r, after); !passOver(err) || ctx.Err() != nil {
 				return err
 			}
 		}
@@ -206,7 +217,7 @@ func (h *handle) do(ctx context.Context, call func(site, ref, position) error) e
 			if p == h.c.host.ID() {
 				continue
 			}
-			if err = call(remote{h.c, p}, r, after); !passOver(err) || ctx.Err() != nil {
+			if err = h.attempt(ctx, bound, p, func(ctx context.Context) error { return call(ctx, remote{h.c, p}, r, after) }); !passOver(err) || ctx.Err() != nil {
 				if i > 0 {
 					h.prefer(p)
 				}
@@ -216,6 +227,20 @@ func (h *handle) do(ctx context.Context, call func(site, ref, position) error) e
 	}
 	if err == nil {
 		err = errElsewhere
+	}
+	return err
+}
+
+// attempt bounds a call to one replica.
+func (h *handle) attempt(ctx context.Context, bound time.Duration, p peer.ID, call func(context.Context) error) error {
+	if bound == noBound {
+		return call(ctx)
+	}
+	some, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	err := call(some)
+	if err != nil && some.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: %s takes longer than %s: %w", taubyte.ErrUnavailable, p, bound, err)
 	}
 	return err
 }
@@ -236,10 +261,16 @@ func (h *handle) prefer(p peer.ID) {
 }
 
 // wrote keeps what a write returned.
-func (h *handle) wrote(pos position, err error) error {
+func (h *handle) wrote(w written, err error) error {
 	if err != nil {
 		return err
 	}
+	h.saw(w.After)
+	return nil
+}
+
+// saw has later calls wait for writes.
+func (h *handle) saw(pos position) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for p, seq := range pos {
@@ -250,11 +281,10 @@ func (h *handle) wrote(pos position, err error) error {
 			h.seen = seen
 		}
 	}
-	return nil
 }
 
 func (h *handle) total(ctx context.Context) (n int64, err error) {
-	err = h.do(ctx, func(s site, r ref, after position) error {
+	err = h.do(ctx, readWait, func(ctx context.Context, s site, r ref, after position) error {
 		n, err = s.usedBytes(ctx, r, after)
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -33,6 +34,7 @@ type options struct {
 	grace      time.Duration
 	interval   time.Duration
 	reach      time.Duration // how long a call waits for writes to arrive
+	grants     Grants
 	log        *slog.Logger
 }
 
@@ -82,18 +84,25 @@ type Service struct {
 	once sync.Once
 	err  error
 
-	holds   holds
-	space   space
-	pins    pins
-	garbage sync.Mutex // records of garbage are written and removed
-	stores  stores
-	peers   *Client // to other hoarders
-	trash   chan struct{}
+	holds      holds
+	space      space
+	pins       pins
+	promises   promises
+	garbage    sync.Mutex // records of garbage are written and removed
+	stores     stores
+	leases     leases
+	ticks      atomic.Int64    // of watchClock
+	peers      *Client         // to other hoarders
+	byRegistry *registryGrants // the default of the grants, or nil
+	trash      chan struct{}
+
+	hoarders hoarders
 
 	mu          sync.Mutex
 	fetching    map[cid.Cid]*fetch
 	collecting  map[cid.Cid]bool
 	pulling     int
+	heard       map[peer.ID]bool      // whose registry this one has had
 	missing     map[peer.ID]time.Time // holders that are away, and since when
 	dirty       chan struct{}         // there is something in todo
 	todo        map[cid.Cid]struct{}
@@ -118,6 +127,7 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		trash:       make(chan struct{}, 1),
 		o:           o,
 		fetching:    map[cid.Cid]*fetch{},
+		heard:       map[peer.ID]bool{},
 		missing:     map[peer.ID]time.Time{},
 		collecting:  map[cid.Cid]bool{},
 		dirty:       make(chan struct{}, 1),
@@ -128,8 +138,13 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		again:       map[string]bool{},
 	}
 	s.holds.init()
+	s.leases.init(s)
 	s.peers = NewClient(host)
 	s.peers.own = s
+	if s.o.grants == nil {
+		s.byRegistry = newRegistryGrants(s)
+		s.o.grants = s.byRegistry
+	}
 	s.life, s.stop = context.WithCancel(context.Background())
 	if err := s.start(ctx, store); err != nil {
 		_ = s.Close()
@@ -142,6 +157,9 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore) error {
 	var err error
 	s.registry, err = crdt.Open(ctx, s.host, store, "hoarder", crdt.WithWriters(taubyte.RoleHoarder), crdt.WithLogger(s.o.log))
 	if err != nil {
+		return err
+	}
+	if err := s.audit(ctx); err != nil {
 		return err
 	}
 	have, err := s.held(ctx)
@@ -174,6 +192,7 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore) error {
 	if err := s.watchPeers(); err != nil {
 		return err
 	}
+	s.wg.Go(s.watchClock)
 	s.wg.Go(s.tend)
 	s.wg.Go(s.tendStores)
 	s.wg.Go(s.emptyTrash)
@@ -196,11 +215,15 @@ func (s *Service) Close() error {
 			s.err = s.server.Close()
 		}
 		s.handAllOver()
+		s.sayBye()
 		s.mu.Lock() // nothing is begun after this
 		s.stop()
 		s.mu.Unlock()
 		s.wg.Wait()
 		s.closeStores()
+		if s.byRegistry != nil {
+			s.byRegistry.close()
+		}
 		s.peers.rpc.Close()
 		if s.registry != nil {
 			if err := s.registry.Close(); s.err == nil {

@@ -39,6 +39,7 @@ func start(t *testing.T, n *testnet.Node, opts ...hoarder.Option) *hoarder.Servi
 	t.Helper()
 	opts = append([]hoarder.Option{
 		hoarder.WithLogger(testnet.Logger(t)), hoarder.WithInterval(100 * time.Millisecond), hoarder.WithGrace(200 * time.Millisecond),
+		hoarder.WithGrants(hoarder.GrantAll()),
 	}, opts...)
 	s, err := hoarder.New(t.Context(), n, n.Store, opts...)
 	require.NoError(t, err)
@@ -128,7 +129,7 @@ func TestBadRequests(t *testing.T) {
 	require.ErrorIs(t, c.Keep(t.Context(), root, for_("P")), taubyte.ErrForbidden, "runs strangers' code")
 	require.ErrorIs(t, c.Release(t.Context(), root, "P"), taubyte.ErrForbidden)
 	_, err := c.Items(t.Context())
-	require.NoError(t, err)
+	require.ErrorIs(t, err, taubyte.ErrForbidden)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()

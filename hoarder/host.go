@@ -23,19 +23,49 @@ func (s *Service) begin(ctx context.Context, r ref, t told) error {
 	return s.serve(ctx, r, t, nil)
 }
 
-// join makes this node a further replica. It serves when it has the data.
-func (s *Service) join(ctx context.Context, r ref, t told) error {
+// join makes this node a further replica. It serves when it has the data. from are
+// nodes that have it, besides those that the registry knows.
+func (s *Service) join(ctx context.Context, r ref, t told, from ...peer.ID) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	return s.serve(ctx, r, t, func(h *hosting, rep *replica) error {
-		n, err := s.catchUpFrom(ctx, h, rep, joinTimeout)
-		if err == nil && n == 0 {
-			err = fmt.Errorf("%w: no other replica is there", taubyte.ErrUnavailable)
+		e, err := s.storeEntry(ctx, h.ref.ID)
+		if err != nil {
+			return err
 		}
-		if err == nil && rep.kind == kindStorage {
-			err = rep.fillAll(ctx)
+		if e.ref.Gen > h.ref.Gen {
+			return errElsewhere
 		}
-		return err
+		e.ref = h.ref
+		e.hosts = append(e.hosts, from...)
+		in := 0
+		var errs error
+		for p, st := range s.askAll(ctx, h, e) {
+			if !st.Active {
+				continue
+			}
+			// All that it has already, files as well, before its writers wait for this one.
+			pos, err := s.peers.wake(ctx, p, h.ref, wakeRequest{})
+			if err == nil {
+				err = rep.reachFor(ctx, pos, true, p)
+			}
+			if err == nil && rep.kind == kindStorage {
+				err = rep.fillAll(ctx)
+			}
+			if err == nil {
+				err = s.enter(ctx, h, rep, p)
+			}
+			if err != nil {
+				errs = errors.Join(errs, err)
+				continue
+			}
+			in++
+		}
+		if in == 0 {
+			errs = errors.Join(fmt.Errorf("%w: no other replica takes it in", taubyte.ErrUnavailable), errs)
+			return errs
+		}
+		return nil
 	})
 }
 
@@ -54,14 +84,18 @@ func (s *Service) serve(ctx context.Context, r ref, t told, fill func(*hosting, 
 		h = newHosting(r, hosted{told: t})
 		s.stores.all[r] = h
 	}
+	ready := h.Ready
 	h.users++
 	s.stores.mu.Unlock()
 	defer s.done(h)
+	if ready { // asked twice
+		return put(ctx, s.registry, hostKey(r, s.host.ID()), struct{}{})
+	}
 	// On disk before there is any data, so that none is ever forgotten.
-	if err := s.saveHosting(ctx, h, func(*hosted) {}); err != nil {
+	if err := s.saveHosting(ctx, h, func(h *hosted) { h.SetSeq = max(h.SetSeq, 1) }); err != nil {
 		return err
 	}
-	rep, err := s.open(ctx, h, fill == nil)
+	rep, err := s.openIt(ctx, h, false)
 	if err == nil && fill != nil {
 		err = fill(h, rep)
 	}
@@ -72,37 +106,9 @@ func (s *Service) serve(ctx context.Context, r ref, t told, fill func(*hosting, 
 		return fmt.Errorf("hosting store %s: %w", r, err)
 	}
 	s.stores.mu.Lock()
-	h.verified = true
+	h.active, h.was = true, true
 	s.stores.mu.Unlock()
 	return put(ctx, s.registry, hostKey(r, s.host.ID()), struct{}{})
-}
-
-// catchUp gets what the other replicas have that are there. One that is back after
-// others were written to does not serve before.
-func (s *Service) catchUp(ctx context.Context, h *hosting, rep *replica) error {
-	_, err := s.catchUpFrom(ctx, h, rep, s.o.reach)
-	return err
-}
-
-// catchUpFrom returns how many it caught up with.
-func (s *Service) catchUpFrom(ctx context.Context, h *hosting, rep *replica, wait time.Duration) (int, error) {
-	e, err := s.storeEntry(ctx, h.ref.ID)
-	if err != nil {
-		return 0, err
-	}
-	if e.ref.Gen > h.ref.Gen {
-		return 0, errElsewhere // dropped
-	}
-	if e.ref != h.ref {
-		return 0, nil // the registry has yet to hear that this life began
-	}
-	want, n := s.wakeOthers(ctx, e, nil, false)
-	s.stores.mu.Lock()
-	h.woken = time.Now()
-	s.stores.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	return n, rep.reachFor(ctx, want)
 }
 
 // wakeTimeout bounds a call to another replica.
@@ -128,7 +134,7 @@ func (s *Service) wakeOthers(ctx context.Context, e entry, after position, conte
 			}
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
-			pos, err := s.peers.wake(ctx, p, e.ref, after, content)
+			pos, err := s.peers.wake(ctx, p, e.ref, wakeRequest{After: after, Content: content})
 			if err != nil {
 				s.o.log.Debug("another replica did not answer", "store", e.ref, "peer", p, "err", err)
 				return
@@ -155,8 +161,9 @@ func (s *Service) othersHave(ctx context.Context, r ref) position {
 	return pos
 }
 
-// wake is the other side of wakeOthers.
-func (s *Service) wake(ctx context.Context, r ref, after position, content bool) (position, error) {
+// wake is the other side of wakeOthers: it opens the replica, and says what it has once
+// it has what is asked for.
+func (s *Service) wake(ctx context.Context, r ref, in wakeRequest) (position, error) {
 	s.stores.mu.Lock()
 	h := s.stores.all[r]
 	if h == nil || h.leaving || s.life.Err() != nil {
@@ -167,15 +174,20 @@ func (s *Service) wake(ctx context.Context, r ref, after position, content bool)
 	h.asked = time.Now()
 	s.stores.mu.Unlock()
 	defer s.doneQuietly(h)
-	rep, err := s.open(ctx, h, false)
+	rep, err := s.openIt(ctx, h, false)
 	if err != nil {
 		return nil, err
 	}
-	if err := rep.reach(ctx, after); err != nil {
+	if err := rep.reach(ctx, in.After); err != nil {
 		return nil, err
 	}
-	if content && rep.kind == kindStorage {
+	if in.Content && rep.kind == kindStorage {
 		if err := rep.fillAll(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if in.File != "" && rep.kind == kindStorage {
+		if err := rep.waitFor(ctx, in.File, contentTimeout); err != nil {
 			return nil, err
 		}
 	}
@@ -218,7 +230,7 @@ func (s *Service) Drop(ctx context.Context, i Instance) error {
 }
 
 func (s *Service) drop(ctx context.Context, id string) error {
-	if err := s.registry.Synced(ctx); err != nil {
+	if err := s.hearOthers(ctx); err != nil {
 		s.o.log.Warn("dropping a store while not in touch", "store", id, "err", err)
 	}
 	e, err := s.storeEntry(ctx, id)
@@ -232,21 +244,26 @@ func (s *Service) drop(ctx context.Context, id string) error {
 		return err
 	}
 	// The others would hear of it; this frees their disks now.
+	live := s.live()
+	var wg sync.WaitGroup
 	for _, p := range e.hosts {
-		if p != s.host.ID() && slices.Contains(s.live(), p) {
-			ctx, cancel := context.WithTimeout(ctx, wakeTimeout)
-			if err := s.peers.destroy(ctx, p, e.ref); err != nil {
-				s.o.log.Debug("a replica goes later", "store", e.ref, "peer", p, "err", err)
-			}
-			cancel()
+		if p != s.host.ID() && slices.Contains(live, p) {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, wakeTimeout)
+				defer cancel()
+				if err := s.peers.destroy(ctx, p, e.ref); err != nil {
+					s.o.log.Debug("a replica goes later", "store", e.ref, "peer", p, "err", err)
+				}
+			})
 		}
 	}
+	wg.Wait()
 	return s.destroy(ctx, e.ref)
 }
 
 // forget removes what the registry has of a store but that it was dropped.
 func (s *Service) forget(ctx context.Context, id string) error {
-	for _, prefix := range []string{"/store/", "/host/", "/full/"} {
+	for _, prefix := range []string{"/store/", "/host/", "/full/", "/insync/"} {
 		res, err := s.registry.Query(ctx, query.Query{Prefix: prefix + id, KeysOnly: true})
 		if err != nil {
 			return err
@@ -298,6 +315,9 @@ func (s *Service) destroy(ctx context.Context, r ref) error {
 	if err := remove(ctx, s.registry, hostKey(r, s.host.ID())); err != nil {
 		return err
 	}
+	if err := remove(ctx, s.registry, insyncKey(r, s.host.ID())); err != nil {
+		return err
+	}
 	if err := s.releaseFiles(ctx, r); err != nil {
 		return err
 	}
@@ -344,11 +364,16 @@ func clearPrefix(ctx context.Context, store taubyte.Datastore, prefix string) er
 	}
 }
 
-// away reports whether a hoarder has been gone for longer than the grace.
-func (s *Service) away(p peer.ID) bool {
+// givenUp reports whether a hoarder has been gone for longer than the grace, and is not
+// counted as having a replica any more.
+func (s *Service) givenUp(ctx context.Context, r ref, p peer.ID) bool {
 	if slices.Contains(s.live(), p) {
 		s.back(p)
 		return false
 	}
-	return s.gone(p)
+	if !s.gone(p) {
+		return false
+	}
+	has, err := s.registry.Has(ctx, hostKey(r, p))
+	return err == nil && !has
 }

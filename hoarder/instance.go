@@ -21,9 +21,11 @@ var (
 
 	// errElsewhere: this node does not host the store (any more).
 	errElsewhere = fmt.Errorf("%w: the store is not hosted here", taubyte.ErrUnavailable)
+	// errBehind: others may have acknowledged what this node does not have.
+	errBehind = fmt.Errorf("%w: the replica may miss writes", taubyte.ErrUnavailable)
 )
 
-var codes = rpc.Codes{{Name: "full", Err: ErrFull}, {Name: "exists", Err: ErrExists}, {Name: "elsewhere", Err: errElsewhere}}
+var codes = rpc.Codes{{Name: "full", Err: ErrFull}, {Name: "exists", Err: ErrExists}, {Name: "elsewhere", Err: errElsewhere}, {Name: "behind", Err: errBehind}}
 
 // Limits of what a store holds.
 const (
@@ -38,13 +40,12 @@ const (
 
 // Replicas of a store that says nothing of them.
 const (
-	defaultMin = 1
+	defaultMin = 2
 	defaultMax = 3
 )
 
 // Instance names a store: what differs in any field is another store, unreachable
-// from this one. Of a call from another node, the fields are what that node says: a
-// node of role substrate is trusted to name the project that it runs.
+// from this one. Nodes of role substrate reach those that they are granted (Grants).
 type Instance struct {
 	Project     taubyte.ProjectID     `json:"project"`
 	Branch      taubyte.Branch        `json:"branch"`
@@ -118,6 +119,9 @@ func (s spec) withDefaults(size int64) (spec, error) {
 	}
 	if s.Min == 0 {
 		s.Min = defaultMin
+		if s.Max > 0 {
+			s.Min = min(s.Min, s.Max)
+		}
 	}
 	if s.Max == 0 {
 		s.Max = max(defaultMax, s.Min)

@@ -68,11 +68,8 @@ func (s *Service) has(ctx context.Context, root cid.Cid) (h have, ok bool, err e
 	return h, !h.Dropping, nil
 }
 
-// Keep makes a root the project's content. It returns when this node has the whole
-// DAG on disk and the registry says so; further replicas follow. Keeping again is
-// the same as keeping once. Errors: taubyte.ErrUnavailable when there is no
-// room, or when ctx ends before all blocks were found.
-func (s *Service) Keep(ctx context.Context, root cid.Cid, o KeepOptions) error {
+// keep has the DAG on this node's disk and in the registry.
+func (s *Service) keep(ctx context.Context, root cid.Cid, o KeepOptions) error {
 	if err := o.check(); err != nil {
 		return fmt.Errorf("keeping %s: %w", root, err)
 	}
@@ -119,13 +116,10 @@ func (s *Service) record(ctx context.Context, root cid.Cid, size int64, claims .
 		return err
 	}
 	for _, o := range claims {
-		key := claimKey(root, o.Project, s.host.ID())
+		// Written anew if it stands there already: somebody may just be releasing what is
+		// there, and takes away no more than that.
 		c := Claim{KeepOptions: o, Since: time.Now().UTC()}
-		var old Claim
-		if value, err := s.registry.Get(ctx, key); err == nil && json.Unmarshal(value, &old) == nil && old.KeepOptions == o {
-			continue
-		}
-		if err := put(ctx, s.registry, key, c); err != nil {
+		if err := put(ctx, s.registry, claimKey(root, o.Project, s.host.ID()), c); err != nil {
 			return err
 		}
 	}
@@ -345,7 +339,7 @@ func (s *Service) resume(ctx context.Context) error {
 			return fmt.Errorf("%w record %s of a fetch: %w", taubyte.ErrInvalid, key, err)
 		}
 		for _, o := range i.Claims {
-			s.wg.Go(func() { _ = s.Keep(s.life, root, o) }) // logged where it fails
+			s.wg.Go(func() { _ = s.keep(s.life, root, o) }) // logged where it fails
 		}
 		if len(i.Claims) == 0 {
 			s.wg.Go(func() { _ = s.fetch(s.life, root, nil) })
@@ -375,6 +369,49 @@ func (s *Service) Release(ctx context.Context, root cid.Cid, project taubyte.Pro
 	for _, e := range entries {
 		if err := remove(ctx, s.registry, ds.RawKey(e.Key)); err != nil {
 			return fmt.Errorf("releasing %s: %w", root, err)
+		}
+	}
+	return nil
+}
+
+// audit drops the records of content whose root is not on the disk: what the registry
+// says of it is taken back, and it is fetched again. It costs one look-up for each.
+func (s *Service) audit(ctx context.Context) error {
+	store := s.host.Blocks().Blockstore()
+	var lost []ds.Key
+	look := func(key ds.Key, root cid.Cid) error {
+		has, err := store.Has(ctx, root)
+		if err == nil && !has {
+			lost = append(lost, key)
+		}
+		return err
+	}
+	all, err := s.held(ctx)
+	if err != nil {
+		return err
+	}
+	for root, h := range all {
+		if !h.Dropping {
+			if err := look(haveKey(root), root); err != nil {
+				return fmt.Errorf("looking for %s on the disk: %w", root, err)
+			}
+		}
+	}
+	if err := each(ctx, s.local, "/file", func(key ds.Key, value []byte) error {
+		var k kept
+		if err := json.Unmarshal(value, &k); err != nil || k.Size == 0 {
+			return err
+		}
+		return look(key, k.Root)
+	}); err != nil {
+		return err
+	}
+	if len(lost) > 0 {
+		s.o.log.Error("content is not on this node's disk any more; it is fetched again", "roots", len(lost))
+	}
+	for _, key := range lost {
+		if err := remove(ctx, s.local, key); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rendezvous"
 )
 
 // place is where a store is.
@@ -61,6 +64,9 @@ func (s *Service) locate(ctx context.Context, o openRequest) (place, error) {
 			return place{}, err
 		}
 	}
+	if err := ctx.Err(); err != nil {
+		return place{}, err
+	}
 	if !e.known && len(e.hosts) == 0 {
 		if err := s.mayMake(ctx, o.Instance); err != nil {
 			return place{}, err
@@ -77,15 +83,15 @@ func (s *Service) locate(ctx context.Context, o openRequest) (place, error) {
 	}
 	live := s.live()
 	if len(e.hosts) == 0 {
-		p, err := s.found(ctx, e, live)
-		return place{ID: id, Gen: e.ref.Gen, Hosts: []peer.ID{p}}, err
+		hosts, err := s.found(ctx, e, live)
+		return place{ID: id, Gen: e.ref.Gen, Hosts: hosts}, err
 	}
 	hosts := slices.DeleteFunc(e.hosts, func(p peer.ID) bool { return !slices.Contains(live, p) })
 	if len(hosts) == 0 {
 		return place{}, fmt.Errorf("%w: no replica of the store is there", taubyte.ErrUnavailable)
 	}
 	s.lookStore(id)
-	return place{ID: id, Gen: e.ref.Gen, Hosts: rank([]byte(id), hosts)}, nil
+	return place{ID: id, Gen: e.ref.Gen, Hosts: rendezvous.Rank(id, hosts)}, nil
 }
 
 // mayMake returns ErrFull when a project has as many stores as it may have: their names
@@ -107,55 +113,138 @@ func (s *Service) mayMake(ctx context.Context, i Instance) error {
 	return nil
 }
 
+// hearWait bounds the time that one hoarder may take to tell what it knows. Who hangs
+// keeps no store from being made, if this node has heard it before: a new store is known
+// to two before it is used.
+const hearWait = askWait
+
 // hearOthers returns when the registry has what the hoarders know that this node is
-// connected to, also if they have only just met.
+// connected to, also if they have only just met. Each is asked at the same time.
 func (s *Service) hearOthers(ctx context.Context) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs error
 	for _, p := range s.host.Network().Peers() {
-		ask, cancel := context.WithTimeout(ctx, wakeTimeout)
-		m, err := s.host.Member(ask, p)
-		// Until they have identified themselves, nobody knows what they replicate.
-		for err == nil && m.Has(taubyte.RoleHoarder) {
-			if known, _ := s.host.Peerstore().GetProtocols(p); len(known) > 0 || !pause(ask, 5*time.Millisecond) {
-				break
+		wg.Go(func() {
+			if err := s.hear(ctx, p); err != nil {
+				mu.Lock()
+				errs = errors.Join(errs, err)
+				mu.Unlock()
 			}
-		}
-		cancel()
+		})
 	}
-	return s.registry.Synced(ctx)
+	wg.Wait()
+	return errs
 }
 
-// found has a store's first replica made, by the first hoarder in the store's order
-// that can.
-func (s *Service) found(ctx context.Context, e entry, live []peer.ID) (peer.ID, error) {
-	candidates := slices.DeleteFunc(rank([]byte(e.ref.ID), live), func(p peer.ID) bool { return slices.Contains(e.full, p) })
+// hearNew hears those that have come, in the background.
+func (s *Service) hearNew() {
+	for _, p := range s.live() {
+		s.mu.Lock()
+		if _, asked := s.heard[p]; !asked && p != s.host.ID() && s.life.Err() == nil {
+			s.heard[p] = false // it is being asked
+			s.wg.Go(func() {
+				if err := s.hear(s.life, p); err != nil {
+					s.mu.Lock()
+					delete(s.heard, p)
+					s.mu.Unlock()
+				}
+			})
+		}
+		s.mu.Unlock()
+	}
+}
+
+func (s *Service) hear(ctx context.Context, p peer.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, hearWait)
+	defer cancel()
+	m, err := s.host.Member(ctx, p)
+	if err != nil || !m.Has(taubyte.RoleHoarder) {
+		return nil // a stranger, or not reached
+	}
+	// Until it has identified itself, nobody knows what it replicates.
+	for known, _ := s.host.Peerstore().GetProtocols(p); len(known) == 0; known, _ = s.host.Peerstore().GetProtocols(p) {
+		if !pause(ctx, 5*time.Millisecond) {
+			break
+		}
+	}
+	if known, err := s.host.Peerstore().SupportsProtocols(p, Protocol); err != nil || len(known) == 0 {
+		return nil // its hoarder does not run
+	}
+	err = s.registry.SyncedWith(ctx, p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.heard[p] = true
+		return nil
+	}
+	if s.heard[p] || s.host.Network().Connectedness(p) != network.Connected {
+		return nil
+	}
+	return fmt.Errorf("not heard yet what %s knows: %w", p, err)
+}
+
+// found has a store's first replicas made, by the first hoarders in the store's order
+// that can: as many as there should be at least. It returns who has one.
+func (s *Service) found(ctx context.Context, e entry, live []peer.ID) ([]peer.ID, error) {
+	candidates := slices.DeleteFunc(rendezvous.Rank(e.ref.ID, live), func(p peer.ID) bool { return slices.Contains(e.full, p) })
+	var hosts []peer.ID
 	var errs error
-	for _, p := range candidates {
+	for i, p := range candidates {
 		var err error
 		if p == s.host.ID() {
 			err = s.begin(ctx, e.ref, e.told)
 		} else {
-			err = s.peers.begin(ctx, p, e.ref, e.told)
+			begin, cancel := context.WithTimeout(ctx, foundWait)
+			err = s.peers.begin(begin, p, e.ref, e.told)
+			cancel()
 		}
 		if err == nil {
-			s.confirm(ctx, e.ref, p, live)
-			return p, nil
+			hosts, candidates = []peer.ID{p}, candidates[i+1:]
+			break
 		}
 		if ctx.Err() != nil {
-			return "", err
+			return nil, err
 		}
 		errs = errors.Join(errs, err)
 	}
-	if errs == nil {
-		errs = errFull
+	if len(hosts) == 0 {
+		if errs == nil {
+			errs = errFull
+		}
+		return nil, fmt.Errorf("%w: nobody can host the store: %w", taubyte.ErrUnavailable, errs)
 	}
-	return "", fmt.Errorf("%w: nobody can host the store: %w", taubyte.ErrUnavailable, errs)
+	for len(hosts) < e.Spec.Min && len(candidates) > 0 {
+		p := candidates[0]
+		candidates = candidates[1:]
+		join, cancel := context.WithTimeout(ctx, foundWait)
+		var err error
+		if p == s.host.ID() {
+			err = s.join(join, e.ref, e.told, hosts...)
+		} else {
+			err = s.peers.join(join, p, e.ref, joinRequest{e.told, hosts})
+		}
+		cancel()
+		if err != nil {
+			s.o.log.Debug("a replica is made later", "store", e.ref, "peer", p, "err", err)
+			continue
+		}
+		hosts = append(hosts, p)
+	}
+	if len(hosts) == 1 {
+		s.confirm(ctx, e.ref, hosts[0], live)
+	}
+	return hosts, nil
 }
+
+// foundWait bounds the time that one hoarder may take to make a replica that is empty.
+const foundWait = 2 * time.Second
 
 // confirm waits until two hoarders know who has a store's first replica, if there are
 // two. Were it known to that one alone, its loss in the next moments would lead to an
 // empty store where there is one that can't be reached.
 func (s *Service) confirm(ctx context.Context, r ref, first peer.ID, live []peer.ID) {
-	ctx, cancel := context.WithTimeout(ctx, wakeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
 	ask := []func() error{func() error { return s.knows(ctx, r, first) }}
 	if first == s.host.ID() {

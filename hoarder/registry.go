@@ -33,7 +33,8 @@ type KeepOptions struct {
 	Project taubyte.ProjectID `json:"project"`
 	// Class says what it is, for people: "website", "function" …
 	Class string `json:"class,omitempty"`
-	// Min is how many hoarders should hold it; 0 stands for 1.
+	// Min is how many hoarders should hold it, as far as there are so many; 0 stands for 2,
+	// or for Max if that is less.
 	Min int `json:"min,omitempty"`
 	// Max is how many may; 0 stands for any number.
 	Max int `json:"max,omitempty"`
@@ -41,6 +42,17 @@ type KeepOptions struct {
 
 // maxReplicas bounds what a claim may ask for.
 const maxReplicas = 1000
+
+// least is how many hoarders should hold it.
+func (o KeepOptions) least() int {
+	switch {
+	case o.Min > 0:
+		return o.Min
+	case o.Max > 0:
+		return min(defaultMin, o.Max)
+	}
+	return defaultMin
+}
 
 func (o KeepOptions) check() error {
 	if !validProject(o.Project) {
@@ -90,7 +102,7 @@ type Item struct {
 func (i Item) Wanted() (min, max int) {
 	unbounded := false
 	for _, c := range i.Claims {
-		min = larger(min, larger(c.Min, 1))
+		min = larger(min, c.least())
 		max = larger(max, c.Max)
 		unbounded = unbounded || c.Max == 0
 	}
@@ -147,8 +159,8 @@ func (i *Item) settle() {
 		if c := strings.Compare(string(a.Project), string(b.Project)); c != 0 {
 			return c
 		}
-		if a.Min != b.Min {
-			return b.Min - a.Min
+		if a.least() != b.least() {
+			return b.least() - a.least()
 		}
 		return a.Since.Compare(b.Since)
 	})
@@ -252,6 +264,18 @@ func remove(ctx context.Context, store taubyte.Datastore, key ds.Key) error {
 	}
 	if err := store.Delete(ctx, key); err != nil && !errors.Is(err, ds.ErrNotFound) {
 		return fmt.Errorf("removing %s: %w", key, err)
+	}
+	return nil
+}
+
+// read decodes an entry.
+func read(ctx context.Context, store ds.Read, key ds.Key, out any) error {
+	value, err := store.Get(ctx, key)
+	if err == nil {
+		err = json.Unmarshal(value, out)
+	}
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", key, err)
 	}
 	return nil
 }

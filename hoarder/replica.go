@@ -13,6 +13,7 @@ import (
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
@@ -92,12 +93,15 @@ func (p *position) UnmarshalJSON(b []byte) error {
 // replica is a store's replica on this node, while it is open.
 type replica struct {
 	s    *Service
+	h    *hosting
 	ref  ref
 	kind kind
 	data *crdt.Store
 	stop context.CancelFunc
 	life context.Context
 	wg   sync.WaitGroup
+
+	opened time.Time
 	// taking ends when uploads are refused; refuse ends it.
 	taking context.Context
 	refuse context.CancelFunc
@@ -115,6 +119,8 @@ type replica struct {
 	unsure  bool  // a commit failed: what is in the store has to be read again
 	coming  int64 // bytes of uploads under way
 
+	confirms confirming
+
 	written bool // since it was last asked; guarded by hosting.saving
 	filling filling
 }
@@ -122,15 +128,17 @@ type replica struct {
 // storeName is a store's name as a crdt.
 func storeName(r ref) string { return "store-" + r.String() }
 
-func (s *Service) openReplica(ctx context.Context, r ref, k kind, sp spec) (*replica, error) {
+func (s *Service) openReplica(ctx context.Context, h *hosting, k kind, sp spec) (*replica, error) {
+	r := h.ref
 	data, err := crdt.Open(ctx, s.host, s.base, storeName(r), crdt.WithWriters(taubyte.RoleHoarder), crdt.WithLogger(s.o.log))
 	if err != nil {
 		return nil, err
 	}
-	rep := &replica{s: s, ref: r, kind: k, data: data, spec: sp, marks: map[peer.ID]mark{}, moved: make(chan struct{})}
+	rep := &replica{s: s, h: h, ref: r, kind: k, data: data, spec: sp, opened: time.Now(), marks: map[peer.ID]mark{}, moved: make(chan struct{})}
 	rep.life, rep.stop = context.WithCancel(s.life)
 	rep.taking, rep.refuse = context.WithCancel(rep.life)
 	rep.filling.init()
+	rep.confirms.init()
 	if err := rep.start(ctx); err != nil {
 		return nil, errors.Join(err, rep.close())
 	}
@@ -292,21 +300,39 @@ func (r *replica) position() position {
 }
 
 // reach returns when the replica has what the position says. What only a replica can
-// tell that has been away for longer than the grace is given up.
+// tell that was given up, because it has been away for longer than the grace and there
+// are others, is given up as well.
 func (r *replica) reach(ctx context.Context, want position) error {
 	if len(r.missing(want)) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.s.o.reach)
 	defer cancel()
-	return r.reachFor(ctx, want)
+	return r.reachFor(ctx, want, false)
 }
 
-// reachFor is reach for as long as ctx allows.
-func (r *replica) reachFor(ctx context.Context, want position) error {
-	var told position         // of those that are away, what the others have of theirs
-	ask := make(chan bool, 1) // gossip may have been missed
-	ask <- true
+// freshFor is how long gossip about a store may not come yet after it was opened.
+const freshFor = 2 * time.Second
+
+// inFlight is how long what gossip carries may take before it is asked for.
+const inFlight = 30 * time.Millisecond
+
+// reachFor is reach for as long as ctx allows. What is old was not missed just now: it
+// is asked for at once. from are nodes that have it, besides those that wrote it.
+func (r *replica) reachFor(ctx context.Context, want position, old bool, from ...peer.ID) error {
+	if len(r.missing(want)) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var told position // of those that are away, what the others have of theirs
+	first := inFlight
+	if old || time.Since(r.opened) < freshFor {
+		first = time.Millisecond
+	}
+	ask := time.NewTicker(first) // gossip may have been missed
+	defer ask.Stop()
+	under := pulls{busy: map[peer.ID]bool{}}
 	for {
 		r.mu.Lock()
 		moved := r.moved
@@ -315,7 +341,7 @@ func (r *replica) reachFor(ctx context.Context, want position) error {
 		if len(missing) == 0 {
 			return nil
 		}
-		if !slices.ContainsFunc(missing, func(p peer.ID) bool { return p == r.s.host.ID() || !r.s.away(p) }) {
+		if !slices.ContainsFunc(missing, func(p peer.ID) bool { return p == r.s.host.ID() || !r.s.givenUp(ctx, r.ref, p) }) {
 			if told == nil {
 				told = r.s.othersHave(ctx, r.ref)
 			}
@@ -325,18 +351,53 @@ func (r *replica) reachFor(ctx context.Context, want position) error {
 		}
 		select {
 		case <-moved:
-		case <-ask:
-			r.wg.Go(func() {
-				_ = r.data.Synced(ctx) // asked again as long as somebody waits
-				if pause(ctx, 50*time.Millisecond) {
-					ask <- true
-				}
-			})
+		case <-ask.C:
+			ask.Reset(askAgain)
+			r.pullAll(ctx, &under, append(missing, from...))
 		case <-ctx.Done():
 			return fmt.Errorf("store %s: %w: writes that were seen before have not arrived: %w", r.ref, taubyte.ErrUnavailable, ctx.Err())
 		case <-r.life.Done():
 			return errElsewhere
 		}
+	}
+}
+
+// askAgain is how long a member that was pulled from is not asked again.
+const askAgain = 50 * time.Millisecond
+
+// pulls are those that are under way.
+type pulls struct {
+	mu   sync.Mutex
+	busy map[peer.ID]bool
+}
+
+// pullAll pulls from every other replica that is there, from each at its own pace: one
+// that hangs holds up no other.
+func (r *replica) pullAll(ctx context.Context, from *pulls, more []peer.ID) {
+	peers := r.data.Peers()
+	for _, p := range more {
+		if !slices.Contains(peers, p) && r.s.host.Network().Connectedness(p) == network.Connected {
+			peers = append(peers, p)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.life.Err() != nil {
+		return
+	}
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	for _, p := range peers {
+		if from.busy[p] {
+			continue
+		}
+		from.busy[p] = true
+		r.wg.Go(func() {
+			_ = r.data.SyncedWith(ctx, p) // again as long as somebody waits
+			from.mu.Lock()
+			defer from.mu.Unlock()
+			from.busy[p] = false
+		})
 	}
 }
 

@@ -23,14 +23,15 @@ import (
 // cluster is some hoarders and a node that has none.
 type cluster struct {
 	t      *testing.T
+	opts   []hoarder.Option
 	net    *testnet.Net
 	nodes  []*testnet.Node
 	at     map[peer.ID]*hoarder.Service
 	caller *testnet.Node
 }
 
-func newCluster(t *testing.T, n int) *cluster {
-	c := &cluster{t: t, net: testnet.New(t), at: map[peer.ID]*hoarder.Service{}}
+func newCluster(t *testing.T, n int, opts ...hoarder.Option) *cluster {
+	c := &cluster{t: t, opts: append([]hoarder.Option{hoarder.WithReach(time.Second)}, opts...), net: testnet.New(t), at: map[peer.ID]*hoarder.Service{}}
 	for range n {
 		c.join()
 	}
@@ -44,7 +45,7 @@ func (c *cluster) join() *testnet.Node { return c.joinOn(taubyte.MemoryDatastore
 func (c *cluster) joinOn(store taubyte.Datastore) *testnet.Node {
 	n := c.net.NodeOn(store, taubyte.RoleHoarder)
 	c.nodes = append(c.nodes, n)
-	c.at[n.ID()] = start(c.t, n, hoarder.WithReach(time.Second))
+	c.at[n.ID()] = start(c.t, n, c.opts...)
 	return n
 }
 
@@ -210,9 +211,9 @@ func TestAwayAndBack(t *testing.T) {
 	require.NoError(t, d.Put(t.Context(), "k", []byte("newer")))
 	put(t, s, "f", []byte("newer"), true)
 	back = c.joinOn(b.Store)
-	testnet.Eventually(t, func() bool { return !hasDirty(t, a) }, "handed over")
-	c.stop(a.ID())
 	at = c.at[back.ID()]
+	testnet.Eventually(t, func() bool { return hoarder.Active(at, named("x")) && !hasDirty(t, a) }, "handed over")
+	c.stop(a.ID())
 	wantValue(t, database(t, at, named("x"), hoarder.DatabaseSpec{}), "k", "newer")
 	require.Equal(t, "newer", string(content(t, storage(t, at, named("x"), hoarder.StorageSpec{}), "f", 0)))
 }
@@ -229,7 +230,7 @@ func hasDirty(t *testing.T, n *testnet.Node) bool {
 
 // A replica that misses a write of the caller does not answer it with what was before.
 func TestOldAnswersAreNone(t *testing.T) {
-	c := newCluster(t, 2)
+	c := newCluster(t, 2, hoarder.WithGrace(3*time.Second))
 	a, b := c.nodes[0], c.nodes[1]
 	d := database(t, client(t, c.caller), named("x"), hoarder.DatabaseSpec{})
 	require.NoError(t, d.Put(t.Context(), "k", []byte("old")))
@@ -481,7 +482,7 @@ func TestDropEverywhere(t *testing.T) {
 	for _, n := range c.nodes {
 		testnet.Eventually(t, func() bool { return blockCount(t, n) > 0 }, "the file is everywhere")
 	}
-	require.NoError(t, cl.Drop(t.Context(), named("x")))
+	require.NoError(t, c.at[c.nodes[0].ID()].Drop(t.Context(), named("x")))
 	testnet.Eventually(t, func() bool { return len(c.hosts()) == 0 }, "gone everywhere")
 	for _, n := range c.nodes {
 		testnet.Eventually(t, func() bool { return blockCount(t, n) == 0 }, "and its blocks")

@@ -159,7 +159,7 @@ func TestCollectionDoesNotStarve(t *testing.T) {
 func TestDropWhileInUse(t *testing.T) {
 	net := testnet.New(t)
 	nodes := []*testnet.Node{net.Node(taubyte.RoleHoarder), net.Node(taubyte.RoleHoarder)}
-	caller := net.Node(taubyte.RoleSubstrate)
+	caller := net.Node(taubyte.RoleHoarder)
 	openers := []opener{
 		start(t, nodes[0], hoarder.WithOpenStores(1)), start(t, nodes[1], hoarder.WithOpenStores(1)), client(t, caller),
 	}

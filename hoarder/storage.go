@@ -59,17 +59,23 @@ type addition struct {
 // with an error nothing is kept. If r can seek, Add goes on to the next replica when one
 // fails.
 func (s *Storage) Add(ctx context.Context, name string, r io.Reader, overwrite bool) (f File, err error) {
+	f, _, err = s.AddCopies(ctx, name, r, overwrite)
+	return f, err
+}
+
+// AddCopies is Add, and says on how many disks the file is.
+func (s *Storage) AddCopies(ctx context.Context, name string, r io.Reader, overwrite bool) (f File, c Copies, err error) {
 	a := addition{name, overwrite, newNonce()}
 	in := &once{Reader: r}
-	err = s.h.do(ctx, func(at site, store ref, after position) error {
+	err = s.h.do(ctx, noBound, func(ctx context.Context, at site, store ref, after position) error {
 		if err := in.again(); err != nil {
 			return err
 		}
-		var pos position
-		f, pos, err = at.add(ctx, store, after, a, in)
-		return s.h.wrote(pos, err)
+		w, err := at.add(ctx, store, after, a, in)
+		f, c = w.File, w.Copies
+		return s.h.wrote(w, err)
 	})
-	return f, s.h.wrap("adding", name, err)
+	return f, c, s.h.wrap("adding", name, err)
 }
 
 // once is a content that is perhaps read again from where it began.
@@ -102,7 +108,7 @@ func (o *once) again() (err error) {
 
 // Stat returns a version of a file, 0 being the latest; or taubyte.ErrNotFound.
 func (s *Storage) Stat(ctx context.Context, name string, version uint32) (f File, err error) {
-	err = s.h.do(ctx, func(at site, r ref, after position) error {
+	err = s.h.do(ctx, readWait, func(ctx context.Context, at site, r ref, after position) error {
 		f, err = at.stat(ctx, r, after, name, version)
 		return err
 	})
@@ -171,8 +177,8 @@ func (r *reader) Read(p []byte) (int, error) {
 }
 
 func (r *reader) open() error {
-	return r.s.h.do(r.ctx, func(at site, store ref, after position) (err error) {
-		r.from, err = at.content(r.ctx, store, after, r.f, r.at)
+	return r.s.h.do(r.ctx, noBound, func(ctx context.Context, at site, store ref, after position) (err error) {
+		r.from, err = at.content(ctx, store, after, r.f, r.at)
 		return err
 	})
 }
@@ -213,7 +219,7 @@ func (r *reader) Close() error {
 // Remove removes a version of a file, 0 being the latest, or all of them. One that is
 // not there is taubyte.ErrNotFound.
 func (s *Storage) Remove(ctx context.Context, name string, version uint32, all bool) error {
-	return s.h.wrap("removing", name, s.h.do(ctx, func(at site, r ref, after position) error {
+	return s.h.wrap("removing", name, s.h.do(ctx, writeWait, func(ctx context.Context, at site, r ref, after position) error {
 		return s.h.wrote(at.removeFile(ctx, r, after, name, version, all))
 	}))
 }
@@ -232,7 +238,7 @@ func (s *Storage) Versions(ctx context.Context, name string) ([]File, error) {
 func (s *Storage) List(ctx context.Context) ([]File, error) { return s.list(ctx, "") }
 
 func (s *Storage) list(ctx context.Context, name string) (fs []File, err error) {
-	err = s.h.do(ctx, func(at site, r ref, after position) error {
+	err = s.h.do(ctx, readWait, func(ctx context.Context, at site, r ref, after position) error {
 		fs, err = at.files(ctx, r, after, name)
 		return err
 	})

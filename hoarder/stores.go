@@ -11,6 +11,7 @@ import (
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
 )
@@ -19,7 +20,6 @@ import (
 type hosting struct {
 	ref    ref
 	gate   lock       // who has it opens or closes
-	check  lock       // who has it catches up with the others
 	saving sync.Mutex // held while the record is changed
 
 	// Guarded by stores.mu.
@@ -30,8 +30,12 @@ type hosting struct {
 	used     time.Time
 	asked    time.Time // when another replica last asked it to be open
 	leaving  bool
-	verified bool      // the open replica has what the others had
 	woken    time.Time // when the others were last asked to be open
+	active   bool      // it has all acknowledged writes, as long as the links are good
+	was      bool      // it was that in this life of the service
+	doubts   int       // how often that was put in doubt
+	links    map[peer.ID]link
+	standing *standUp // becoming active is under way
 }
 
 // hosted is the node's own record of a store.
@@ -39,6 +43,9 @@ type hosted struct {
 	told
 	Ready bool `json:"ready"`           // it has the data
 	Dirty bool `json:"dirty,omitempty"` // other replicas may not have all that was written here
+	// Set is the in-sync set without this node; SetSeq grows with each change.
+	Set    []peer.ID `json:"set,omitempty"`
+	SetSeq uint64    `json:"setseq,omitempty"`
 	// Expires is when the first of a storage's files does, or zero.
 	Expires time.Time `json:"expires,omitzero"`
 }
@@ -48,10 +55,12 @@ type stores struct {
 	mu   sync.Mutex
 	all  map[ref]*hosting
 	open int
+	// peers are the hoarders that the registry names as having some store.
+	peers map[peer.ID]bool
 }
 
 func newHosting(r ref, h hosted) *hosting {
-	return &hosting{ref: r, hosted: h, gate: make(lock, 1), check: make(lock, 1)}
+	return &hosting{ref: r, hosted: h, gate: make(lock, 1), links: map[peer.ID]link{}}
 }
 
 // loadStores reads what the node hosts. None of it is opened.
@@ -102,6 +111,19 @@ func (s *Service) saveLocked(ctx context.Context, h *hosting, change func(*hoste
 	return nil
 }
 
+// reading is with for what writes nothing: the answer counts only if the replica still
+// has all acknowledged writes when it is made.
+func (s *Service) reading(ctx context.Context, r ref, k kind, after position, do func(*replica) error) error {
+	return s.with(ctx, r, k, after, func(rep *replica) error {
+		if err := do(rep); err != nil && !errors.Is(err, taubyte.ErrNotFound) {
+			return err
+		} else if s.answers(rep.h) {
+			return err
+		}
+		return fmt.Errorf("store %s: %w: the replica fell out of sync", r, taubyte.ErrUnavailable)
+	})
+}
+
 // with runs do on the open replica of a store that has what after says.
 func (s *Service) with(ctx context.Context, r ref, k kind, after position, do func(*replica) error) error {
 	h, rep, err := s.use(ctx, r, k)
@@ -115,7 +137,7 @@ func (s *Service) with(ctx context.Context, r ref, k kind, after position, do fu
 	return do(rep)
 }
 
-// use opens a replica that serves, and keeps it open until done.
+// use opens a replica that answers for the store, and keeps it open until done.
 func (s *Service) use(ctx context.Context, r ref, k kind) (*hosting, *replica, error) {
 	s.stores.mu.Lock()
 	h := s.stores.all[r]
@@ -130,12 +152,15 @@ func (s *Service) use(ctx context.Context, r ref, k kind) (*hosting, *replica, e
 	h.users++
 	h.used = time.Now()
 	rep := h.rep
-	good := rep != nil && h.verified
+	good := s.answersLocked(h)
 	s.stores.mu.Unlock()
-	if good {
-		return h, rep, nil
+	var err error
+	if !good {
+		err = s.stand(ctx, h)
 	}
-	rep, err := s.open(ctx, h, true)
+	if err == nil && rep == nil {
+		rep, err = s.openIt(ctx, h, false)
+	}
 	if err != nil {
 		s.done(h)
 		return nil, nil, err
@@ -167,34 +192,8 @@ func (l lock) lock(ctx context.Context) error {
 
 func (l lock) unlock() { <-l }
 
-// open opens the replica; the caller is one of its users. With verify it has what
-// the other replicas had.
-func (s *Service) open(ctx context.Context, h *hosting, verify bool) (*replica, error) {
-	rep, err := s.openIt(ctx, h, false)
-	if err != nil || !verify {
-		return rep, err
-	}
-	// Not under the gate: two that catch up with each other have each other open it.
-	if err := h.check.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer h.check.unlock()
-	s.stores.mu.Lock()
-	good := h.verified
-	s.stores.mu.Unlock()
-	if good {
-		return rep, nil
-	}
-	if err := s.catchUp(ctx, h, rep); err != nil {
-		return nil, err
-	}
-	s.stores.mu.Lock()
-	h.verified = true
-	s.stores.mu.Unlock()
-	return rep, nil
-}
-
-// openIt is open without a look at others. leaving says that it may be on its way out.
+// openIt opens the replica; the caller is one of its users. leaving says that it may be
+// on its way out.
 func (s *Service) openIt(ctx context.Context, h *hosting, leaving bool) (*replica, error) {
 	if err := h.gate.lock(ctx); err != nil {
 		return nil, err
@@ -211,13 +210,13 @@ func (s *Service) openIt(ctx context.Context, h *hosting, leaving bool) (*replic
 		return rep, nil
 	}
 	s.closeSurplus()
-	rep, err := s.openReplica(ctx, h.ref, is.Kind, is.Spec)
+	rep, err := s.openReplica(ctx, h, is.Kind, is.Spec)
 	if err != nil {
 		return nil, err
 	}
 	s.stores.mu.Lock()
 	defer s.stores.mu.Unlock()
-	h.rep, h.verified = rep, false
+	h.rep = rep
 	s.stores.open++
 	return rep, nil
 }
@@ -230,7 +229,7 @@ func (s *Service) shut(h *hosting) (bool, error) {
 		s.stores.mu.Unlock()
 		return rep == nil, nil
 	}
-	h.rep, h.verified = nil, false
+	h.rep = nil
 	s.stores.open--
 	s.stores.mu.Unlock()
 	return true, rep.close()

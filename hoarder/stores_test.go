@@ -103,7 +103,7 @@ func both(t *testing.T, test func(t *testing.T, o opener, n *testnet.Node)) {
 				return !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("closeWriteAndWait"))
 			}, "the server has ended")
 		})
-		n, caller := net.Node(taubyte.RoleHoarder), net.Node(taubyte.RoleSubstrate)
+		n, caller := net.Node(taubyte.RoleHoarder), net.Node(taubyte.RoleHoarder) // a hoarder's node may drop
 		start(t, n)
 		test(t, client(t, caller), n)
 	})

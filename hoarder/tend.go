@@ -2,11 +2,9 @@ package hoarder
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/crdt"
+	"github.com/taubyte/taubyte/internal/rendezvous"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
@@ -129,8 +128,8 @@ func (s *Service) due() []cid.Cid {
 	return roots
 }
 
-// pulls is how many DAGs a node pulls from others at a time.
-const pulls = 4
+// fetches is how many DAGs a node pulls from others at a time.
+const fetches = 4
 
 // reconcile does what this node has to do about a root.
 func (s *Service) reconcile(ctx context.Context, root cid.Cid) error {
@@ -148,8 +147,19 @@ func (s *Service) reconcile(ctx context.Context, root cid.Cid) error {
 		return s.collectSoon(root)
 	case ok: // a crash may have come between the record and the statement
 		return s.record(ctx, root, h.Size)
-	case len(item.Claims) > 0 && s.mine(item):
-		s.pull(root)
+	default:
+		self := s.host.ID()
+		if h == (have{}) && slices.ContainsFunc(item.Replicas, func(r Replica) bool { return r.Peer == self }) {
+			// The registry knows of a replica that is not on this disk: it was lost.
+			s.o.log.Warn("content is not on this node's disk any more", "root", root)
+			if err := remove(ctx, s.registry, replicaKey(root, self)); err != nil {
+				return err
+			}
+			item.Replicas = slices.DeleteFunc(item.Replicas, func(r Replica) bool { return r.Peer == self })
+		}
+		if len(item.Claims) > 0 && s.mine(item) {
+			s.pull(root)
+		}
 	}
 	return nil
 }
@@ -163,7 +173,7 @@ func (s *Service) collectSoon(root cid.Cid) error {
 	}
 	s.collecting[root] = true
 	s.wg.Go(func() {
-		err := s.collectRoot(s.life, root)
+		err := s.collectSafely(s.life, root)
 		s.mu.Lock()
 		delete(s.collecting, root)
 		s.mu.Unlock()
@@ -179,7 +189,7 @@ func (s *Service) collectSoon(root cid.Cid) error {
 func (s *Service) pull(root cid.Cid) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fetching[root] != nil || s.pulling >= pulls || s.life.Err() != nil {
+	if s.fetching[root] != nil || s.pulling >= fetches || s.life.Err() != nil {
 		return
 	}
 	s.pulling++
@@ -210,19 +220,6 @@ func (s *Service) live() []peer.ID {
 	return slices.Compact(live)
 }
 
-// rank orders peers for a root or a store, alike on every node (rendezvous hashing).
-func rank(what []byte, peers []peer.ID) []peer.ID {
-	score := func(p peer.ID) string {
-		h := sha256.New()
-		h.Write(what)
-		h.Write([]byte(p))
-		return string(h.Sum(nil))
-	}
-	out := slices.Clone(peers)
-	slices.SortFunc(out, func(a, b peer.ID) int { return strings.Compare(score(a), score(b)) })
-	return out
-}
-
 // mine reports whether this node is one of those that have to pull the item.
 func (s *Service) mine(i Item) bool {
 	wanted, _ := i.Wanted()
@@ -242,7 +239,7 @@ func (s *Service) mine(i Item) bool {
 	free := slices.DeleteFunc(s.live(), func(p peer.ID) bool {
 		return slices.Contains(holders, p) || slices.Contains(i.full, p)
 	})
-	ranked := rank(i.Root.Bytes(), free)
+	ranked := rendezvous.Rank(i.Root.KeyString(), free)
 	return slices.Contains(ranked[:min(wanted, len(ranked))], s.host.ID())
 }
 
@@ -253,13 +250,7 @@ func (s *Service) surplus(i Item) bool {
 	if most == 0 {
 		return false
 	}
-	var holders []peer.ID
-	for _, r := range i.Replicas {
-		if r.Live {
-			holders = append(holders, r.Peer)
-		}
-	}
-	return slices.Index(rank(i.Root.Bytes(), holders), s.host.ID()) >= most
+	return slices.Index(rendezvous.Rank(i.Root.KeyString(), i.holders()), s.host.ID()) >= most
 }
 
 // gone reports whether a holder has been away for longer than the grace.

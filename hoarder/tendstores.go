@@ -8,9 +8,11 @@ import (
 	"sync"
 	"time"
 
+	ds "github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rendezvous"
 )
 
 // lookStore has a store looked after soon.
@@ -79,6 +81,21 @@ func (s *Service) tendDue(ctx context.Context) error {
 		}
 		entries[id] = &e
 	}
+	if all {
+		peers := map[peer.ID]bool{}
+		for _, e := range entries {
+			for _, p := range e.hosts {
+				peers[p] = true
+			}
+		}
+		s.stores.mu.Lock()
+		s.stores.peers = peers
+		s.stores.mu.Unlock()
+		if err := s.returned(ctx); err != nil {
+			return err
+		}
+		s.hearNew()
+	}
 	live := s.live()
 	for _, h := range s.hostings() {
 		if e := entries[h.ref.ID]; e != nil && h.ref.Gen < e.ref.Gen { // dropped
@@ -104,6 +121,16 @@ func (s *Service) tendStore(ctx context.Context, e entry, live []peer.ID) error 
 	ready := mine != nil && mine.Ready
 	s.stores.mu.Unlock()
 	id, self := e.ref.ID, s.host.ID()
+	if mine == nil && slices.Contains(e.hosts, self) {
+		// The registry knows of a replica that is not on this disk: it was lost.
+		s.o.log.Warn("a replica is not on this node's disk any more", "store", e.ref)
+		for _, key := range []ds.Key{hostKey(e.ref, self), insyncKey(e.ref, self)} {
+			if err := remove(ctx, s.registry, key); err != nil {
+				return err
+			}
+		}
+		e.hosts = s.withoutSelf(e.hosts)
+	}
 	top := s.top(e, live)
 	settled := containsAll(e.hosts, top) && containsAll(live, top) // all that should have it do
 	switch {
@@ -121,6 +148,8 @@ func (s *Service) tendStore(ctx context.Context, e entry, live []peer.ID) error 
 			}
 		}
 		switch {
+		case s.rejoins(mine, e, live):
+			s.work(id, func() error { return s.rejoin(ctx, mine, e) })
 		case s.expires(mine, e, live):
 			s.work(id, func() error { return s.expire(ctx, mine) })
 		case s.unshared(mine) && containsAll(live, e.hosts):
@@ -229,7 +258,7 @@ func (s *Service) top(e entry, live []peer.ID) []peer.ID {
 			candidates = append(candidates, p)
 		}
 	}
-	ranked := rank([]byte(e.ref.ID), candidates)
+	ranked := rendezvous.Rank(e.ref.ID, candidates)
 	return ranked[:min(e.Spec.Max, len(ranked))]
 }
 
@@ -274,23 +303,18 @@ func (s *Service) share(ctx context.Context, h *hosting, e entry) error {
 	return s.handOver(ctx, h, e)
 }
 
-// handOver has every other replica get what is here, and if they all have, remembers
-// it. The caller is a user of the store.
+// handOver has every other replica get what is here and answer for the store as well,
+// and if they all do, remembers it. The caller is a user of the store.
 func (s *Service) handOver(ctx context.Context, h *hosting, e entry) error {
-	rep, err := s.open(ctx, h, false)
+	rep, err := s.openIt(ctx, h, false)
 	if err != nil {
 		return err
 	}
 	h.saving.Lock()
 	rep.written = false
 	h.saving.Unlock()
-	others := 0
-	for _, p := range e.hosts {
-		if p != s.host.ID() {
-			others++
-		}
-	}
-	if _, n := s.wakeOthers(ctx, e, rep.position(), rep.kind == kindStorage); n < others {
+	e.hosts = s.others(h, e)
+	if _, n := s.wakeOthers(ctx, e, rep.position(), rep.kind == kindStorage); n < len(e.hosts) || !s.allActive(ctx, h, e) {
 		return fmt.Errorf("%w: not all replicas have all", taubyte.ErrUnavailable) // they are asked again
 	}
 	h.saving.Lock()
@@ -299,6 +323,18 @@ func (s *Service) handOver(ctx context.Context, h *hosting, e entry) error {
 		return nil
 	}
 	return s.saveLocked(ctx, h, func(h *hosted) { h.Dirty = false })
+}
+
+// allActive reports whether all other replicas are in the set and answer for the store.
+func (s *Service) allActive(ctx context.Context, h *hosting, e entry) bool {
+	set, _ := s.setOf(h)
+	answers := s.askAll(ctx, h, e)
+	for _, p := range e.hosts {
+		if !answers[p].Active || !answers[p].In || !slices.Contains(set, p) {
+			return false
+		}
+	}
+	return true
 }
 
 // leave gives a replica up that is one too many, once those that should have the store
@@ -313,7 +349,7 @@ func (s *Service) leave(ctx context.Context, h *hosting, e entry, top []peer.ID)
 	if err == nil {
 		e.hosts = top
 		_, n := s.wakeOthers(ctx, e, rep.position(), rep.kind == kindStorage)
-		handed = n == len(top)
+		handed = n == len(top) && s.allActive(ctx, h, e)
 	}
 	s.doneQuietly(h)
 	if !handed {
@@ -334,7 +370,7 @@ func (s *Service) handAllOver() {
 	hands := make(chan struct{}, 16)
 	for _, h := range s.hostings() {
 		s.stores.mu.Lock()
-		due := h.rep != nil && h.Dirty && h.Ready && !h.leaving
+		due := h.rep != nil && h.Dirty && h.active && !h.leaving
 		if due {
 			h.users++
 		}
@@ -348,7 +384,11 @@ func (s *Service) handAllOver() {
 			defer func() { <-hands }()
 			e, err := s.storeEntry(ctx, h.ref.ID)
 			if err == nil && e.ref == h.ref {
-				err = s.handOver(ctx, h, e)
+				live := s.live() // for who is away there is no waiting
+				e.hosts = slices.DeleteFunc(e.hosts, func(p peer.ID) bool { return !slices.Contains(live, p) })
+				for err = s.handOver(ctx, h, e); err != nil && pause(ctx, 50*time.Millisecond); {
+					err = s.handOver(ctx, h, e)
+				}
 			}
 			if err != nil {
 				s.o.log.Debug("handing a store over", "store", h.ref, "err", err)
@@ -403,7 +443,7 @@ func (s *Service) closeIdle() {
 	for _, h := range s.hostings() {
 		s.stores.mu.Lock()
 		unused := h.rep != nil && h.users == 0 && time.Since(h.used) > idle && time.Since(h.asked) > idle
-		wake := h.rep != nil && h.verified && time.Since(h.used) < idle/3 && time.Since(h.woken) > idle/3
+		wake := h.rep != nil && h.active && time.Since(h.used) < idle/3 && time.Since(h.woken) > idle/3
 		if wake {
 			h.woken = time.Now()
 		}
@@ -434,7 +474,7 @@ func (s *Service) expires(h *hosting, e entry, live []peer.ID) bool {
 		return false
 	}
 	hosts := slices.DeleteFunc(slices.Clone(e.hosts), func(p peer.ID) bool { return !slices.Contains(live, p) })
-	return len(hosts) == 0 || rank([]byte(e.ref.ID), hosts)[0] == s.host.ID()
+	return len(hosts) == 0 || rendezvous.Rank(e.ref.ID, hosts)[0] == s.host.ID()
 }
 
 // expire removes the files of a storage whose time is over.
@@ -451,7 +491,7 @@ func (s *Service) expire(ctx context.Context, h *hosting) error {
 		s.unused(h, used)
 	}()
 	var next time.Time
-	_, err = rep.change(ctx, func(t *tx) error {
+	_, _, err = rep.change(ctx, func(t *tx) error {
 		all, err := rep.records(t.ctx, files, t)
 		if err != nil {
 			return err

@@ -11,26 +11,37 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
-// users are the roles that may use databases and storages.
+// users are the roles that may use databases and storages; those of substrate only the
+// ones that they are granted (Grants).
 var users = []taubyte.Role{taubyte.RoleSubstrate, taubyte.RoleHoarder}
 
 // written is the answer to a write.
 type written struct {
-	File  File     `json:"file,omitzero"`
-	After position `json:"after"`
+	File   File     `json:"file,omitzero"`
+	After  position `json:"after"`
+	Copies Copies   `json:"copies"`
 }
 
-// wakeRequest asks a replica to be open.
+// wakeRequest asks a replica to be open and to answer when it has something.
 type wakeRequest struct {
-	After   position `json:"after,omitempty"`
-	Content bool     `json:"content,omitempty"`
+	After   position `json:"after,omitempty"`   // writes
+	Content bool     `json:"content,omitempty"` // all files
+	File    string   `json:"file,omitempty"`    // one of them, by the key of its record
+}
+
+// joinRequest asks a hoarder to have a replica.
+type joinRequest struct {
+	told
+	From []peer.ID `json:"from"` // who has one
 }
 
 // remote is a site on another node.
@@ -99,18 +110,17 @@ func (s remote) get(ctx context.Context, r ref, after position, key string) (val
 	return value, err
 }
 
-func (s remote) write(ctx context.Context, r ref, after position, key string, value []byte) (position, error) {
+func (s remote) write(ctx context.Context, r ref, after position, key string, value []byte) (w written, err error) {
 	if len(value) > MaxValue {
-		return nil, errTooLong(value)
+		return w, errTooLong(value)
 	}
-	var w written
 	path := s.path(r, "value", after, url.Values{"key": {key}})
 	if value == nil {
-		err := s.call(ctx, http.MethodDelete, path, nil, &w)
-		return w.After, err
+		err = s.call(ctx, http.MethodDelete, path, nil, &w)
+		return w, err
 	}
-	err := s.call(ctx, http.MethodPut, path, bytes.NewReader(value), &w)
-	return w.After, err
+	err = s.call(ctx, http.MethodPut, path, bytes.NewReader(value), &w)
+	return w, err
 }
 
 func (s remote) list(ctx context.Context, r ref, after position, prefix string) (keys []string, err error) {
@@ -131,11 +141,30 @@ func (s remote) stat(ctx context.Context, r ref, after position, name string, n 
 
 func (s remote) content(ctx context.Context, r ref, after position, f File, from int64) (io.ReadCloser, error) {
 	q := url.Values{"name": {f.Name}, "cid": {f.CID.String()}, "from": {strconv.FormatInt(from, 10)}}
+	// It may take its time, once it has begun.
+	ctx, cancel := context.WithCancel(ctx)
+	begin := time.AfterFunc(writeWait+2*time.Second, cancel)
 	resp, err := s.open(ctx, http.MethodGet, s.path(r, "content", after, q), nil)
+	if !begin.Stop() && err == nil {
+		_ = resp.Body.Close()
+		err = fmt.Errorf("%w: %s did not begin with the content", taubyte.ErrUnavailable, s.p)
+	}
 	if err != nil {
+		cancel()
 		return nil, err
 	}
-	return resp.Body, nil
+	return ending{resp.Body, cancel}, nil
+}
+
+// ending is a body with a context of its own.
+type ending struct {
+	io.ReadCloser
+	end context.CancelFunc
+}
+
+func (e ending) Close() error {
+	defer e.end()
+	return e.ReadCloser.Close()
 }
 
 func (s remote) files(ctx context.Context, r ref, after position, name string) (fs []File, err error) {
@@ -143,21 +172,25 @@ func (s remote) files(ctx context.Context, r ref, after position, name string) (
 	return fs, err
 }
 
-func (s remote) add(ctx context.Context, r ref, after position, a addition, content io.Reader) (File, position, error) {
+func (s remote) add(ctx context.Context, r ref, after position, a addition, content io.Reader) (w written, err error) {
 	q := url.Values{"name": {a.name}, "nonce": {a.nonce}, "overwrite": {strconv.FormatBool(a.overwrite)}}
 	// What can be refused at once is, before a byte is sent; and a stream that the
 	// other side has closed meanwhile is found out here.
-	if err := s.call(ctx, http.MethodPost, s.path(r, "upload", after, q), nil, nil); err != nil {
-		return File{}, nil, err
+	begin, cancel := context.WithTimeout(ctx, writeWait)
+	defer cancel()
+	if err := s.call(begin, http.MethodPost, s.path(r, "upload", after, q), nil, nil); err != nil {
+		if begin.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("%w: %s takes no content: %w", taubyte.ErrUnavailable, s.p, err)
+		}
+		return w, err
 	}
-	var w written
 	in := &failing{r: content}
 	// A reader of another type than net/http knows is read once and never again.
-	err := s.call(ctx, http.MethodPut, s.path(r, "file", after, q), in, &w)
+	err = s.call(ctx, http.MethodPut, s.path(r, "file", after, q), in, &w)
 	if in.err != nil {
-		return File{}, nil, in.err // the content's own
+		return written{}, in.err // the content's own
 	}
-	return w.File, w.After, err
+	return w, err
 }
 
 // failing remembers the error that a reader ended with.
@@ -175,11 +208,10 @@ func (f *failing) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s remote) removeFile(ctx context.Context, r ref, after position, name string, n uint32, all bool) (position, error) {
+func (s remote) removeFile(ctx context.Context, r ref, after position, name string, n uint32, all bool) (w written, err error) {
 	q := url.Values{"name": {name}, "version": {strconv.FormatUint(uint64(n), 10)}, "all": {strconv.FormatBool(all)}}
-	var w written
-	err := s.call(ctx, http.MethodDelete, s.path(r, "file", after, q), nil, &w)
-	return w.After, err
+	err = s.call(ctx, http.MethodDelete, s.path(r, "file", after, q), nil, &w)
+	return w, err
 }
 
 func (c *Client) locate(ctx context.Context, o openRequest) (p place, err error) {
@@ -189,9 +221,39 @@ func (c *Client) locate(ctx context.Context, o openRequest) (p place, err error)
 
 // Calls of one hoarder to another.
 
-func (c *Client) wake(ctx context.Context, p peer.ID, r ref, after position, content bool) (pos position, err error) {
-	err = c.rpc.CallPeer(ctx, p, http.MethodPost, remote{c, p}.path(r, "wake", nil, nil), wakeRequest{after, content}, &pos)
+func (c *Client) wake(ctx context.Context, p peer.ID, r ref, in wakeRequest) (pos position, err error) {
+	err = c.rpc.CallPeer(ctx, p, http.MethodPost, remote{c, p}.path(r, "wake", nil, nil), in, &pos)
 	return pos, err
+}
+
+func (c *Client) has(ctx context.Context, p peer.ID, root cid.Cid, fetch bool) (bool, error) {
+	var out hasAnswer
+	err := c.rpc.CallPeer(ctx, p, http.MethodPost, "/has", hasRequest{root.String(), fetch}, &out)
+	return out.Has, err
+}
+
+func (c *Client) lease(ctx context.Context, p peer.ID, in leaseRequest) (out leaseAnswer, err error) {
+	err = c.rpc.CallPeer(ctx, p, http.MethodPost, "/lease", in, &out)
+	return out, err
+}
+
+func (c *Client) standing(ctx context.Context, p peer.ID, r ref) (st standing, err error) {
+	err = c.rpc.CallPeer(ctx, p, http.MethodGet, remote{c, p}.path(r, "standing", nil, nil), nil, &st)
+	return st, err
+}
+
+func (c *Client) admit(ctx context.Context, p peer.ID, r ref, in admission) (out admission, err error) {
+	err = c.rpc.CallPeer(ctx, p, http.MethodPost, remote{c, p}.path(r, "admit", nil, nil), in, &out)
+	return out, err
+}
+
+func (c *Client) join(ctx context.Context, p peer.ID, r ref, in joinRequest) error {
+	return c.rpc.CallPeer(ctx, p, http.MethodPost, remote{c, p}.path(r, "join", nil, nil), in, nil)
+}
+
+func (c *Client) knowsSet(ctx context.Context, p peer.ID, r ref, of peer.ID, seq uint64) error {
+	q := url.Values{"seq": {strconv.FormatUint(seq, 10)}}
+	return c.rpc.CallPeer(ctx, p, http.MethodGet, remote{c, p}.path(r, "sets/"+of.String(), nil, q), nil, nil)
 }
 
 func (c *Client) begin(ctx context.Context, p peer.ID, r ref, t told) error {
@@ -224,11 +286,16 @@ func (c *Client) destroy(ctx context.Context, p peer.ID, r ref) error {
 //	GET    /stores/{id}/{gen}/content?name=&cid=&from=   the bytes from a place on
 //	GET    /stores/{id}/{gen}/files?name=     [File]
 //
-// Each takes after={"<peer>":<n>}: writes that the answer must know of. Between
-// hoarders:
+// Each takes after={"<peer>":<n>}: writes that the answer must know of. The first and the
+// third are for hoarders alone. Between hoarders:
 //
-//	POST   /stores/{id}/{gen}/wake    {"after", "content"} → {"<peer>": n}
+//	POST   /lease                     {"boot", "of", "fence", "bye"} → {"boot", "fence"}
+//	POST   /stores/{id}/{gen}/wake    {"after", "content", "file"} → {"<peer>": n}
 //	POST   /stores/{id}/{gen}/begin   be the first replica
+//	POST   /stores/{id}/{gen}/join    be a further replica
+//	GET    /stores/{id}/{gen}/standing   what the replica says of itself
+//	POST   /stores/{id}/{gen}/admit   take the caller into the in-sync set
+//	GET    /stores/{id}/{gen}/sets/{peer}?seq=   when the set of the peer is known
 //	GET    /stores/{id}/{gen}/hosts/{peer}   when it is known that the peer has a replica
 //	DELETE /stores/{id}/{gen}         it was dropped
 func (s *Service) storeRoutes(mux *http.ServeMux) {
@@ -237,6 +304,9 @@ func (s *Service) storeRoutes(mux *http.ServeMux) {
 			store, after, err := storeOf(r)
 			if e := s.allowed(r, roles); e != nil {
 				err = e
+			}
+			if err == nil {
+				err = s.grantedHere(r, store)
 			}
 			var out any
 			if err == nil {
@@ -254,7 +324,7 @@ func (s *Service) storeRoutes(mux *http.ServeMux) {
 	hoarders := []taubyte.Role{taubyte.RoleHoarder}
 	mux.HandleFunc("GET /stores", func(w http.ResponseWriter, r *http.Request) {
 		var all []Store
-		err := s.allowed(r, users)
+		err := s.allowed(r, hoarders)
 		if err == nil {
 			all, err = s.Stores(r.Context())
 		}
@@ -268,13 +338,19 @@ func (s *Service) storeRoutes(mux *http.ServeMux) {
 			err = rpc.Decode(w, r, 64<<10, &o)
 		}
 		if err == nil {
+			err = o.check()
+		}
+		if err == nil {
+			err = s.granted(r, o.Kind, o.Instance)
+		}
+		if err == nil {
 			p, err = s.locate(r.Context(), o)
 		}
 		rpc.Reply(w, p, err, codes)
 	})
 	mux.HandleFunc("POST /stores/drop", func(w http.ResponseWriter, r *http.Request) {
 		var i Instance
-		err := s.allowed(r, users)
+		err := s.allowed(r, hoarders)
 		if err == nil {
 			err = rpc.Decode(w, r, 64<<10, &i)
 		}
@@ -296,12 +372,10 @@ func (s *Service) storeRoutes(mux *http.ServeMux) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the value: %w", err)
 		}
-		pos, err := s.write(r.Context(), store, after, key, value)
-		return written{After: pos}, err
+		return s.write(r.Context(), store, after, key, value)
 	})
 	of("DELETE /stores/{id}/{gen}/value", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
-		pos, err := s.write(r.Context(), store, after, r.URL.Query().Get("key"), nil)
-		return written{After: pos}, err
+		return s.write(r.Context(), store, after, r.URL.Query().Get("key"), nil)
 	})
 	of("GET /stores/{id}/{gen}/keys", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
 		return s.list(r.Context(), store, after, r.URL.Query().Get("prefix"))
@@ -328,8 +402,7 @@ func (s *Service) storeRoutes(mux *http.ServeMux) {
 		return nil, s.wouldAdd(r.Context(), store, after, additionOf(r))
 	})
 	of("PUT /stores/{id}/{gen}/file", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
-		f, pos, err := s.add(r.Context(), store, after, additionOf(r), r.Body)
-		return written{File: f, After: pos}, err
+		return s.add(r.Context(), store, after, additionOf(r), r.Body)
 	})
 	of("DELETE /stores/{id}/{gen}/file", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
 		n, err := versionOf(r)
@@ -337,15 +410,56 @@ func (s *Service) storeRoutes(mux *http.ServeMux) {
 			return nil, err
 		}
 		q := r.URL.Query()
-		pos, err := s.removeFile(r.Context(), store, after, q.Get("name"), n, q.Get("all") == "true")
-		return written{After: pos}, err
+		return s.removeFile(r.Context(), store, after, q.Get("name"), n, q.Get("all") == "true")
 	})
 	of("POST /stores/{id}/{gen}/wake", hoarders, func(w http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
 		var in wakeRequest
 		if err := rpc.Decode(w, r, 1<<20, &in); err != nil {
 			return nil, err
 		}
-		return s.wake(r.Context(), store, in.After, in.Content)
+		return s.wake(r.Context(), store, in)
+	})
+	mux.HandleFunc("POST /lease", func(w http.ResponseWriter, r *http.Request) {
+		var in leaseRequest
+		var out leaseAnswer
+		err := s.allowed(r, hoarders)
+		if err == nil {
+			err = rpc.Decode(w, r, 1<<10, &in)
+		}
+		if err == nil {
+			out = s.leases.grant(caller(r), in)
+		}
+		rpc.Reply(w, out, err, codes)
+	})
+	of("GET /stores/{id}/{gen}/standing", hoarders, func(_ http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
+		return s.standingOf(caller(r), store), nil
+	})
+	of("POST /stores/{id}/{gen}/admit", hoarders, func(w http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
+		var in admission
+		if err := rpc.Decode(w, r, 1<<20, &in); err != nil {
+			return nil, err
+		}
+		return s.admit(r.Context(), caller(r), store, in)
+	})
+	of("GET /stores/{id}/{gen}/sets/{peer}", hoarders, func(_ http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
+		p, err := peer.Decode(r.PathValue("peer"))
+		seq, err2 := strconv.ParseUint(r.URL.Query().Get("seq"), 10, 64)
+		if err = errors.Join(err, err2); err != nil {
+			return nil, fmt.Errorf("%w question for a set: %w", taubyte.ErrInvalid, err)
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), wakeTimeout)
+		defer cancel()
+		return nil, s.knowsSet(ctx, store, p, seq)
+	})
+	of("POST /stores/{id}/{gen}/join", hoarders, func(w http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
+		var in joinRequest
+		if err := rpc.Decode(w, r, 64<<10, &in); err != nil {
+			return nil, err
+		}
+		if err := (openRequest{in.Kind, in.Instance, in.Spec}).check(); err != nil || in.Instance.id(in.Kind) != store.ID {
+			return nil, fmt.Errorf("%w store: %w", taubyte.ErrInvalid, err)
+		}
+		return nil, s.join(r.Context(), store, in.told, in.From...)
 	})
 	of("POST /stores/{id}/{gen}/begin", hoarders, func(w http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
 		var t told
@@ -377,6 +491,9 @@ func (s *Service) serveContent(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	store, after, err := storeOf(r)
+	if err == nil {
+		err = s.grantedHere(r, store)
+	}
 	if err != nil {
 		return err
 	}
@@ -404,6 +521,12 @@ func (s *Service) serveContent(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	_, _ = io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{content}, make([]byte, 256<<10))
 	return nil
+}
+
+// caller is the node that sent a request.
+func caller(r *http.Request) peer.ID {
+	m, _ := rpc.Caller(r.Context())
+	return m.Peer
 }
 
 func (s *Service) allowed(r *http.Request, roles []taubyte.Role) error {

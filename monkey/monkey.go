@@ -72,8 +72,8 @@ func WithEnvironment(name string, e Environment) Option {
 // job, targets are built in parallel already.
 func WithCapacity(jobs int) Option { return func(o *options) { o.capacity = jobs } }
 
-// WithReplicas sets how many hoarders should hold what is built. The default is 1,
-// which a network of one node can give.
+// WithReplicas sets how many hoarders should hold what is built, as far as there are so
+// many. The default is 2.
 func WithReplicas(n int) Option { return func(o *options) { o.replicas = n } }
 
 // WithWorkDir sets the folder below which builds work. It is made if need be; what
@@ -128,7 +128,7 @@ type Service struct {
 // New starts a worker on the host. ctx bounds the start only.
 func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
 	o := options{
-		env: &Process{}, envName: "process", capacity: 1, replicas: 1, log: slog.Default(),
+		env: &Process{}, envName: "process", capacity: 1, replicas: 2, log: slog.Default(),
 		workDir:     filepath.Join(os.TempDir(), "taubyte-monkey-"+host.ID().String()),
 		timeout:     30 * time.Minute,
 		limits:      Limits{CPU: 20 * time.Minute, File: 4 << 30},
