@@ -233,6 +233,9 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 			continue
 		}
 		stores.guards = made
+		if len(scope.Functions) > 0 || scope.id == "" {
+			each(func() error { stores.open(ctx, scope.id); return nil })
+		}
 		for i := range scope.Functions {
 			f := &scope.Functions[i]
 			each(func() error {

@@ -8,6 +8,8 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/ipfs/boxo/blockservice"
 	"github.com/ipfs/boxo/blockstore"
@@ -112,6 +114,57 @@ func (s *Service) shop(project taubyte.ProjectID, branch taubyte.Branch, in scop
 		}
 	}
 	return o, nil
+}
+
+// openWait bounds making the stores of a scope ready. A deployment is not held back for
+// longer: those that are not ready by then are when a function first opens them.
+const openWait = 10 * time.Second
+
+// open has the stores of an application made and opened on their replicas, those whose
+// names the configuration tells: the first calls of a new deployment find them ready.
+func (o *shop) open(ctx context.Context, application taubyte.ApplicationID) {
+	ctx, cancel := context.WithTimeout(ctx, openWait)
+	defer cancel()
+	var wg sync.WaitGroup
+	places := make(chan struct{}, builders)
+	ready := func(kind, name string, open func() error) {
+		wg.Go(func() {
+			select {
+			case places <- struct{}{}:
+				defer func() { <-places }()
+			case <-ctx.Done():
+				return
+			}
+			if err := open(); err != nil && ctx.Err() == nil {
+				o.s.log.Warn("a store is not ready", "project", o.project, "branch", o.branch, "kind", kind, "name", name, "err", err)
+			}
+		})
+	}
+	for i := range o.databases {
+		r := &o.databases[i]
+		if r.application == application && r.regex == nil && r.match != "" && r.refused == nil {
+			ready("database", r.match, func() error {
+				db, err := o.s.hoarder.Database(ctx, o.instance(r.application, r.match), r.spec)
+				if err == nil {
+					_, err = db.Used(ctx)
+				}
+				return err
+			})
+		}
+	}
+	for i := range o.storages {
+		r := &o.storages[i]
+		if r.application == application && r.regex == nil && r.match != "" && r.refused == nil {
+			ready("storage", r.match, func() error {
+				st, err := o.s.hoarder.Storage(ctx, o.instance(r.application, r.match), r.spec)
+				if err == nil {
+					_, err = st.Used(ctx)
+				}
+				return err
+			})
+		}
+	}
+	wg.Wait()
 }
 
 func newStoreRule[S any](id taubyte.ResourceID, application taubyte.ApplicationID, match string, regex bool, spec S) (storeRule[S], error) {

@@ -443,3 +443,19 @@ func TestFilesByContentAreGuarded(t *testing.T) {
 	require.Equal(t, "622 ", s.post("here", "/file", ""))
 	require.Equal(t, "700 ", s.post("here", "/named", id))
 }
+
+// Stores that a configuration names are made before the deployment serves.
+func TestStoresAreReadyWithTheDeployment(t *testing.T) {
+	s := newStore(t)
+	h := s.hoards(s.node)
+	s.serves()
+	s.put(project, "main", "here", append(inApplication("app", database("inner", "inner"), keeps("app-f", value("inner", "k"))),
+		database("notes", "notes"), storage("files", "files"), database("any", "^any", func(d *config.Database) { d.UseRegex = true }))...)
+	stores, err := h.Stores(t.Context())
+	require.NoError(t, err)
+	var names []string
+	for _, st := range stores {
+		names = append(names, st.Kind+" "+st.Instance.Name)
+	}
+	require.ElementsMatch(t, []string{"database inner", "database notes", "storage files"}, names)
+}

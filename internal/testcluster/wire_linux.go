@@ -35,7 +35,11 @@ type wire struct {
 }
 
 // A port is one machine's interface.
-type port struct{ tun *os.File }
+type port struct {
+	tun     *os.File
+	dropped atomic.Uint64
+	passed  atomic.Uint64
+}
 
 func newWire() (*wire, error) {
 	prefix, err := freePrefix()
@@ -105,8 +109,13 @@ func (w *wire) forward(from *port) {
 	}
 }
 
-// write hands a packet to a machine. One that it has no room for is lost, as on a wire.
-func (p *port) write(packet []byte) { _, _ = p.tun.Write(packet) }
+func (p *port) write(packet []byte) {
+	if _, err := p.tun.Write(packet); err != nil {
+		p.dropped.Add(1)
+		return
+	}
+	p.passed.Add(1)
+}
 
 // set changes the link from one address to another. The zero Link is a perfect one.
 func (w *wire) set(src, dst byte, l Link) {
@@ -181,6 +190,7 @@ func (s *shaper) end() {
 func (s *shaper) send(to *port, packet []byte) {
 	l := s.link
 	if l.Cut || l.Loss > 0 && rand.Float64() < l.Loss {
+		to.dropped.Add(1)
 		return
 	}
 	if s.queue == nil {
@@ -206,7 +216,8 @@ func (s *shaper) send(to *port, packet []byte) {
 	s.last = due
 	select {
 	case s.queue <- delayed{to, append([]byte(nil), packet...), due}:
-	default: // the queue is full
+	default:
+		to.dropped.Add(1)
 	}
 	s.mu.Unlock()
 }
