@@ -41,6 +41,8 @@ type Node struct {
 	Substrate *substrate.Service
 	Gateway   *gateway.Service
 
+	agent *seer.Agent
+
 	dir   string
 	token string
 	log   *slog.Logger
@@ -159,6 +161,7 @@ func (n *Node) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.agent = agent
 	n.closers = append(n.closers, agent)
 
 	for _, role := range taubyte.Roles() { // in the order in which they lean on each other
@@ -204,10 +207,14 @@ func run[S service](n *Node, role taubyte.Role, field *S, s S, err error) error 
 	return nil
 }
 
-// Close ends the node: services first, the last started first, then the host,
-// then the store. It may be called twice.
+// Close ends the node: it tells the others that it takes no new work, and closes the
+// services, the last started first, then the host, then the store. Services end what is
+// under way. It may be called twice.
 func (n *Node) Close() error {
 	n.once.Do(func() {
+		if n.agent != nil {
+			n.agent.Drain()
+		}
 		var errs []error
 		for i := len(n.closers) - 1; i >= 0; i-- {
 			errs = append(errs, n.closers[i].Close())

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte/seer"
@@ -24,6 +25,8 @@ const (
 	boundedLoad = 1.25
 	// decay is the time after which a latency measured counts for 1/e.
 	decay = 5 * time.Second
+	// forget is the same for a node that is asked nothing.
+	forget = 15 * time.Second
 	// unknownLatency stands for a node that was not asked yet.
 	unknownLatency = float64(time.Millisecond)
 	// coldPenalty is how many times worse a node is judged that has to compile the
@@ -48,12 +51,24 @@ type node struct {
 	until    time.Time
 }
 
+// result is what an attempt says of its node.
+type result int
+
+const (
+	answered result = iota
+	failed          // it broke off, or did not answer
+	slow            // another was faster: it would have taken longer than that
+)
+
 // observe takes in how long a node took until its answer began. Peaks count at
 // once, and are forgotten slowly (as in Finagle's Peak EWMA).
-func (n *node) observe(took time.Duration, failed bool, now time.Time) {
+//
+// What says nothing of the node is not observed: a refusal, which is quick, an error of
+// the site itself (5xx), and what the user did wrong.
+func (n *node) observe(took time.Duration, r result, now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if failed {
+	if r == failed {
 		n.failures++
 		if n.failures >= ejectAfter && now.After(n.until) {
 			n.ejected++
@@ -61,20 +76,32 @@ func (n *node) observe(took time.Duration, failed bool, now time.Time) {
 		}
 		return
 	}
-	n.failures = 0
-	if x := float64(took); n.latency == 0 || x > n.latency {
-		n.latency = x
-	} else {
-		w := math.Exp(-float64(now.Sub(n.at)) / float64(decay))
-		n.latency = n.latency*w + x*(1-w)
+	if r == answered {
+		n.failures = 0
 	}
-	n.at = now
+	latency := n.latencyLocked(now)
+	if x := float64(took); latency == 0 || x > latency {
+		latency = x
+	} else if r == answered {
+		w := math.Exp(-float64(now.Sub(n.at)) / float64(decay))
+		latency = n.latency*w + x*(1-w)
+	}
+	n.latency, n.at = latency, now
+}
+
+// latencyLocked is the latency as of now: a peak is forgotten also while the node is
+// asked nothing.
+func (n *node) latencyLocked(now time.Time) float64 {
+	if n.latency <= unknownLatency {
+		return n.latency
+	}
+	return unknownLatency + (n.latency-unknownLatency)*math.Exp(-float64(max(now.Sub(n.at), 0))/float64(forget))
 }
 
 func (n *node) state(now time.Time) (latency float64, out bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.latency, now.Before(n.until)
+	return n.latencyLocked(now), now.Before(n.until)
 }
 
 // nodes are the substrate nodes that the gateway has used.
@@ -106,30 +133,35 @@ type Candidate struct {
 	// It orders nodes that have no affinity to the route.
 	Score   float64 `json:"score"`
 	Ejected bool    `json:"ejected,omitempty"`
-	Reason  string  `json:"reason,omitempty"` // why it is first
+	// Suspect says that the node holds its connection and answers nothing: it is tried
+	// last, and comes back when it answers.
+	Suspect bool   `json:"suspect,omitempty"`
+	Reason  string `json:"reason,omitempty"` // why it is first
 
 	*node
 }
 
 // candidates judges the nodes that run substrate, in the order in which they
 // would be tried.
-func (s *Service) candidates(r *tns.Route, buf []Candidate) []Candidate {
+func (s *Service) candidates(r *tns.Route, asset uint64, buf []Candidate) []Candidate {
 	now := time.Now()
 	all := buf[:0]
-	asset := xxhash.Sum64String(r.Asset.KeyString())
-	if !r.Asset.Defined() { // a socket: those of a branch are better together
-		asset = xxhash.Sum64String(string(r.Project)) ^ xxhash.Sum64String(string(r.Branch))*3
-	}
-	for _, health := range []seer.Health{seer.Alive, seer.Suspect} {
+	well := false // some node is
+	for _, health := range []seer.Health{seer.Alive, seer.Suspect, seer.Draining, seer.Gone} {
 		nodes := s.agent.Nodes()
 		for i := range nodes {
 			n := &nodes[i]
 			if n.Health != health || !slices.Contains(n.Services, wire.Protocol) {
 				continue
 			}
+			if health == seer.Gone && s.host.Network().Connectedness(n.ID) != network.Connected {
+				continue
+			}
 			c := Candidate{Node: n.ID, Name: n.Name, node: s.nodes.get(n.ID)}
 			c.InFlight = c.node.inFlight.Load()
 			c.Latency, c.Ejected = c.node.state(now)
+			c.Suspect = health == seer.Gone || s.pulse.Suspect(n.ID)
+			well = well || !c.Suspect
 			if c.Latency == 0 {
 				c.Latency = unknownLatency
 			}
@@ -141,11 +173,19 @@ func (s *Service) candidates(r *tns.Route, buf []Candidate) []Candidate {
 			c.Affinity = mix(xxhash.Sum64String(string(n.ID)) ^ asset)
 			all = append(all, c)
 		}
-		if len(all) > 0 {
-			break // suspects serve only where nobody else does
+		if well {
+			break // the others serve only where nobody else does
 		}
 	}
 	return order(all)
+}
+
+// assetOf is the hash of what a route runs.
+func assetOf(r *tns.Route) uint64 {
+	if !r.Asset.Defined() { // a socket: those of a branch are better together
+		return xxhash.Sum64String(string(r.Project)) ^ xxhash.Sum64String(string(r.Branch))*3
+	}
+	return xxhash.Sum64String(r.Asset.KeyString())
 }
 
 // mix finishes a hash, as splitmix64 does.
@@ -160,26 +200,36 @@ func order(all []Candidate) []Candidate {
 	if len(all) < 2 {
 		return all
 	}
-	out, total := 0, int64(1)
-	for _, c := range all {
-		if c.Ejected {
+	out, suspect, total := 0, 0, int64(1)
+	for i := range all {
+		switch c := &all[i]; {
+		case c.Suspect:
+			suspect++
+			continue // what is under way there is stuck, and says nothing of the load
+		case c.Ejected:
 			out++
 		}
-		total += c.InFlight
+		total += all[i].InFlight
 	}
-	widespread := 2*out >= len(all) // most look bad: it is more likely that something else is
-	slices.SortFunc(all, func(a, b Candidate) int {
-		if a.Ejected != b.Ejected && !widespread {
-			if a.Ejected {
-				return 1
-			}
-			return -1
+	widespread := 2*out >= len(all)-suspect // most look bad: it is more likely that something else is
+	rank := func(c *Candidate) int {
+		switch {
+		case c.Suspect:
+			return 2
+		case c.Ejected && !widespread:
+			return 1
 		}
-		return cmp.Or(cmp.Compare(a.Score, b.Score), cmp.Compare(a.Affinity, b.Affinity), cmp.Compare(a.Node, b.Node))
+		return 0
+	}
+	slices.SortFunc(all, func(a, b Candidate) int {
+		return cmp.Or(cmp.Compare(rank(&a), rank(&b)), cmp.Compare(a.Score, b.Score), cmp.Compare(a.Affinity, b.Affinity), cmp.Compare(a.Node, b.Node))
 	})
-	fit := len(all)
+	fit := len(all) - suspect
 	if !widespread {
 		fit -= out
+	}
+	if fit == 0 {
+		return all
 	}
 	best := 0
 	for i := 1; i < fit; i++ {
@@ -224,7 +274,7 @@ func (s *Service) Explain(host, path, method string) Explanation {
 		e.Status = "the path takes other methods"
 	default:
 		e.Status = "served"
-		e.Candidates = s.candidates(m.Route, nil)
+		e.Candidates = s.candidates(m.Route, assetOf(m.Route), nil)
 		if len(e.Candidates) == 0 {
 			e.Status = "no substrate node is there"
 		}

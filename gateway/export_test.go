@@ -13,7 +13,13 @@ func Order(all []Candidate) []Candidate { return order(all) }
 type Seen struct{ node }
 
 // Observe notes an answer or a failure.
-func (s *Seen) Observe(took time.Duration, failed bool, now time.Time) { s.observe(took, failed, now) }
+func (s *Seen) Observe(took time.Duration, broken bool, now time.Time) {
+	if broken {
+		s.observe(took, failed, now)
+		return
+	}
+	s.observe(took, answered, now)
+}
 
 // Judged is the node as a candidate.
 func (s *Seen) Judged(id peer.ID, now time.Time) Candidate {

@@ -30,6 +30,10 @@ const (
 	maxHeaderBytes    = 64 << 10
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
+	writeTimeout      = time.Minute
+	// notice is how long users are asked to close their connections before the gateway
+	// does, on which they may just be sending a request.
+	notice = time.Second
 )
 
 // Option changes what New makes.
@@ -43,6 +47,7 @@ type options struct {
 	tlsListen string
 	timeout   time.Duration
 	grace     time.Duration
+	limits    Limits
 	log       *slog.Logger
 }
 
@@ -65,10 +70,13 @@ func WithTLS(addr string) Option { return func(o *options) { o.tlsListen = addr 
 // WithCertificates sets where certificates come from. The default is an auth.Client.
 func WithCertificates(w auth.CertificateWatcher) Option { return func(o *options) { o.certs = w } }
 
-// WithTimeout bounds how long a substrate node may take until its answer begins.
-// The default is 5 min, the longest that a function may ask for; substrate bounds
-// each function by its own time.
+// WithTimeout bounds how long a substrate node may take until its answer begins,
+// beside the function's own time (30 s where it asks for none, and for websites) and 5 s
+// more. The default is 5 min and 5 s, for the longest that a function may ask for.
 func WithTimeout(d time.Duration) Option { return func(o *options) { o.timeout = d } }
+
+// WithLimits bounds what users take of the gateway.
+func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
 
 // WithGrace sets how long Close waits for requests under way. The default is 5 s.
 func WithGrace(d time.Duration) Option { return func(o *options) { o.grace = d } }
@@ -83,8 +91,14 @@ type Service struct {
 	agent *seer.Agent
 	table *tns.Table
 	tr    *rpc.Transport
+	pulse *rpc.Pulse
 	nodes *nodes
 	keys  *auth.Keyring // nil without WithTLS
+	began time.Time
+
+	shares          *shares
+	retries, hedges *budget
+	latencies       latencies
 
 	life context.Context // from New to Close: ends sockets, which Shutdown leaves alone
 	stop context.CancelFunc
@@ -102,13 +116,17 @@ type Service struct {
 // New starts a gateway. ctx bounds the start only. The store is the node's; nothing
 // is kept in it.
 func New(ctx context.Context, host taubyte.Host, _ taubyte.Datastore, opts ...Option) (*Service, error) {
-	o := options{timeout: 5 * time.Minute, grace: 5 * time.Second, log: slog.Default()}
+	o := options{timeout: 5*time.Minute + margin, grace: 5 * time.Second, log: slog.Default()}
 	for _, opt := range opts {
 		opt(&o)
 	}
-	s := &Service{host: host, opts: o, nodes: newNodes(), tr: rpc.NewTransport(host, wire.Protocol)}
+	o.limits = o.limits.withDefaults()
+	s := &Service{
+		host: host, opts: o, nodes: newNodes(), tr: rpc.NewTransport(host, wire.Protocol), pulse: rpc.NewPulse(host), began: time.Now(),
+		shares: newShares(o.limits), retries: newBudget(retryShare, retriesSaved), hedges: newBudget(hedgeShare, hedgesSaved),
+	}
 	s.life, s.stop = context.WithCancel(context.Background())
-	s.closers = append(s.closers, func() error { s.tr.Close(); return nil })
+	s.closers = append(s.closers, func() error { s.tr.Close(); s.pulse.Close(); return nil })
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -176,10 +194,13 @@ func (s *Service) serve(l net.Listener, conf *tls.Config) {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
+		WriteTimeout:      writeTimeout, // of what the server says itself; answers have their own
+		ConnContext:       withClient,
 		ErrorLog:          slog.NewLogLogger(s.opts.log.Handler(), slog.LevelDebug),
 	}
 	s.servers = append(s.servers, srv)
 	s.addrs = append(s.addrs, l.Addr().String())
+	l = &listener{l, s.shares}
 	s.wg.Go(func() {
 		if conf != nil {
 			_ = srv.ServeTLS(l, "", "")
@@ -206,15 +227,24 @@ func (s *Service) TLSAddr() string {
 	return s.addrs[len(s.addrs)-1]
 }
 
-// Close takes no new requests, gives those under way their time, and cuts what is
-// left. It may be called twice.
+// Close ends the gateway without losing a request: it says that it is none any more, so
+// that DNS stops naming it, and goes on for a moment, asking users to close their
+// connections with each answer. Then it takes no new requests, gives those under way
+// their time, and cuts what is left. It may be called twice.
 func (s *Service) Close() error {
 	s.once.Do(func() {
 		if s.withdraw != nil {
 			s.withdraw()
+			s.agent.Announce()
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), s.opts.grace)
 		defer cancel()
+		for _, srv := range s.servers {
+			srv.SetKeepAlivesEnabled(false)
+		}
+		if len(s.servers) > 0 && len(s.host.Network().Peers()) > 0 {
+			time.Sleep(min(notice, s.opts.grace/2))
+		}
 		var errs []error
 		for _, srv := range s.servers {
 			if err := srv.Shutdown(ctx); err != nil {

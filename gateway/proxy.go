@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"log/slog"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/textproto"
@@ -16,7 +18,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rpc"
 	"github.com/taubyte/taubyte/substrate/wire"
 	"github.com/taubyte/taubyte/tns"
 )
@@ -27,12 +32,13 @@ const (
 	// readiness is how long a request waits for a route whose module or node is
 	// just coming up: after a start, or a first deployment.
 	readiness = 10 * time.Second
-	poll      = 20 * time.Millisecond
+	// starting is how long a gateway may need to hear of the nodes.
+	starting = 3 * time.Second
+	// pollFirst and pollMost are the pauses of such a request until it asks again.
+	pollFirst, pollMost = 50 * time.Millisecond, time.Second
 	// keptBody is the largest body that is read before it is passed on, so that it
 	// can be sent to another node as well.
 	keptBody = 32 << 10
-	// bodyPatience is how long a body may stand still, and a short one take.
-	bodyPatience = 30 * time.Second
 )
 
 // ServeHTTP takes a user's request.
@@ -59,9 +65,18 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusMethodNotAllowed, "This address takes other methods.")
 		return
 	}
+	socket := upgradeOf(r.Header) != ""
+	place, got := s.shares.admit(r, m.Route.Project, socket)
+	if got != granted {
+		got.refuse(w)
+		return
+	}
+	defer place.release()
+	s.retries.earn()
+	s.hedges.earn()
 	e := exchangePool.Get().(*exchange)
 	defer e.release()
-	e.begin(s, w, r, m.Route)
+	e.begin(s, w, r, m.Route, socket)
 	e.run()
 }
 
@@ -85,6 +100,7 @@ func (s *Service) lookup(r *http.Request) tns.Match {
 }
 
 func plain(w http.ResponseWriter, status int, text string) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -104,9 +120,16 @@ type exchange struct {
 	w     http.ResponseWriter
 	r     *http.Request // the user's
 	route *tns.Route
+	asset uint64 // hash of what the route runs
+	hash  uint64 // hash of the route
 	body  *countedBody
 	kept  []byte // the body, where it is short
-	nodes [8]Candidate
+	taken pace   // how the user takes the answer
+
+	alone   bool   // there is one node only
+	socket  bool   // the request is an upgrade
+	unguard func() // of an upgrade's attempt
+	nodes   [8]Candidate
 }
 
 var exchangePool = sync.Pool{New: func() any { return new(exchange) }}
@@ -117,8 +140,10 @@ var copyPool = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 const socketBuffer = 4 << 10
 
-func (e *exchange) begin(s *Service, w http.ResponseWriter, r *http.Request, route *tns.Route) {
-	e.s, e.w, e.r, e.route = s, w, r, route
+func (e *exchange) begin(s *Service, w http.ResponseWriter, r *http.Request, route *tns.Route, socket bool) {
+	e.s, e.w, e.r, e.route, e.socket = s, w, r, route, socket
+	e.asset = assetOf(route)
+	e.hash = mix(e.asset ^ xxhash.Sum64String(string(route.Resource)))
 }
 
 // hasBody reports whether the user sends one.
@@ -130,18 +155,19 @@ func (e *exchange) hasBody() bool {
 // read what it was given for longer than the request lasts, so that neither kind
 // of body is part of what is reused.
 func (e *exchange) keep() error {
-	if e.hasBody() {
-		e.body = &countedBody{r: e.r.Body, rc: http.NewResponseController(e.w)}
+	if !e.hasBody() {
+		return nil
 	}
-	if !e.hasBody() || e.r.ContentLength < 0 || e.r.ContentLength > keptBody || e.r.Header.Get("Expect") != "" {
+	e.body = &countedBody{r: e.r.Body, rc: http.NewResponseController(e.w), limits: &e.s.opts.limits}
+	if e.r.ContentLength < 0 || e.r.ContentLength > keptBody || e.r.Header.Get("Expect") != "" {
 		return nil
 	}
 	e.kept = make([]byte, e.r.ContentLength)
-	rc := http.NewResponseController(e.w)
-	_ = rc.SetReadDeadline(time.Now().Add(bodyPatience))
-	_, err := io.ReadFull(e.r.Body, e.kept)
-	_ = rc.SetReadDeadline(time.Time{})
-	return err
+	if _, err := io.ReadFull(e.body, e.kept); err != nil {
+		return &failure{err: err, user: true}
+	}
+	_ = e.body.rc.SetReadDeadline(time.Time{}) // the connection is the server's again
+	return nil
 }
 
 // send is the body for one attempt.
@@ -159,18 +185,21 @@ func (e *exchange) release() {
 	if e.body != nil {
 		e.body.done.Store(true)
 	}
-	e.s, e.w, e.r, e.route, e.body, e.kept = nil, nil, nil, nil, nil, nil
+	e.s, e.w, e.r, e.route, e.body, e.kept, e.unguard, e.taken = nil, nil, nil, nil, nil, nil, nil, pace{}
 	clear(e.nodes[:])
 	exchangePool.Put(e)
 }
 
 // countedBody knows whether anything of the body is gone: what was read can't be
-// sent to another node.
+// sent to another node. It ends where the user is too slow.
 type countedBody struct {
-	r    io.ReadCloser
-	rc   *http.ResponseController
-	read atomic.Bool
-	done atomic.Bool // the request is over, and its connection another's
+	r      io.ReadCloser
+	rc     *http.ResponseController
+	limits *Limits
+	pace   pace
+	read   atomic.Bool
+	done   atomic.Bool // the request is over, and its connection another's
+	broken atomic.Pointer[error]
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
@@ -178,61 +207,73 @@ func (b *countedBody) Read(p []byte) (int, error) {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	b.read.Store(true)
-	_ = b.rc.SetReadDeadline(time.Now().Add(bodyPatience))
+	began := time.Now()
+	_ = b.rc.SetReadDeadline(b.pace.deadline(began, 0, b.limits))
 	n, err := b.r.Read(p)
+	b.pace.moved(n, time.Since(began))
 	if err != nil { // its end: the connection is the server's again
-		_ = b.rc.SetReadDeadline(time.Time{})
+		if err != io.EOF && !b.done.Load() { //nolint:errorlint // a Reader's
+			b.broken.Store(&err)
+		}
+		if !tooSlow(err) {
+			_ = b.rc.SetReadDeadline(time.Time{})
+		}
 	}
 	return n, err
+}
+
+// fault is what the user did wrong with the body, or nil.
+func (b *countedBody) fault() error {
+	if err := b.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // Close leaves the user's body to the server, since another node may get it.
 func (b *countedBody) Close() error { return nil }
 
-// outcome is how an attempt ended.
-type outcome int
-
-const (
-	done    outcome = iota // the user has an answer
-	another                // this node did not take it
-	wait                   // nor will another: something is just coming up
-)
-
 // run offers the request to nodes until one takes it.
 func (e *exchange) run() {
 	if err := e.keep(); err != nil {
-		plain(e.w, http.StatusBadRequest, "The request's body is incomplete.")
+		e.fail(err)
 		return
 	}
-	began := time.Now()
-	last := error(nil)
-	for {
-		waiting := false
-		for i, c := range e.s.candidates(e.route, e.nodes[:0]) {
-			if i == maxTries {
+	var last error
+	wait := pollFirst
+	for began, round := time.Now(), 0; ; round++ {
+		nodes := e.s.candidates(e.route, e.asset, e.nodes[:0])
+		waiting := len(nodes) == 0 && time.Since(e.s.began) < starting // it has not heard of any yet
+		e.alone = len(nodes) == 1
+		most := min(len(nodes), maxTries)
+		if round > 0 && len(nodes) > 0 { // one more, and each in turn
+			at := round % len(nodes)
+			nodes, most = nodes[at:at+1], 1
+		}
+		for i := 0; i < most; {
+			if i > 0 && !e.s.retries.spend() {
 				break
 			}
-			var out outcome
-			if out, last = e.try(c); out == done {
-				return
-			} else if out == wait {
-				waiting = true
+			out, used, err := e.try(nodes[i:most])
+			if out == done || e.r.Context().Err() != nil {
+				return // or nobody is there to be told
 			}
-			if e.r.Context().Err() != nil {
-				return // nobody is there to be told
-			}
-			if !e.repeatable(last) {
-				e.fail(last)
+			last = err
+			waiting = waiting || out == later
+			if !e.repeatable(err) {
+				e.fail(err)
 				return
 			}
+			i += used
 		}
-		// Nodes appear and modules become ready while a user waits.
-		if time.Since(began) > readiness || last != nil && !waiting {
+		// Modules become ready while a user waits, and nodes after a start.
+		if !waiting || time.Since(began) > readiness {
 			e.fail(last)
 			return
 		}
 		select {
-		case <-time.After(poll):
+		case <-time.After(wait/2 + mathrand.N(wait)):
+			wait = min(2*wait, pollMost)
 		case <-e.r.Context().Done():
 			return
 		}
@@ -241,72 +282,69 @@ func (e *exchange) run() {
 
 // repeatable reports whether the request may go to another node.
 func (e *exchange) repeatable(err error) bool {
-	if e.body != nil && e.body.read.Load() || errors.Is(err, context.DeadlineExceeded) {
+	if e.body != nil && e.kept == nil && e.body.read.Load() {
 		return false
 	}
-	if err == nil || errors.Is(err, errRefused) || errors.Is(err, taubyte.ErrUnavailable) {
-		return true // nothing was done
+	var f *failure
+	if !errors.As(err, &f) {
+		return true // refused: nothing was done
 	}
-	switch e.r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-		return true
+	if f.user || errors.Is(err, errTimeout) {
+		return false
 	}
-	return false
+	return !f.sent || e.safe()
 }
 
-// errRefused: the node said that it did not serve the request.
-var errRefused = errors.New("refused by the node")
-
 func (e *exchange) fail(err error) {
-	var timeout net.Error
+	var f *failure
+	_ = errors.As(err, &f)
+	level := slog.LevelWarn
 	switch {
+	case f != nil && f.user:
+		level = slog.LevelDebug
+		e.w.Header().Set("Connection", "close") // what is left of the body is not read
+		if tooSlow(err) {
+			e.w.Header().Set("Retry-After", "1")
+			plain(e.w, http.StatusRequestTimeout, "The request's body came too slowly.")
+		} else {
+			plain(e.w, http.StatusBadRequest, "The request's body is incomplete.")
+		}
+	case errors.Is(err, errTimeout) && e.alone && e.nodes[0].Suspect:
+		unavailable(e.w, "The site can't be served at the moment.")
+	case errors.Is(err, errTimeout), f != nil && f.sent && errors.Is(err, rpc.ErrSuspect):
+		plain(e.w, http.StatusGatewayTimeout, "The site took too long to answer.")
 	case err == nil, errors.Is(err, errRefused), errors.Is(err, taubyte.ErrUnavailable):
 		unavailable(e.w, "The site can't be served at the moment.")
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		plain(e.w, http.StatusGatewayTimeout, "The site took too long to answer.")
 	default:
 		plain(e.w, http.StatusBadGateway, "The site did not answer properly.")
 	}
-	e.s.opts.log.Warn("request not served", "host", e.r.Host, "path", e.r.URL.Path, "err", err)
+	e.s.opts.log.Log(e.r.Context(), level, "request not served", "host", e.r.Host, "path", e.r.URL.Path, "err", err)
 }
 
-// try offers the request to one node.
-func (e *exchange) try(c Candidate) (outcome, error) {
+// outcome is how an attempt ended.
+type outcome int
+
+const (
+	done    outcome = iota // the user has an answer
+	another                // this node did not take it
+	later                  // nor will another: something is just coming up
+)
+
+// try offers the request to the first of the nodes, and perhaps to one that follows.
+// used is how many were asked.
+func (e *exchange) try(nodes []Candidate) (out outcome, used int, err error) {
+	c := &nodes[0]
 	c.node.inFlight.Add(1)
 	defer c.node.inFlight.Add(-1)
-	began := time.Now()
-	if c.Node == e.s.host.ID() {
-		if local, ok := e.s.host.Local(wire.Protocol).(http.Handler); ok {
-			return e.local(local, c, began)
-		}
-		return another, errRefused
+	if c.Node != e.s.host.ID() {
+		return e.remote(nodes)
 	}
-	ctx, cancel := context.WithCancel(e.r.Context())
-	defer cancel()
-	timer := time.AfterFunc(e.s.opts.timeout, cancel)
-	out := e.outgoing(ctx)
-	out.URL.Scheme, out.URL.Host = "http", c.Node.String()
-	out.Body = e.send()
-	resp, err := e.s.tr.RoundTrip(out)
-	if !timer.Stop() && e.r.Context().Err() == nil {
-		err = errors.Join(err, context.DeadlineExceeded)
+	local, ok := e.s.host.Local(wire.Protocol).(http.Handler)
+	if !ok {
+		return another, 1, errRefused
 	}
-	if err != nil {
-		if resp != nil {
-			_ = resp.Body.Close()
-		}
-		if e.r.Context().Err() == nil {
-			c.node.observe(0, true, time.Now())
-		}
-		return another, err
-	}
-	c.node.observe(time.Since(began), false, time.Now())
-	if out, again := refusal(resp.Header.Get(wire.HeaderRefused)); again {
-		_ = resp.Body.Close()
-		return out, errRefused
-	}
-	e.deliver(resp)
-	return done, nil
+	out, err = e.local(local, c)
+	return out, 1, err
 }
 
 // refusal reads the node's word on why it served nothing, and whether another node
@@ -316,17 +354,18 @@ func refusal(reason string) (out outcome, again bool) {
 	case wire.RefusedBusy, wire.RefusedDraining:
 		return another, true
 	case wire.RefusedNotReady, wire.RefusedNoHost, wire.RefusedNoRoute:
-		return wait, true // this gateway has the route: the node will
+		return later, true // this gateway has the route: the node will
 	}
 	return done, false
 }
 
-// outgoing is the request as the node gets it.
-func (e *exchange) outgoing(ctx context.Context) *http.Request {
+// outgoing is the request as a node gets it.
+func (e *exchange) outgoing(ctx context.Context, c *Candidate) *http.Request {
 	out := e.r.WithContext(ctx)
 	out.RequestURI = ""
 	u := *e.r.URL
-	out.URL = &u
+	u.Scheme, u.Host = "http", c.Node.String()
+	out.URL, out.Body = &u, e.send()
 	h := make(http.Header, len(e.r.Header)+6)
 	for k, v := range e.r.Header {
 		if !hopByHop[k] && !strings.HasPrefix(k, "Taubyte-") {
@@ -401,17 +440,18 @@ func answerHeaders(to, from http.Header) {
 }
 
 // deliver streams a node's answer to the user.
-func (e *exchange) deliver(resp *http.Response) {
+func (e *exchange) deliver(resp *http.Response, from *Candidate) {
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		e.tunnel(resp)
 		return
 	}
 	defer resp.Body.Close()
 	answerHeaders(e.w.Header(), resp.Header)
+	rc := http.NewResponseController(e.w)
+	e.patience(rc, 0)
 	e.w.WriteHeader(resp.StatusCode)
 	// An answer of unknown length may be a stream of events: each part goes at once.
 	flush := resp.ContentLength < 0
-	rc := http.NewResponseController(e.w)
 	if flush {
 		_ = rc.Flush()
 	}
@@ -420,21 +460,33 @@ func (e *exchange) deliver(resp *http.Response) {
 	for {
 		n, err := resp.Body.Read(buf[:])
 		if n > 0 {
+			began := e.patience(rc, n)
 			if _, err := e.w.Write(buf[:n]); err != nil {
-				return // the user is gone
+				return // the user is gone, or too slow
 			}
 			if flush {
 				_ = rc.Flush()
 			}
+			e.taken.moved(n, time.Since(began))
 		}
 		if errors.Is(err, io.EOF) {
 			return
 		}
 		if err != nil {
+			if e.r.Context().Err() == nil {
+				from.node.observe(0, failed, time.Now())
+			}
 			// The node broke off: so must the answer, or it would look complete.
 			panic(http.ErrAbortHandler)
 		}
 	}
+}
+
+// patience gives the user time to take the next n bytes of the answer.
+func (e *exchange) patience(rc *http.ResponseController, n int) time.Time {
+	now := time.Now()
+	_ = rc.SetWriteDeadline(e.taken.deadline(now, n, &e.s.opts.limits))
+	return now
 }
 
 // tunnel joins the two connections of an upgraded request, a WebSocket's mostly.
@@ -460,14 +512,18 @@ func (e *exchange) tunnel(resp *http.Response) {
 	if head.Write(buffered) != nil || buffered.Flush() != nil {
 		return
 	}
+	if e.unguard != nil {
+		e.unguard()
+	}
 	defer context.AfterFunc(e.s.life, func() { _ = node.Close(); _ = user.Close() })()
 	ended := make(chan struct{}, 2)
-	go func() { _, _ = io.Copy(node, buffered); ended <- struct{}{} }()
-	go func() {
-		to := struct{ io.Writer }{user} // whose ReadFrom would take a buffer of its own
-		_, _ = io.CopyBuffer(to, node, make([]byte, socketBuffer))
+	// Only Write and Read: ReadFrom and WriteTo would take buffers of their own.
+	pipe := func(to io.Writer, from io.Reader) {
+		_, _ = io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, socketBuffer))
 		ended <- struct{}{}
-	}()
+	}
+	go pipe(node, buffered.Reader)
+	go pipe(user, node)
 	<-ended
 	_ = node.Close() // ends the other direction
 	_ = user.Close()
@@ -475,30 +531,37 @@ func (e *exchange) tunnel(resp *http.Response) {
 }
 
 // local hands the request to the substrate node on this host: a function call.
-func (e *exchange) local(h http.Handler, c Candidate, began time.Time) (outcome, error) {
+func (e *exchange) local(h http.Handler, c *Candidate) (outcome, error) {
+	began := time.Now()
 	ctx, cancel := context.WithCancel(e.r.Context())
 	defer cancel()
 	defer context.AfterFunc(e.s.life, cancel)() // a socket has no end of its own
-	timer := time.AfterFunc(e.s.opts.timeout, cancel)
+	timer := time.AfterFunc(e.limit(c), cancel)
 	defer timer.Stop()
-	out := e.outgoing(ctx)
-	if upgradeOf(e.r.Header) == "" {
-		out.Body = e.send()
+	out := e.outgoing(ctx, c)
+	if e.socket {
+		out.Body = e.r.Body
 	}
 	out.URL.Scheme, out.URL.Host = "", ""
 	out.RequestURI = (&url.URL{Path: out.URL.Path, RawPath: out.URL.RawPath, RawQuery: out.URL.RawQuery}).RequestURI()
-	w := &localAnswer{ResponseWriter: e.w, header: http.Header{}, timer: timer}
+	w := &localAnswer{ResponseWriter: e.w, e: e, header: http.Header{}, timer: timer}
 	h.ServeHTTP(w, out)
-	if w.late || !w.wrote && !w.refused && ctx.Err() != nil && e.r.Context().Err() == nil {
-		c.node.observe(0, true, time.Now())
-		return another, context.DeadlineExceeded
+	if e.body != nil && e.body.fault() != nil && !w.wrote {
+		return another, &failure{err: e.body.fault(), user: true}
 	}
-	c.node.observe(time.Since(began), false, time.Now())
+	if w.late || !w.wrote && !w.refused && ctx.Err() != nil && e.r.Context().Err() == nil {
+		c.node.observe(0, failed, time.Now())
+		return another, &failure{err: errTimeout, sent: true}
+	}
 	if w.refused {
 		return w.out, errRefused
 	}
 	if !w.wrote {
 		w.WriteHeader(http.StatusOK)
+	}
+	if took := w.began.Sub(began); w.status < http.StatusInternalServerError {
+		e.s.latencies.observe(e.hash, took)
+		c.node.observe(took, answered, time.Now())
 	}
 	return done, nil
 }
@@ -506,8 +569,11 @@ func (e *exchange) local(h http.Handler, c Candidate, began time.Time) (outcome,
 // localAnswer keeps a refusal from the user, and the node's own headers.
 type localAnswer struct {
 	http.ResponseWriter
+	e       *exchange
 	header  http.Header
 	timer   *time.Timer // runs until the answer begins
+	began   time.Time   // when it began
+	status  int
 	wrote   bool
 	late    bool // it began after that: the user is told of the time-out
 	refused bool
@@ -532,6 +598,8 @@ func (w *localAnswer) WriteHeader(status int) {
 		h["Connection"], h["Upgrade"] = w.header["Connection"], w.header["Upgrade"]
 	}
 	w.wrote = status >= 200 || status == http.StatusSwitchingProtocols
+	w.status = status
+	w.began = w.e.patience(http.NewResponseController(w.ResponseWriter), 0)
 	w.ResponseWriter.WriteHeader(status)
 }
 
@@ -542,7 +610,10 @@ func (w *localAnswer) Write(p []byte) (int, error) {
 	if w.refused || w.late {
 		return len(p), nil
 	}
-	return w.ResponseWriter.Write(p)
+	began := w.e.patience(http.NewResponseController(w.ResponseWriter), len(p))
+	n, err := w.ResponseWriter.Write(p)
+	w.e.taken.moved(n, time.Since(began))
+	return n, err
 }
 
 // FlushError sends what is written so far.
@@ -553,7 +624,11 @@ func (w *localAnswer) FlushError() error {
 	if w.refused || w.late {
 		return nil
 	}
-	return http.NewResponseController(w.ResponseWriter).Flush()
+	rc := http.NewResponseController(w.ResponseWriter)
+	began := w.e.patience(rc, 0)
+	err := rc.Flush()
+	w.e.taken.moved(0, time.Since(began))
+	return err
 }
 
 // Hijack gives the connection to the substrate node, which answers upgrades itself.

@@ -159,16 +159,17 @@ type Service struct {
 	egress  egress.Policy
 	network *egress.Network // of projects without rules of their own
 
-	engine  *vm.Engine
-	hoarder Hoarder
-	files   *site.Cache
-	agent   *seer.Agent
-	table   *tns.Table
-	hub     *messages.Hub
-	clock   *clock
-	calls   *commands.Exchange
-	mounts  []func(context.Context) error // close what leads requests here, in time
-	closes  []func() error                // close what the node itself uses; the last first
+	engine    *vm.Engine
+	hoarder   Hoarder
+	files     *site.Cache
+	agent     *seer.Agent
+	table     *tns.Table
+	hub       *messages.Hub
+	clock     *clock
+	calls     *commands.Exchange
+	mounts    []func(context.Context) error // close what leads requests here, in time
+	withdraws []func()                      // take back what the node says that it runs
+	closes    []func() error                // close what the node itself uses; the last first
 
 	life context.Context
 	stop context.CancelFunc
@@ -274,7 +275,7 @@ func (s *Service) mount(id protocol.ID, handler http.Handler, roles []taubyte.Ro
 	if err != nil {
 		return err
 	}
-	s.mounts = append(s.mounts, func(context.Context) error { withdraw(); return nil })
+	s.withdraws = append(s.withdraws, withdraw)
 	server, err := rpc.Serve(s.host, id, handler, roles...)
 	if err != nil {
 		return err
@@ -348,10 +349,22 @@ func (s *Service) Serving(ctx context.Context, project taubyte.ProjectID, branch
 	}
 }
 
-// Close ends the node: new requests are turned away, those under way have the
-// time of WithGrace to end. It may be called twice.
+// notice is how long gateways are given to hear that a node takes no new work.
+const notice = 300 * time.Millisecond
+
+// Close ends the node without losing a request: it says that it is no substrate node
+// any more, serves what still comes while gateways hear of it, then turns new requests
+// away, which gateways send to another node, and gives those under way the time of
+// WithGrace to end. It may be called twice.
 func (s *Service) Close() error {
 	s.once.Do(func() {
+		for _, withdraw := range s.withdraws {
+			withdraw()
+		}
+		if s.agent != nil && len(s.host.Network().Peers()) > 0 {
+			s.agent.Announce()
+			time.Sleep(min(notice, s.grace))
+		}
 		s.draining.Store(true)
 		ctx, cancel := context.WithTimeout(context.Background(), s.grace)
 		defer cancel()

@@ -140,3 +140,6 @@ func Eventually(t testing.TB, cond func() bool, format string, args ...any) {
 func Logger(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
+
+// Nodes are the members, in the order in which they were added.
+func (n *Net) Nodes() []*Node { return n.nodes }
