@@ -255,8 +255,13 @@ func (e *exchange) run() {
 				break
 			}
 			out, used, err := e.try(nodes[i:most])
-			if out == done || e.r.Context().Err() != nil {
-				return // or nobody is there to be told
+			if out == done {
+				return
+			}
+			var f *failure
+			if e.r.Context().Err() != nil && !(errors.As(err, &f) && f.user) {
+				// Nobody is there to be told. To return would be an empty answer of 200.
+				panic(http.ErrAbortHandler)
 			}
 			last = err
 			waiting = waiting || out == later
@@ -275,7 +280,7 @@ func (e *exchange) run() {
 		case <-time.After(wait/2 + mathrand.N(wait)):
 			wait = min(2*wait, pollMost)
 		case <-e.r.Context().Done():
-			return
+			panic(http.ErrAbortHandler)
 		}
 	}
 }
