@@ -44,8 +44,9 @@ type Cluster struct {
 	wire    *wire // nil unless isolated
 	http    *http.Client
 
-	mu    sync.Mutex // the nodes, which Add and Replace change
+	mu    sync.Mutex // the nodes, which Join and Revoke change
 	nodes []*Node
+	last  int // byte of the address of the newest
 }
 
 // clientAddrs are the last bytes of the addresses that users come from.
@@ -90,11 +91,11 @@ func Start(t testing.TB, config Config) *Cluster {
 // init makes the network and its machines.
 func (c *Cluster) init() {
 	args := []string{"init", "--development", filepath.Join(c.dir, "nodes")}
-	for i, spec := range c.config.Nodes {
+	for _, spec := range c.config.Nodes {
 		if spec.Roles == "all" {
 			spec.Roles = "auth,tns,seer,hoarder,patrick,monkey,substrate,gateway"
 		}
-		n := c.newNode(spec, byte(i+1))
+		n := c.newNode(spec)
 		args = append(args, "--node", fmt.Sprintf("%s=%s@%s", spec.Name, spec.Roles, n.multiaddr()))
 	}
 	out, err := exec.Command(c.program, args...).CombinedOutput()
@@ -107,8 +108,11 @@ func (c *Cluster) init() {
 	}
 }
 
-func (c *Cluster) newNode(spec Spec, last byte) *Node {
+func (c *Cluster) newNode(spec Spec) *Node {
 	c.t.Helper()
+	c.last++
+	require.Less(c.t, c.last, firstClient, "too many nodes")
+	last := byte(c.last)
 	n := &Node{Spec: spec, c: c, last: last, dir: filepath.Join(c.dir, "nodes", spec.Name), log: filepath.Join(c.dir, spec.Name+".log")}
 	var prepare func() error
 	if c.wire != nil {
@@ -225,7 +229,7 @@ func (c *Cluster) Heal() {
 func (c *Cluster) AwaitWhole() time.Duration {
 	c.t.Helper()
 	began := time.Now()
-	c.await("every node sees every other", time.Minute, func() error {
+	c.Await("every node sees every other", time.Minute, func() error {
 		running := 0
 		for _, n := range c.Nodes() {
 			if n.Running() {
@@ -261,9 +265,9 @@ func (c *Cluster) AwaitWhole() time.Duration {
 	return time.Since(began)
 }
 
-// await polls until do returns nil, and fails the test with its last error when that
-// takes too long.
-func (c *Cluster) await(what string, within time.Duration, do func() error) time.Duration {
+// Await polls until do returns nil, and returns how long that took. When it takes too
+// long it fails the test with the last error.
+func (c *Cluster) Await(what string, within time.Duration, do func() error) time.Duration {
 	c.t.Helper()
 	began := time.Now()
 	for {
@@ -276,13 +280,6 @@ func (c *Cluster) await(what string, within time.Duration, do func() error) time
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-}
-
-// Await polls until do returns nil, and returns how long that took. It fails the test
-// after a time.
-func (c *Cluster) Await(what string, within time.Duration, do func() error) time.Duration {
-	c.t.Helper()
-	return c.await(what, within, do)
 }
 
 // Get asks a node's API, as its owner, and decodes the answer unless into is nil.

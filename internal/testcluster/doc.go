@@ -33,6 +33,7 @@
 //   - Node.FillDisk, Node.FreeDisk: no space is left, on a node with Spec.Disk.
 //   - Node.LoseStore, Node.LoseDisk: the store is gone, or all that the node had.
 //     Node.Corrupt: bits of its tables are flipped.
+//   - Cluster.Revoke, Cluster.Join: a node is put out, another one is added.
 //   - Node.Skew: its wall clock is wrong by so much (Config.Skewable).
 //
 // # Load

@@ -3,6 +3,7 @@ package testcluster
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,6 +30,7 @@ type Node struct {
 	log     string // the file of what it says
 
 	p2p, api, users string // addresses
+	id              string // its peer ID, since it first started
 
 	mu      sync.Mutex
 	process *process  // nil when it does not run
@@ -75,6 +77,22 @@ func (n *Node) Running() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.process != nil && n.awaySet.IsZero()
+}
+
+// Alive reports whether there is a process.
+func (n *Node) Alive() bool {
+	p := n.running()
+	if p == nil {
+		return false
+	}
+	select {
+	case <-p.done:
+		n.setAway(true)
+		n.gone(p)
+		return false
+	default:
+		return true
+	}
 }
 
 // away reports since when a fault keeps the node from answering, and when the last
@@ -160,11 +178,11 @@ func (n *Node) TryStart() (time.Duration, error) {
 	if err := n.machine.start(p.cmd); err != nil {
 		return 0, fmt.Errorf("starting %s: %w", n.Name, err)
 	}
-	serves := make(chan struct{})
+	serves := make(chan string, 1)
 	go func() {
 		s := bufio.NewScanner(out)
 		if s.Scan() {
-			close(serves)
+			serves <- s.Text()
 		}
 		for s.Scan() {
 		}
@@ -175,9 +193,15 @@ func (n *Node) TryStart() (time.Duration, error) {
 	n.process = p
 	n.mu.Unlock()
 	select {
-	case <-serves:
+	case line := <-serves:
+		took := time.Since(began)
 		n.setAway(false)
-		return time.Since(began), nil
+		var said struct{ ID string }
+		if err := json.Unmarshal([]byte(line), &said); err != nil {
+			return 0, fmt.Errorf("%s said %q: %w", n.Name, line, err)
+		}
+		n.id = said.ID
+		return took, nil
 	case <-p.done:
 		err = p.err
 	case <-time.After(startLimit):

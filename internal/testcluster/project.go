@@ -125,6 +125,31 @@ func (p *Project) Remote(via *Node) (string, error) {
 	return "http://x:" + token + "@" + via.api + "/git/" + p.Name + ".git", err
 }
 
+// Heads lists the branches that a node serves, and their commits.
+func (p *Project) Heads(via *Node) (string, error) {
+	remote, err := p.Remote(via)
+	if err != nil {
+		return "", err
+	}
+	return p.tryGit("ls-remote", "--heads", remote)
+}
+
+// Builds reports whether a node holds the job of a push at this moment.
+func (p *Project) Builds(push Push, n *Node) bool {
+	for _, control := range p.c.Nodes("patrick") {
+		var page struct{ Jobs []job }
+		if !control.Running() || control.Get("/v1/patrick/jobs?limit=500&project="+url.QueryEscape(p.ID), &page) != nil {
+			continue
+		}
+		for _, j := range page.Jobs {
+			if j.Commit == push.Commit && j.State == "running" && j.Worker == n.id {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Commit writes a file and commits it to the branch, from the branch main where it is
 // new.
 func (p *Project) Commit(branch, file, content string) string {
@@ -200,7 +225,7 @@ func (p *Project) Forget() {
 // and returns how long that took.
 func (p *Project) AwaitServed(path, want string) time.Duration {
 	p.c.t.Helper()
-	return p.c.await(p.Name+path+" is served", 2*time.Minute, func() error {
+	return p.c.Await(p.Name+path+" is served", 2*time.Minute, func() error {
 		for _, g := range p.c.Nodes("gateway") {
 			if !g.Running() {
 				continue
@@ -208,6 +233,23 @@ func (p *Project) AwaitServed(path, want string) time.Duration {
 			if status, body := p.Ask(g, path); status != http.StatusOK || !strings.Contains(body, want) {
 				r, err := p.Results()
 				return fmt.Errorf("%s answers %s with %d %.200q instead of %q; its jobs: %+v %v", g.Name, path, status, body, want, r, err)
+			}
+		}
+		return nil
+	})
+}
+
+// AwaitRouted waits until every gateway that runs knows the project's routes, without
+// calling a function: PATCH is a method that none of them has.
+func (p *Project) AwaitRouted(path string) {
+	p.c.t.Helper()
+	p.c.Await(p.Name+path+" is routed", 2*time.Minute, func() error {
+		for _, g := range p.c.Nodes("gateway") {
+			if !g.Running() {
+				continue
+			}
+			if status, body := p.c.ask(http.MethodPatch, g, p.Host(), path, nil); status != http.StatusMethodNotAllowed {
+				return fmt.Errorf("%s answers %d %.200q", g.Name, status, body)
 			}
 		}
 		return nil
@@ -240,8 +282,8 @@ func (r Result) Good() error {
 
 // job is what patrick says of one.
 type job struct {
-	ID, Branch, Commit, State, Error string
-	Attempt                          int
+	ID, Branch, Commit, State, Error, Worker string
+	Attempt                                  int
 }
 
 func (j job) done() bool {

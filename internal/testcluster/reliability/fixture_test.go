@@ -42,8 +42,13 @@ type fixture struct {
 
 func setup(t *testing.T, nodes testcluster.Topology) *fixture {
 	t.Helper()
+	return setupConfig(t, testcluster.Config{Nodes: nodes, Isolated: true})
+}
+
+func setupConfig(t *testing.T, config testcluster.Config) *fixture {
+	t.Helper()
 	began := time.Now()
-	c := testcluster.Start(t, testcluster.Config{Nodes: nodes, Isolated: true})
+	c := testcluster.Start(t, config)
 	f := &fixture{T: t, c: c}
 	t.Logf("the cluster is up after %s", time.Since(began).Round(time.Millisecond))
 	f.hello = c.Deploy("hello", "hello", "/ping")

@@ -110,7 +110,7 @@ func (f *fixture) cut(away time.Duration) {
 		served := p.AwaitServed("/version.txt", says)
 		f.say("%s: the last push to %s was served everywhere %s after the network healed", scenario, p.Name, (served + whole).Round(time.Millisecond))
 	}
-	time.Sleep(time.Until(healed.Add(6 * time.Second)))
+	time.Sleep(time.Until(healed.Add(slack(5*time.Second) + 2*time.Second)))
 	l.Stop()
 	f.say("%s for %s: all nodes saw each other %s after it healed", scenario, away, whole.Round(time.Millisecond))
 
