@@ -169,7 +169,7 @@ func (p *Project) commitLocked(branch, file, content string) string {
 		require.NoError(p.c.t, os.MkdirAll(filepath.Dir(path), 0o755))
 		require.NoError(p.c.t, os.WriteFile(path, []byte(content), 0o600))
 		p.git("add", file)
-		p.git("commit", "-qm", content)
+		p.git("commit", "-qm", "change "+file)
 	}
 	return strings.TrimSpace(p.git("rev-parse", "HEAD"))
 }

@@ -27,6 +27,7 @@ func (c *Cluster) Replicated() error {
 			Kind     string
 			Min      int
 			Replicas []replica
+			Degraded bool // fewer than Min have every write
 		}
 		if err := errors.Join(n.Get("/v1/hoarder/items", &items), n.Get("/v1/hoarder/stores", &stores)); err != nil {
 			errs = append(errs, err)
@@ -42,7 +43,7 @@ func (c *Cluster) Replicated() error {
 			}
 		}
 		for _, s := range stores {
-			if live := live(s.Replicas); live < s.Min {
+			if live := live(s.Replicas); live < s.Min || s.Degraded {
 				errs = append(errs, fmt.Errorf("%s: a %s has %d of %d replicas: %v", n.Name, s.Kind, live, s.Min, s.Replicas))
 			}
 		}
