@@ -37,7 +37,7 @@ type Config struct {
 // A Cluster is running nodes. Its methods are for the test's goroutine; faults may
 // be switched while loads run.
 type Cluster struct {
-	t       testing.TB
+	t, root testing.TB // the test that runs, and the one that the cluster lives as long as
 	config  Config
 	program string
 	dir     string
@@ -64,7 +64,7 @@ func Start(t testing.TB, config Config) *Cluster {
 	if config.Logs == "" {
 		config.Logs = "info"
 	}
-	c := &Cluster{t: t, config: config, dir: t.TempDir(), http: &http.Client{
+	c := &Cluster{t: t, root: t, config: config, dir: t.TempDir(), http: &http.Client{
 		Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true},
 	}}
 	c.program = program(t, config.Skewable)
@@ -86,6 +86,14 @@ func Start(t testing.TB, config Config) *Cluster {
 	}
 	c.AwaitWhole()
 	return c
+}
+
+// Use makes t, a subtest of the one that started the cluster, the one that fails when
+// something does, until the returned function is called.
+func (c *Cluster) Use(t testing.TB) (restore func()) {
+	before := c.t
+	c.t = t
+	return func() { c.t = before }
 }
 
 // init makes the network and its machines.
@@ -125,7 +133,7 @@ func (c *Cluster) newNode(spec Spec) *Node {
 	var err error
 	n.machine, err = newMachine(c.wire != nil, prepare)
 	require.NoError(c.t, err)
-	c.t.Cleanup(n.end)
+	c.root.Cleanup(n.end)
 	c.mu.Lock()
 	c.nodes = append(c.nodes, n)
 	c.mu.Unlock()
@@ -334,7 +342,7 @@ func (n *Node) Command(args ...string) (string, error) {
 
 // explain shows the end of each node's log when the test has failed.
 func (c *Cluster) explain() {
-	if !c.t.Failed() {
+	if !c.root.Failed() {
 		return
 	}
 	if keep := os.Getenv("TESTCLUSTER_KEEP"); keep != "" {

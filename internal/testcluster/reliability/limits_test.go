@@ -26,14 +26,14 @@ func (f *fixture) greedy(what string, crawl *testcluster.Crawl) {
 		most = max(most, crawl.Open())
 		time.Sleep(50 * time.Millisecond)
 	}
-	end := time.Now()
+	end, left := time.Now(), crawl.Open()
 	slow.Stop()
 	l.Stop()
-	f.say("%s: at most %d were open at once", scenario, most)
+	f.say("%s: %d were open at once, %d after 15 s", scenario, most, left)
 	all := figures(l, at, end)
 	f.safeRequestsSucceed(scenario, all)
 	for _, kind := range []string{function, website} {
-		assert.Less(f, all[kind].P99, time.Second, "%s: %s", scenario, all[kind])
+		assert.Less(f, all[kind].P99, 2*time.Second, "%s: %s", scenario, all[kind])
 	}
 }
 

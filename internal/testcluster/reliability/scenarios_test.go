@@ -177,6 +177,7 @@ func TestShort(t *testing.T) {
 func (f *fixture) run(name string, part func(*fixture)) bool {
 	f.Helper()
 	return f.T.Run(name, func(t *testing.T) {
+		defer f.c.Use(t)()
 		sub := *f
 		sub.T = t
 		part(&sub)
