@@ -7,27 +7,35 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 
 	"github.com/taubyte/taubyte/substrate/guest/event"
 )
 
 // ServeHTTP answers event e with handler, and gives what an entry point
-// returns: 0, or 1 when the handler panicked.
+// returns: 0, or 1 when the handler panicked. A handler that panics once it has
+// written leaves a response that is not whole: ServeHTTP ends the instance, and the
+// client gets status 500, or sees the connection break where a part was sent.
 //
-// Of a parameter or a header that the request has several times, the first is
-// seen. The response streams: what is written goes out when it is flushed or
+// The lines of a header that the request has several times are one value, joined
+// with ", ". The response streams: what is written goes out when it is flushed or
 // the host's buffer is full.
 func ServeHTTP(e uint32, handler http.Handler) uint32 {
 	if kind := event.KindOf(e); kind != event.KindHTTP {
 		os.Stderr.WriteString("guest: the event is " + kind.String() + ", not http\n")
 		return 1
 	}
-	return serve(event.HTTP(e), handler)
+	result, broken := serve(event.HTTP(e), handler)
+	if broken {
+		os.Exit(1) // the host answers what it says to
+	}
+	return result
 }
 
 // exchange is what is used of an event.HTTP.
 type exchange interface {
 	Method() string
+	RequestURI() string
 	Host() string
 	Path() string
 	Query(string) string
@@ -49,7 +57,8 @@ type call struct {
 	response response
 }
 
-func serve(x exchange, handler http.Handler) (result uint32) {
+// serve also says whether the response was broken off in the middle.
+func serve(x exchange, handler http.Handler) (result uint32, broken bool) {
 	c := &call{response: response{event: x}}
 	w := &c.response
 	defer func() {
@@ -63,14 +72,14 @@ func serve(x exchange, handler http.Handler) (result uint32) {
 			os.Stderr.WriteString("guest: panic: " + text(p) + "\n")
 			os.Stderr.Write(debug.Stack())
 		}
-		if !w.wrote {
+		if broken = w.wrote; !broken {
 			clear(w.header)
 			http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 		}
 	}()
 	c.read(x)
 	handler.ServeHTTP(w, &c.request)
-	return 0
+	return 0, false
 }
 
 func text(p any) string {
@@ -85,13 +94,17 @@ func text(p any) string {
 
 func (c *call) read(x exchange) {
 	u := &c.url
-	u.Path = x.Path()
-	if names := x.QueryNames(); len(names) > 0 { // most have none
-		query := make(url.Values, len(names))
-		for _, name := range names {
-			query.Set(name, x.Query(name))
+	uri := x.RequestURI()
+	if !parse(u, uri) {
+		u.Path = x.Path()
+		if names := x.QueryNames(); len(names) > 0 { // most have none
+			query := make(url.Values, len(names))
+			for _, name := range names {
+				query.Set(name, x.Query(name))
+			}
+			u.RawQuery = query.Encode()
 		}
-		u.RawQuery = query.Encode()
+		uri = u.RequestURI()
 	}
 	names := x.HeaderNames()
 	header, values := make(http.Header, len(names)), make([]string, len(names))
@@ -100,15 +113,37 @@ func (c *call) read(x exchange) {
 		header[http.CanonicalHeaderKey(name)] = values[i : i+1 : i+1]
 	}
 	length := int64(-1)
-	if declared := header["Content-Length"]; declared != nil {
-		if n, err := strconv.ParseInt(declared[0], 10, 64); err == nil && n >= 0 {
-			length = n
-		}
+	if n, err := strconv.ParseInt(x.Header("Content-Length"), 10, 64); err == nil && n >= 0 {
+		length = n
 	}
 	r := &c.request
-	r.Method, r.URL, r.Header, r.Host, r.RequestURI = x.Method(), u, header, x.Host(), u.RequestURI()
+	r.Method, r.URL, r.Header, r.Host, r.RequestURI = x.Method(), u, header, x.Host(), uri
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
-	r.ContentLength, r.Body = length, x.Body()
+	r.ContentLength, r.Body = length, http.NoBody
+	if length != 0 {
+		r.Body = x.Body()
+	}
+}
+
+// parse reads a path and a query into u. It reports whether there are any.
+func parse(u *url.URL, uri string) bool {
+	if uri == "" || uri[0] != '/' {
+		return false
+	}
+	path, query, has := strings.Cut(uri, "?")
+	u.Path = path
+	if strings.IndexByte(path, '%') >= 0 {
+		var err error
+		if u.Path, err = url.PathUnescape(path); err != nil {
+			*u = url.URL{}
+			return false
+		}
+		if u.EscapedPath() != path {
+			u.RawPath = path
+		}
+	}
+	u.RawQuery, u.ForceQuery = query, has && query == ""
+	return true
 }
 
 // response is the http.ResponseWriter of an event.

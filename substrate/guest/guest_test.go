@@ -14,6 +14,7 @@ import (
 
 // fake is an HTTP event.
 type fake struct {
+	uri           string
 	query, header map[string]string
 	body          string
 
@@ -24,6 +25,7 @@ type fake struct {
 }
 
 func (f *fake) Method() string              { return "POST" }
+func (f *fake) RequestURI() string          { return f.uri }
 func (f *fake) Host() string                { return "example.com:8080" }
 func (f *fake) Path() string                { return "/a b/ü" }
 func (f *fake) Query(name string) string    { return f.query[name] }
@@ -45,7 +47,7 @@ var _ exchange = event.HTTP(0)
 
 func TestRequest(t *testing.T) {
 	f := &fake{query: map[string]string{"q": "x y&z", "empty": ""}, header: map[string]string{"Accept": "a", "X-One": "1", "Content-Length": "2"}, body: "in"}
-	result := serve(f, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	result, broken := serve(f, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		got := []string{r.Method, r.Host, r.URL.Path, r.URL.Query().Get("q"), r.Header.Get("accept"), r.FormValue("q"), string(body)}
 		want := []string{"POST", "example.com:8080", "/a b/ü", "x y&z", "a", "x y&z", "in"}
@@ -65,7 +67,7 @@ func TestRequest(t *testing.T) {
 			t.Error(err)
 		}
 	}))
-	if result != 0 || f.status != 201 || f.out.String() != "out" || f.flushed != 1 || !slices.Equal(f.headers, []string{"X-Two: 1", "X-Two: 2"}) {
+	if result != 0 || broken || f.status != 201 || f.out.String() != "out" || f.flushed != 1 || !slices.Equal(f.headers, []string{"X-Two: 1", "X-Two: 2"}) {
 		t.Errorf("%d, %+v", result, f)
 	}
 }
@@ -76,21 +78,66 @@ func TestResponses(t *testing.T) {
 		status  int
 		out     string
 		result  uint32
+		broken  bool
 	}{
-		"nothing":      {func(http.ResponseWriter, *http.Request) {}, 200, "", 0},
-		"written":      {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("x")) }, 200, "x", 0},
-		"early hints":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); w.WriteHeader(204) }, 204, "", 0},
-		"error":        {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusTeapot) }, 418, "no\n", 0},
-		"panic":        {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", "y"); panic("secret") }, 500, "Internal Server Error\n", 1},
-		"late panic":   {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("x")); panic(io.EOF) }, 200, "x", 1},
-		"quiet abort":  {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 500, "Internal Server Error\n", 1},
-		"mux, unknown": {http.NewServeMux().ServeHTTP, 404, "404 page not found\n", 0},
+		"nothing":      {func(http.ResponseWriter, *http.Request) {}, 200, "", 0, false},
+		"written":      {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("x")) }, 200, "x", 0, false},
+		"early hints":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); w.WriteHeader(204) }, 204, "", 0, false},
+		"error":        {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusTeapot) }, 418, "no\n", 0, false},
+		"panic":        {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", "y"); panic("secret") }, 500, "Internal Server Error\n", 1, false},
+		"late panic":   {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("x")); panic(io.EOF) }, 200, "x", 1, true},
+		"late abort":   {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("x")); panic(http.ErrAbortHandler) }, 200, "x", 1, true},
+		"only a head":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201); panic(io.EOF) }, 201, "", 1, true},
+		"quiet abort":  {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 500, "Internal Server Error\n", 1, false},
+		"mux, unknown": {http.NewServeMux().ServeHTTP, 404, "404 page not found\n", 0, false},
 	} {
 		f := &fake{}
-		result := serve(f, c.handler)
-		if result != c.result || f.status != c.status || f.out.String() != c.out || slices.Contains(f.headers, "X: y") {
+		result, broken := serve(f, c.handler)
+		if result != c.result || broken != c.broken || f.status != c.status || f.out.String() != c.out || slices.Contains(f.headers, "X: y") {
 			t.Errorf("%s: %d, %+v", name, result, f)
 		}
+	}
+}
+
+// The URL is the one that was sent, where the host tells it.
+func TestURL(t *testing.T) {
+	for uri, want := range map[string][3]string{ // path, raw path, query
+		"/":                  {"/", "", ""},
+		"/a/b?tag=a&tag=b":   {"/a/b", "", "tag=a&tag=b"},
+		"/a%20b":             {"/a b", "", ""},
+		"/x%2Fy?q=%2F":       {"/x/y", "/x%2Fy", "q=%2F"},
+		"/caf%C3%A9?":        {"/café", "", ""},
+		"//double//slash?a":  {"//double//slash", "", "a"},
+		"/?a=1;b=2&%zz&c=+x": {"/", "", "a=1;b=2&%zz&c=+x"},
+		"/q?a?b=c":           {"/q", "", "a?b=c"},
+	} {
+		f := &fake{uri: uri, query: map[string]string{"tag": "a"}}
+		serve(f, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if got := [3]string{r.URL.Path, r.URL.RawPath, r.URL.RawQuery}; got != want || r.RequestURI != uri || r.URL.RequestURI() != uri {
+				t.Errorf("%s: %q, %q, %q", uri, got, r.RequestURI, r.URL.RequestURI())
+			}
+		}))
+	}
+	for _, uri := range []string{"", "*", "/%zz"} { // what it has of it otherwise
+		f := &fake{uri: uri, query: map[string]string{"tag": "a"}}
+		serve(f, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.RequestURI != "/a%20b/%C3%BC?tag=a" || r.URL.Path != "/a b/ü" {
+				t.Errorf("%s: %q", uri, r.RequestURI)
+			}
+		}))
+	}
+}
+
+// A request without a body has the length 0, and -1 is that of one whose length is not
+// known.
+func TestLength(t *testing.T) {
+	for declared, want := range map[string]int64{"0": 0, "2": 2, "": -1, "-1": -1, "x": -1} {
+		f := &fake{body: "in", header: map[string]string{"Content-Length": declared}}
+		serve(f, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.ContentLength != want || (r.Body == http.NoBody) != (want == 0) {
+				t.Errorf("%q: %d", declared, r.ContentLength)
+			}
+		}))
 	}
 }
 

@@ -6,8 +6,9 @@ import (
 	"time"
 	_ "time/tzdata" // the same time zones on every machine
 
-	"github.com/robfig/cron/v3"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/taubyte/taubyte/internal/cron"
 )
 
 // schedule says when a timer goes off: the five fields of cron, or a descriptor.
@@ -25,8 +26,9 @@ func schedule(n *yaml.Node) (any, string, string) {
 		if d, err := time.ParseDuration(every); err != nil || d < time.Second {
 			return nil, fmt.Sprintf("is %q, which is no interval of a second or more", n.Value), "as in @every 90s or @every 1h30m"
 		}
+		return text, "", ""
 	}
-	s, err := cron.ParseStandard(text)
+	s, err := cron.Parse(text)
 	if err != nil {
 		return nil, fmt.Sprintf("is %q, which is no schedule: %v", n.Value, err), hint
 	}

@@ -46,6 +46,11 @@ func (e HTTP) Path() string {
 		func(b *byte, n uint32) errno.Errno { return sdk.GetHttpEventPath(uint32(e), b, n) }))
 }
 
+// RequestURI is the path and the query of the URL as they were sent: a parameter that
+// stands there several times can be seen by it. It is empty on a host that does not
+// tell it.
+func (e HTTP) RequestURI() string { return e.Header(":path") }
+
 // UserAgent is the client's name for itself.
 func (e HTTP) UserAgent() string {
 	return quiet(sdk.Text(
@@ -68,8 +73,8 @@ func (e HTTP) QueryNames() []string {
 	return names
 }
 
-// Header is the first value of a header of the request. The case of name does
-// not matter.
+// Header is the value of a header of the request. The lines of one that was sent
+// several times are joined with ", ". The case of name does not matter.
 func (e HTTP) Header(name string) string {
 	return quiet(sdk.Text(
 		func(n *uint32) errno.Errno { return sdk.GetHttpEventHeadersSize(uint32(e), n, name) },
@@ -133,7 +138,8 @@ func (e HTTP) Error(message string, code int) error {
 	return err
 }
 
-// Length is the declared length of the request's body, or -1.
+// Length is the declared length of the request's body, 0 where there is none and -1
+// where it is not known.
 func (e HTTP) Length() int64 {
 	if n, err := strconv.ParseInt(e.Header("Content-Length"), 10, 64); err == nil && n >= 0 {
 		return n

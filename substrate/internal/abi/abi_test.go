@@ -244,7 +244,7 @@ func TestRequest(t *testing.T) {
 
 	s := newScript()
 	s.m.Data(0, "onex-wordTaubyte-Client")
-	text, e := s.run(h, r, 64, 64+176,
+	text, e := s.run(h, r, 64, 64+196,
 		do("getEventType", "ii:", event{}, 64),
 		do("getHttpEventMethodSize", "ii:i", event{}, 68),
 		do("getHttpEventMethod", "iii:i", event{}, 72, 3),
@@ -259,7 +259,7 @@ func TestRequest(t *testing.T) {
 		do("getHttpEventRequestQueryKeysSize", "ii:i", event{}, 132),
 		do("getHttpEventRequestQueryKeys", "ii:i", event{}, 136),
 		do("getHttpEventHeadersSize", "iiii:i", event{}, 144, 3, 6),
-		do("getHttpEventHeaders", "iiiii:i", event{}, 3, 6, 148, 5),
+		do("getHttpEventHeaders", "iiiii:i", event{}, 3, 6, 240, 13),
 		do("getHttpEventHeaderVarNameByIdSize", "ii:i", event{}, 156),
 		do("getHttpEventHeaderVarNameById", "ii:i", event{}, 160),
 		do("getHttpEventRequestHeaderKeysSize", "ii:i", event{}, 184),
@@ -283,7 +283,7 @@ func TestRequest(t *testing.T) {
 	require.Equal(t, "tester", at(116, int(cell(112))))
 	require.Equal(t, "1", at(128, int(cell(124))))
 	require.Equal(t, "one\x00two\x00", at(136, int(cell(132))))
-	require.Equal(t, "first", at(148, int(cell(144))))
+	require.Equal(t, "first, second", at(240, int(cell(144))), "lines of one header are one list")
 	require.Equal(t, "User-Agent\x00X-Word\x00", at(160, int(cell(156))))
 	require.Equal(t, "User-Agent\x00X-Word\x00", at(188, int(cell(184))))
 	require.Zero(t, cell(212), "headers between nodes are not the guest's")
@@ -356,6 +356,136 @@ func TestRedirect(t *testing.T) {
 	require.Equal(t, 303, w.Code)
 	require.Equal(t, "/there", w.Header().Get("Location"))
 	require.Contains(t, w.Body.String(), "See Other")
+}
+
+// Who frames a response is the host: what a guest says of its length may be wrong.
+func TestFraming(t *testing.T) {
+	h := newHost(t)
+	h.limits.Output = 1 << 20
+	chunks := map[string]int{"hello": 1, strings.Repeat("0123456789", 300): 1, strings.Repeat("x", 8<<10): 5, "": 0}
+	for content, times := range chunks {
+		whole := strings.Repeat(content, times)
+		for _, lengths := range [][]string{nil, {"100"}, {"2"}, {"5", "7"}, {"5", "5"}, {"-1"}, {"x"}, {"5, 5"}, {""}, {"+5"}, {fmt.Sprint(len(whole))}, {"99999999999999999999"}} {
+			for _, status := range []int{200, 201, 404, 500, 204, 205, 304} {
+				s := newScript()
+				s.m.Data(1<<14, content)
+				s.m.Data(0, "Content-Length")
+				write, add, code := s.m.SDK("eventHttpWrite", "iiii:i"), s.m.SDK("eventHttpHeaderAdd", "iiiii:i"), s.m.SDK("eventHttpRetCode", "ii:i")
+				body := [][]byte{Get(0), I32(int32(status)), Call(code), Drop}
+				at := int32(64)
+				for _, l := range lengths {
+					s.m.Data(uint32(at), l)
+					body = append(body, Get(0), I32(0), I32(14), I32(at), I32(int32(len(l))), Call(add), Drop)
+					at += 32
+				}
+				for range times {
+					body = append(body, Get(0), I32(1<<14), I32(int32(len(content))), I32(8000), Call(write), Drop)
+				}
+				s.m.Func("f", "i:", "", body...)
+				f := h.function(s.m.Bytes())
+				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if err := f.ServeHTTP(w, r); err != nil {
+						t.Error(err)
+					}
+				}))
+				for _, method := range []string{"GET", "HEAD"} {
+					what := fmt.Sprint(method, " ", status, " ", lengths, " ", len(whole))
+					r, err := http.NewRequest(method, server.URL, nil)
+					require.NoError(t, err)
+					resp, err := http.DefaultClient.Do(r)
+					require.NoError(t, err, what)
+					got, err := io.ReadAll(resp.Body)
+					require.NoError(t, err, what)
+					require.NoError(t, resp.Body.Close())
+					require.Equal(t, status, resp.StatusCode, what)
+					length := resp.Header.Values("Content-Length")
+					switch {
+					case status == 204, status == 304:
+						require.Empty(t, got, what)
+						require.Empty(t, length, what)
+					case status == 205:
+						require.Empty(t, got, what)
+						require.Equal(t, []string{"0"}, length, what)
+					case method == "HEAD":
+						require.Empty(t, got, what)
+						if whole != "" {
+							require.Equal(t, []string{fmt.Sprint(len(whole))}, length, what)
+							require.Equal(t, "text/plain; charset=utf-8", resp.Header.Get("Content-Type"), what)
+						} else if len(lengths) == 1 && lengths[0] == "100" {
+							require.Equal(t, []string{"100"}, length, "as the guest says, who has it from nowhere else: %s", what)
+						}
+					default:
+						require.Equal(t, whole, string(got), what)
+						if len(whole) < 16<<10 {
+							require.Equal(t, []string{fmt.Sprint(len(whole))}, length, what)
+						} else {
+							require.Equal(t, []string{"chunked"}, resp.TransferEncoding, what)
+						}
+					}
+				}
+				server.CloseClientConnections()
+				server.Close()
+				f.Close()
+			}
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// A reference is taken relative to the request as RFC 3986 has it.
+func TestRedirects(t *testing.T) {
+	h := newHost(t)
+	for to, want := range map[string]string{
+		"?a=1": "/b/c/d?a=1", "?a=1&b=2#f": "/b/c/d?a=1&b=2#f", "#f": "/b/c/d?q=0#f", "": "/b/c/d?q=0", "other": "/b/c/other", "other?x=1": "/b/c/other?x=1",
+		"./": "/b/c/", "../x": "/b/x", "../../../x": "/x", "/there?next=/a//b": "/there?next=/a//b", "/a//b/": "/a//b/", "/": "/",
+		"/to/http://example.com/": "/to/http://example.com/", "https://example.com/a//b?c#d": "https://example.com/a//b?c#d", "//example.com/x": "//example.com/x",
+		"/caf\u00e9?\u00e9": "/caf%C3%A9?%C3%A9", "/a%20b%2Fc": "/a%20b%2Fc", "mailto:a@example.com": "mailto:a@example.com",
+		"/x\r\nSet-Cookie: a=b": "/x%0D%0ASet-Cookie:%20a=b",
+	} {
+		s := newScript()
+		s.m.Data(0, to)
+		redirect := s.m.SDK("eventHttpRedirect", "iiii:i")
+		s.m.Func("f", "i:", "", Get(0), I32(0), I32(int32(len(to))), I32(303), Call(redirect), Drop)
+		f := h.function(s.m.Bytes())
+		w := h.serve(f, httptest.NewRequest("GET", "/b/c/d?q=0", nil))
+		require.Equal(t, 303, w.Code, to)
+		require.Equal(t, []string{want}, w.Header()["Location"], to)
+		require.Equal(t, []string{"text/html; charset=utf-8"}, w.Header()["Content-Type"])
+		require.Contains(t, w.Body.String(), "See Other")
+		w = h.serve(f, httptest.NewRequest("POST", "/b/c/d?q=0", nil))
+		require.Equal(t, []string{want}, w.Header()["Location"], to)
+		require.Empty(t, w.Body.String())
+		if to == "?a=1" {
+			w = h.serve(f, httptest.NewRequest("GET", "/a%20b%2Fc/d", nil))
+			require.Equal(t, "/a%20b%2Fc/d?a=1", w.Header().Get("Location"), "the path as it was sent")
+			w = h.serve(f, httptest.NewRequest("GET", "http://example.com//evil.example/x", nil))
+			require.Equal(t, "/evil.example/x?a=1", w.Header().Get("Location"), "no other host")
+		}
+		f.Close()
+	}
+}
+
+// What a guest finds of the request's head by a name.
+func TestHeaderValues(t *testing.T) {
+	h := newHost(t)
+	ask := func(r *http.Request, name string) string {
+		s := newScript()
+		s.m.Data(0, name)
+		text, e := s.run(h, r, 64, 164, do("getHttpEventHeadersSize", "iiii:i", event{}, 64, 0, len(name)), do("getHttpEventHeaders", "iiiii:i", event{}, 0, len(name), 68, 96))
+		require.Equal(t, []uint32{0, 0}, e)
+		return text[4 : 4+binary.LittleEndian.Uint32([]byte(text))]
+	}
+	get := httptest.NewRequest("GET", "/x%2Fy/caf%C3%A9?tag=a&tag=b&;%zz", nil)
+	get.Header["Cookie"] = []string{"a=1", "b=2; c=3"}
+	get.Header["Accept"] = []string{"text/html", "application/json;q=0.5"}
+	require.Equal(t, "a=1; b=2; c=3", ask(get, "cookie"))
+	require.Equal(t, "text/html, application/json;q=0.5", ask(get, "ACCEPT"))
+	require.Equal(t, "/x%2Fy/caf%C3%A9?tag=a&tag=b&;%zz", ask(get, ":path"))
+	require.Equal(t, "0", ask(get, "content-length"), "no body is of length 0")
+	require.Equal(t, "0", ask(httptest.NewRequest("POST", "/", nil), "Content-Length"))
+	require.Equal(t, "2", ask(httptest.NewRequest("POST", "/", strings.NewReader("in")), "Content-Length"))
+	unknown := httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader("in")))
+	require.Empty(t, ask(unknown, "Content-Length"), "it is not known")
 }
 
 func TestHead(t *testing.T) {

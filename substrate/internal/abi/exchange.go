@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/textproto"
@@ -35,8 +36,9 @@ type exchange struct {
 	status      int
 	header      []field
 	headerBytes int
-	wrote       bool // by the guest: status and header are fixed
-	sent        bool // to the user: they are on their way
+	declared    []string // lengths that the guest has named
+	wrote       bool     // by the guest: status and header are fixed
+	sent        bool     // to the user: they are on their way
 	body        []byte
 	total       int64
 	deadlines   bool // set on the connection
@@ -107,17 +109,36 @@ func (x *exchange) reset() {
 	*x = exchange{header: x.header[:0], body: x.body[:0]}
 }
 
-// setLength gives the length of a whole body where the server would not find it
-// out itself, as it does for small ones.
+// setLength gives the length of a whole answer where the server would not find it
+// out itself, as it does for small ones. What the guest has named counts only where
+// there is nothing to count: in an answer to HEAD that says it without the body.
 func (x *exchange) setLength() {
 	const found = 2048
-	head := x.r.Method == http.MethodHead && x.total > 0
-	if x.total <= found && !head || x.status == http.StatusNoContent || x.status == http.StatusNotModified {
-		return
-	}
-	if !slices.ContainsFunc(x.header, func(f field) bool { return f.key == "Content-Length" }) {
+	head := x.r.Method == http.MethodHead
+	switch {
+	case x.empty():
+	case head && x.total == 0:
+		if n, ok := x.named(); ok {
+			x.header = append(x.header, field{"Content-Length", n})
+		}
+	case head || x.total > found:
 		x.header = append(x.header, field{"Content-Length", strconv.FormatInt(x.total, 10)})
 	}
+}
+
+// named is the length that the guest has named, if it is one.
+func (x *exchange) named() (string, bool) {
+	if len(x.declared) != 1 {
+		return "", false
+	}
+	n, err := strconv.ParseUint(x.declared[0], 10, 63)
+	return strconv.FormatUint(n, 10), err == nil
+}
+
+// empty says whether an answer of that status has no content (RFC 9110, 15.3.5,
+// 15.3.6 and 15.4.5).
+func (x *exchange) empty() bool {
+	return x.status == http.StatusNoContent || x.status == http.StatusResetContent || x.status == http.StatusNotModified
 }
 
 // Failure answers a request whose function did not: the status says what kind
@@ -144,6 +165,12 @@ func (x *exchange) send() {
 	for _, f := range x.header {
 		h[f.key] = append(h[f.key], f.value)
 	}
+	switch {
+	case x.status == http.StatusResetContent:
+		h["Content-Length"] = []string{"0"}
+	case x.r.Method == http.MethodHead && len(x.body) > 0 && !x.empty() && h["Content-Type"] == nil && h["Content-Encoding"] == nil:
+		h["Content-Type"] = []string{http.DetectContentType(x.body)} // as the server does for GET
+	}
 	if x.status != http.StatusOK {
 		x.w.WriteHeader(x.status)
 	}
@@ -164,6 +191,13 @@ func (x *exchange) write(g *Guest, p []byte) (int, error) {
 		return 0, errOutput
 	}
 	x.total += int64(len(p))
+	if x.r.Method == http.MethodHead || x.empty() {
+		const looked = 512 // at, to find out a type
+		if len(x.body) < looked {
+			x.body = append(x.body, p[:min(len(p), looked)]...)
+		}
+		return len(p), nil
+	}
 	if !x.sent && len(x.body)+len(p) <= heldBack {
 		x.body = append(x.body, p...)
 		return len(p), nil
@@ -178,10 +212,10 @@ func (x *exchange) write(g *Guest, p []byte) (int, error) {
 
 // emit writes to the user. What the protocol has no place for is dropped.
 func (x *exchange) emit(p []byte) {
-	if x.r.Method == http.MethodHead || len(p) == 0 || x.broken != nil {
+	if x.r.Method == http.MethodHead || x.empty() || len(p) == 0 || x.broken != nil {
 		return
 	}
-	if _, err := x.w.Write(p); err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
+	if _, err := x.w.Write(p); err != nil {
 		x.broken = fmt.Errorf("writing the response: %w", err)
 	}
 }
@@ -222,7 +256,8 @@ const toSayIt = 2 * time.Second
 // hopByHop are the headers that belong to a connection, which is not the guest's.
 var hopByHop = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
 
-// add adds a header to the response. It reports whether it could.
+// add adds a header to the response. It reports whether it could. How the response
+// is framed is the host's to say, who sees all of it: the guest may be wrong.
 func (x *exchange) add(key, value string) bool {
 	if x.wrote {
 		return true // too late, which is no error
@@ -237,37 +272,63 @@ func (x *exchange) add(key, value string) bool {
 	if slices.Contains(hopByHop, key) {
 		return true
 	}
+	if key == "Content-Length" {
+		if len(x.declared) < 2 && !slices.Contains(x.declared, value) {
+			x.declared = append(x.declared, value)
+		}
+		return true
+	}
 	x.headerBytes += len(key) + len(value)
 	x.header = append(x.header, field{key, value})
 	return true
 }
 
-// redirect answers as http.Redirect does.
-func (x *exchange) redirect(g *Guest, url string, code int) {
-	w := redirectWriter{header: http.Header{}, x: x, g: g}
-	http.Redirect(&w, x.r, url, code)
-}
-
-// redirectWriter takes what http.Redirect writes.
-type redirectWriter struct {
-	header http.Header
-	x      *exchange
-	g      *Guest
-}
-
-func (w *redirectWriter) Header() http.Header { return w.header }
-
-func (w *redirectWriter) WriteHeader(code int) {
-	for key, values := range w.header {
-		for _, v := range values {
-			w.x.add(key, v)
+// redirect answers as http.Redirect does, with a short page for GET, but that a
+// reference which is relative is taken as RFC 3986 has it (5.2): a query alone keeps the
+// path, and nothing of a path is cleaned away. It reports whether the reference can be
+// sent.
+func (x *exchange) redirect(g *Guest, to string, code int) bool {
+	if u, err := url.Parse(to); err == nil && u.Scheme == "" && u.Host == "" && u.User == nil {
+		if strings.HasPrefix(u.Path, "//") {
+			return false // that would be another host
+		}
+		base := url.URL{Path: x.r.URL.Path, RawPath: x.r.URL.RawPath, RawQuery: x.r.URL.RawQuery}
+		if base.Path == "" {
+			base.Path = "/"
+		}
+		to = base.ResolveReference(u).String()
+		if strings.HasPrefix(to, "//") {
+			to = "/" + strings.TrimLeft(to, "/")
 		}
 	}
-	w.x.status = code
-	w.x.wrote = true
+	to = ascii(to)
+	if !x.add("Location", to) {
+		return false
+	}
+	typed := slices.ContainsFunc(x.header, func(f field) bool { return f.key == "Content-Type" })
+	read := x.r.Method == http.MethodGet || x.r.Method == http.MethodHead
+	if read && !typed {
+		x.add("Content-Type", "text/html; charset=utf-8")
+	}
+	x.status, x.wrote = code, true
+	if read && !typed {
+		_, _ = x.write(g, fmt.Appendf(nil, "<a href=\"%s\">%s</a>.\n\n", html.EscapeString(to), http.StatusText(code)))
+	}
+	return true
 }
 
-func (w *redirectWriter) Write(p []byte) (int, error) { return w.x.write(w.g, p) }
+// ascii escapes what a URL has beyond ASCII, and spaces.
+func ascii(s string) string {
+	var b []byte
+	for i := range len(s) {
+		if c := s[i]; c > ' ' && c < 0x7f {
+			b = append(b, c)
+		} else {
+			b = fmt.Appendf(b, "%%%02X", c)
+		}
+	}
+	return string(b)
+}
 
 // read reads from the request's body into the guest's memory.
 func (x *exchange) read(g *Guest, p []byte) (int, error) {
@@ -290,16 +351,38 @@ func (x *exchange) read(g *Guest, p []byte) (int, error) {
 	return n, err
 }
 
-// value is the first value of a request header.
+// requestURI is the name under which a guest finds the path and the query of its
+// request, as they were sent, among the headers: no client can send one of that name,
+// and hosts that don't know it say nothing.
+const requestURI = ":path"
+
+// value is what a request has of a header: the lines of one are one list (RFC 9110,
+// 5.3). The length is that of the body, whatever the header of it has become on its way,
+// and 0 where there is no body.
 func (x *exchange) value(name string) string {
 	key := textproto.CanonicalMIMEHeaderKey(name)
-	if strings.HasPrefix(key, hidden) {
+	switch {
+	case strings.HasPrefix(key, hidden):
 		return ""
+	case key == "Content-Length":
+		if x.r.ContentLength < 0 {
+			return ""
+		}
+		return strconv.FormatInt(x.r.ContentLength, 10)
+	case key == requestURI:
+		return x.r.URL.RequestURI()
 	}
-	if v := x.r.Header[key]; len(v) > 0 {
+	switch v := x.r.Header[key]; len(v) {
+	case 0:
+		return ""
+	case 1:
 		return v[0]
+	default:
+		if key == "Cookie" { // which has a list of its own (RFC 6265, 4.2.1)
+			return strings.Join(v, "; ")
+		}
+		return strings.Join(v, ", ")
 	}
-	return ""
 }
 
 // headerNames are the names of the request's header fields, in order.

@@ -1,7 +1,5 @@
 package abi
 
-import ()
-
 var httpEvents = []decl{
 	textSize("getHttpEventMethodSize", func(x *exchange) string { return x.r.Method }),
 	{"getHttpEventMethod", "iii", onHTTP(func(_ *Guest, x *exchange, m module, a []uint64) Errno {
@@ -92,8 +90,8 @@ var httpEvents = []decl{
 			return ErrAddressOutOfMemory
 		case code < 300 || code > 399:
 			return ErrHttpWrite
-		case !x.wrote:
-			x.redirect(g, url, int(code))
+		case !x.wrote && !x.redirect(g, url, int(code)):
+			return ErrHttpWrite
 		}
 		return ErrNone
 	})},

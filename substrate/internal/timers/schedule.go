@@ -5,15 +5,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/robfig/cron/v3"
-
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/cron"
 )
 
 // A Schedule says when a timer is due.
 type Schedule struct {
 	every time.Duration // or 0
-	cron  cron.Schedule
+	cron  cron.Spec
 	zone  *time.Location
 }
 
@@ -23,7 +22,7 @@ type Schedule struct {
 // "@every" counts from the beginning of 1970, so that all nodes agree: @every 90s is
 // due at each multiple of 90 s.
 //
-// The fields of cron are those of the clock on the wall in that zone. What is due in
+// The fields of cron are those of crontab(5), on the clock on the wall in that zone. What is due in
 // an hour that daylight saving leaves out is not due that day, and what is due
 // in an hour that comes twice is due twice: a daily timer belongs outside of the
 // hours in which its zone's clocks change, or in UTC. Every hour or every minute means
@@ -43,8 +42,8 @@ func Parse(text, zone string) (Schedule, error) {
 		}
 		return Schedule{every: d}, nil
 	}
-	c, err := cron.ParseStandard(text)
-	if err != nil || strings.Contains(text, "TZ=") {
+	c, err := cron.Parse(text)
+	if err != nil {
 		return Schedule{}, fmt.Errorf("%w schedule %q: %w", taubyte.ErrInvalid, text, err)
 	}
 	return Schedule{cron: c, zone: location}, nil

@@ -52,6 +52,19 @@ func TestGuestSDK(t *testing.T) {
 
 	status, _, _ = do("GET", "/panic", "")
 	require.Equal(t, 500, status)
+	// Who panics after a write leaves no response that looks whole.
+	for query, sent := range map[string]bool{"n=7": false, "n=16000": false, "n=20000": true, "n=7&flush": true, "n=0&flush": true} {
+		resp, err := s.Client().Get(s.URL + "/late?" + query)
+		if err == nil {
+			_, broken := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			require.Equal(t, sent, broken != nil, query)
+			require.Equal(t, sent, resp.StatusCode == 200, query)
+			require.Equal(t, sent, resp.StatusCode != 500, query)
+		} else {
+			require.True(t, sent, "%s: %v", query, err)
+		}
+	}
 	status, _, _ = do("POST", "/", "again")
 	require.Equal(t, 201, status)
 	idle, work := f.Warm()

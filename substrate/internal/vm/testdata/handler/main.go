@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/taubyte/taubyte/substrate/guest"
 	"github.com/taubyte/taubyte/substrate/guest/fetch"
@@ -21,6 +23,14 @@ func handle(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.URL.Path == "/panic" {
 		panic("as asked")
+	}
+	if r.URL.Path == "/late" { // after so much was written
+		n, _ := strconv.Atoi(r.URL.Query().Get("n"))
+		_, _ = io.WriteString(w, strings.Repeat("x", n))
+		if r.URL.Query().Has("flush") {
+			_ = http.NewResponseController(w).Flush()
+		}
+		panic(http.ErrAbortHandler)
 	}
 	if url := r.URL.Query().Get("fetch"); url != "" {
 		resp, err := fetch.Get(url)
