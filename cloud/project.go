@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -272,7 +273,7 @@ func (n *Node) routes(d *tns.Deployment) []Route {
 					host += "." + zone // as which this machine knows it (tns.WithOpenDomains)
 				}
 				for _, path := range paths {
-					r.URL = "http://" + host + port + path
+					r.URL = "http://" + host + port + (&url.URL{Path: path}).EscapedPath()
 					all = append(all, r)
 				}
 				break
@@ -282,7 +283,9 @@ func (n *Node) routes(d *tns.Deployment) []Route {
 	scope := func(r config.Resources) {
 		for _, f := range r.Functions {
 			if f.Type == config.TriggerHTTP || f.Type == config.TriggerHTTPS {
-				add(r, c.Resources, f.Domains, f.Paths, Route{Kind: "function", Name: f.Name, Method: strings.ToUpper(f.Method)})
+				for _, method := range f.AllMethods() {
+					add(r, c.Resources, f.Domains, f.Paths, Route{Kind: "function", Name: f.Name, Method: method})
+				}
 			}
 		}
 		for _, w := range r.Websites {

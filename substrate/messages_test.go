@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"github.com/mr-tron/base58"
@@ -160,7 +161,50 @@ func (s *socket) next() string {
 
 func (s *socket) say(text string) {
 	s.Helper()
-	require.NoError(s, s.Write(s.Context(), websocket.MessageText, []byte(text)))
+	kind := websocket.MessageText
+	if !utf8.ValidString(text) {
+		kind = websocket.MessageBinary
+	}
+	require.NoError(s, s.Write(s.Context(), kind, []byte(text)))
+}
+
+// Text comes out as text and binary as binary. What is no text ends the socket that says
+// it is, and nobody gets it.
+func TestTextAndBinary(t *testing.T) {
+	c := newCloud(t)
+	c.deploy(page, channels("rooms", "^room/[a-z]+$", regex))
+	path := "/ws-" + hashOf(project, "") + "/room/a"
+	base := c.site().URL
+	one, _, err := dial(t, base, domain, path)
+	require.NoError(t, err)
+	defer func() { _ = one.CloseNow() }()
+	two, _, err := dial(t, base, domain, path)
+	require.NoError(t, err)
+	defer func() { _ = two.CloseNow() }()
+	for _, m := range []struct {
+		kind websocket.MessageType
+		text string
+	}{
+		{websocket.MessageText, "grüße"}, {websocket.MessageBinary, "\x00\xff"}, {websocket.MessageBinary, "grüße"}, {websocket.MessageText, ""},
+		{websocket.MessageBinary, ""}, {websocket.MessageText, "\x00"}, {websocket.MessageText, strings.Repeat("ü", 1<<13)},
+	} {
+		require.NoError(t, one.Write(t.Context(), m.kind, []byte(m.text)))
+		kind, got, err := two.Read(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, m.kind, kind)
+		require.Equal(t, m.text, string(got))
+	}
+	require.NoError(t, one.Write(t.Context(), websocket.MessageText, []byte("\xff\xfe")))
+	_ = one.Write(t.Context(), websocket.MessageText, []byte("nor what follows"))
+	_, _, err = one.Read(t.Context())
+	require.Equal(t, websocket.StatusInvalidFramePayloadData, websocket.CloseStatus(err), err)
+	three, _, err := dial(t, base, domain, path)
+	require.NoError(t, err)
+	defer func() { _ = three.CloseNow() }()
+	require.NoError(t, three.Write(t.Context(), websocket.MessageText, []byte("next")))
+	_, got, err := two.Read(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "next", string(got))
 }
 
 func TestWebSockets(t *testing.T) {

@@ -191,9 +191,10 @@ func (s *site) function(f *config.Function, r *Route) {
 			e = &pathEntry{}
 			s.exact[path] = e
 		}
-		method := strings.ToUpper(f.Method)
-		if !slices.ContainsFunc(e.methods, func(m methodRoute) bool { return m.method == method }) {
-			e.methods = append(e.methods, methodRoute{method, r})
+		for _, method := range f.AllMethods() {
+			if !slices.ContainsFunc(e.methods, func(m methodRoute) bool { return m.method == method }) {
+				e.methods = append(e.methods, methodRoute{method, r})
+			}
 		}
 	}
 }

@@ -195,6 +195,11 @@ func (c *compiler) check(group string, r *resource) {
 	case groupFunctions:
 		if t, _ := o["type"].(string); slices.Contains(isHTTP, t) {
 			o["secure"] = t == TriggerHTTPS
+			if one, _ := r.find("trigger.method"); one == nil {
+				if several, near := r.find("trigger.methods"); several == nil {
+					r.fault(near, "trigger.method is missing", "")
+				}
+			}
 		}
 	case groupWebsites, groupLibraries:
 		checkOrigin(r)

@@ -368,3 +368,23 @@ func FuzzCompile(f *testing.F) {
 		}
 	})
 }
+
+// A function may have several methods, in one key or in two.
+func TestMethods(t *testing.T) {
+	for trigger, want := range map[string][]string{
+		"method: GET": {"GET"}, "method: get\n  methods: [GET, post]": {"GET", "POST"}, "methods: [PUT, PATCH]": {"PUT", "PATCH"}, "methods: [GET, get]": {"GET"},
+		"methods: []": nil, "methods: [FETCH]": nil, "methods: GET": nil, "description: none": nil,
+	} {
+		p, faults := config.Compile(fstest.MapFS{
+			"config.yaml":         {Data: []byte("id: QmRPRQww8rci6fpkK5Tp8NGjyGQUyrTgQm5j7BnFJqi4DW\nname: p\n")},
+			"domains/main.yaml":   {Data: []byte("id: QmRPRQww8rci6fpkK5Tp8NGjyGQUyrTgQm5j7BnFJqi4DW\nfqdn: www.example.com\n")},
+			"functions/some.yaml": {Data: []byte("id: QmRPRQww8rci6fpkK5Tp8NGjyGQUyrTgQm5j7BnFJqi4DW\ntrigger:\n  type: http\n  domains: [main]\n  paths: [/some]\n  " + trigger + "\nsource: .\nexecution:\n  timeout: 5s\n  memory: 64MB\n  call: f\n")},
+		})
+		if want == nil {
+			require.True(t, faults.HasErrors(), trigger)
+			continue
+		}
+		require.Empty(t, faults, trigger)
+		require.Equal(t, want, p.Functions[0].AllMethods(), trigger)
+	}
+}

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/taubyte/taubyte"
@@ -75,9 +77,11 @@ const (
 // Function is a WebAssembly function.
 type Function struct {
 	Common
-	Type    string               `json:"type"` // a Trigger… constant
-	Local   *bool                `json:"local,omitempty"`
-	Method  string               `json:"method,omitempty"` // http(s); case kept
+	Type  string `json:"type"` // a Trigger… constant
+	Local *bool  `json:"local,omitempty"`
+	// Method and Methods together are those that the function is called for (http and
+	// https; case kept).
+	Method  string               `json:"method,omitempty"`
 	Methods []string             `json:"methods,omitempty"`
 	Domains []taubyte.ResourceID `json:"domains,omitempty"`
 	Paths   []string             `json:"paths,omitempty"`
@@ -103,6 +107,17 @@ type Origin struct {
 	RepositoryID   string         `json:"repository-id,omitempty"`
 	RepositoryName string         `json:"repository-name,omitempty"`
 	Branch         taubyte.Branch `json:"branch,omitempty"`
+}
+
+// AllMethods are the HTTP methods that the function is called for, each once, in capitals.
+func (f *Function) AllMethods() []string {
+	var all []string
+	for _, m := range append([]string{f.Method}, f.Methods...) {
+		if m = strings.ToUpper(m); m != "" && !slices.Contains(all, m) {
+			all = append(all, m)
+		}
+	}
+	return all
 }
 
 // Website is a folder of files, served over HTTP.

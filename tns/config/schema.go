@@ -29,16 +29,17 @@ const (
 )
 
 var (
-	jsonText   = map[string]any{"type": []string{"string", "number", "boolean"}}
-	jsonBool   = map[string]any{"type": []string{"boolean", "string"}}
-	jsonList   = map[string]any{"type": "array", "items": jsonText}
-	jsonID     = map[string]any{"type": "string", "pattern": "^[A-Za-z0-9]+$", "description": "a CID (Qm…), made once"}
-	jsonPaths  = map[string]any{"type": "array", "minItems": 1, "items": map[string]any{"type": "string", "pattern": "^/"}}
-	jsonDur    = map[string]any{"type": "string", "description": "a duration: 10s, 1m30s"}
-	jsonSize   = map[string]any{"type": "string", "description": "a size: 64MiB, 1.5GB"}
-	jsonZone   = map[string]any{"type": "string", "description": "a time zone: UTC, Europe/Paris"}
-	jsonEgress = map[string]any{"type": "array", "items": map[string]any{"type": "string"}, "description": "host names, *.host names and ranges of addresses that functions may reach; everything public where this is absent"}
-	jsonMethod = map[string]any{"type": "string", "description": "an HTTP method"}
+	jsonText    = map[string]any{"type": []string{"string", "number", "boolean"}}
+	jsonBool    = map[string]any{"type": []string{"boolean", "string"}}
+	jsonList    = map[string]any{"type": "array", "items": jsonText}
+	jsonID      = map[string]any{"type": "string", "pattern": "^[A-Za-z0-9]+$", "description": "a CID (Qm…), made once"}
+	jsonPaths   = map[string]any{"type": "array", "minItems": 1, "items": map[string]any{"type": "string", "pattern": "^/"}}
+	jsonDur     = map[string]any{"type": "string", "description": "a duration: 10s, 1m30s"}
+	jsonSize    = map[string]any{"type": "string", "description": "a size: 64MiB, 1.5GB"}
+	jsonZone    = map[string]any{"type": "string", "description": "a time zone: UTC, Europe/Paris"}
+	jsonEgress  = map[string]any{"type": "array", "items": map[string]any{"type": "string"}, "description": "host names, *.host names and ranges of addresses that functions may reach; everything public where this is absent"}
+	jsonMethods = map[string]any{"type": "array", "minItems": 1, "items": jsonMethod, "description": "the HTTP methods of a function that has several, beside method"}
+	jsonMethod  = map[string]any{"type": "string", "description": "an HTTP method"}
 
 	jsonSchedule = map[string]any{"type": "string", "description": "five fields of cron (0 4 * * 1-5), @hourly, @daily, @weekly, @monthly, @yearly, or @every 90s"}
 )
@@ -97,8 +98,8 @@ func groups() map[string][]field {
 		groupFunctions: common(append([]field{
 			{at: "trigger.type", wire: "type", parse: oneOf(triggers...), required: true, json: jsonEnum(triggers...)},
 			{at: "trigger.local", wire: "local", parse: boolean, json: jsonBool},
-			{at: "trigger.method", wire: "method", parse: method, required: true, when: isHTTP, json: jsonMethod},
-			{at: "trigger.methods", wire: "methods", parse: list, when: isHTTP, json: jsonList},
+			{at: "trigger.method", wire: "method", parse: method, when: isHTTP, json: jsonMethod},
+			{at: "trigger.methods", wire: "methods", parse: methodList, when: isHTTP, json: jsonMethods},
 			{at: "trigger.domains", legacy: "domains", wire: "domains", parse: items, required: true, when: isHTTP, json: jsonList},
 			{at: "trigger.paths", wire: "paths", parse: paths, required: true, when: isHTTP, json: jsonPaths},
 			{at: "trigger.channel", wire: "channel", parse: some, required: true, when: []string{TriggerPubSub}, json: jsonText},

@@ -104,6 +104,20 @@ func method(n *yaml.Node) (any, string, string) {
 	return n.Value, "", ""
 }
 
+// methodList is a list of them.
+func methodList(n *yaml.Node) (any, string, string) {
+	v, fault, hint := items(n)
+	if fault != "" {
+		return nil, fault, hint
+	}
+	for _, item := range n.Content {
+		if _, fault, hint := method(resolve(item)); fault != "" {
+			return nil, "has " + kindName(resolve(item)) + ", which is no HTTP method", hint
+		}
+	}
+	return v, "", ""
+}
+
 func id(n *yaml.Node) (any, string, string) {
 	const hint = "ids look like Qm… and are made once for each resource"
 	v, fault, _ := some(n)

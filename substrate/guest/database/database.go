@@ -36,7 +36,8 @@ func (db DB) Get(key string) ([]byte, error) {
 		func(b *byte, _ uint32) errno.Errno { return sdk.DatabaseGet(uint32(db), key, b) })
 }
 
-// Put sets the value of a key.
+// Put sets the value of a key: UTF-8 without NUL, of at most 1024 bytes. "a" and "/a" are
+// one key; otherwise keys that differ are different, "a/" and "a" or "a//b" and "a/b" too.
 func (db DB) Put(key string, value []byte) error {
 	data, size := sdk.Data(value)
 	return sdk.DatabasePut(uint32(db), key, data, size).Err()

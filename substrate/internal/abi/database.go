@@ -3,13 +3,15 @@ package abi
 import (
 	"bytes"
 	"fmt"
-	"path"
+	"strings"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/hoarder"
 )
 
-// databases are key-value stores. Keys are paths: "a", "/a" and "/x/../a" are one.
+// databases are key-value stores. A key without a slash at its start is the one with it,
+// as guests of this interface expect, who put "a" and are told "/a" by a list. Nothing else
+// of a key is changed: "a/", "a//b" and "x/../a" are keys of their own.
 var databases = []decl{
 	{"newDatabase", "iii", errno(func(g *Guest, m module, a []uint64) Errno {
 		name, ok := m.text(a[0], a[1])
@@ -69,7 +71,10 @@ func onKey(do func(*Guest, Database, module, []uint64, string) Errno) errno {
 		if !ok {
 			return ErrAddressOutOfMemory
 		}
-		return do(g, db, m, a, path.Clean("/"+key))
+		if !strings.HasPrefix(key, "/") {
+			key = "/" + key
+		}
+		return do(g, db, m, a, key)
 	}
 }
 
@@ -102,7 +107,7 @@ func (g *Guest) set(db Database, key string, value []byte) Errno {
 // below lists the keys under one, which is not among them.
 func (g *Guest) below(db Database, prefix string) func() ([]byte, Errno) {
 	return func() ([]byte, Errno) {
-		if prefix != "/" {
+		if !strings.HasSuffix(prefix, "/") {
 			prefix += "/"
 		}
 		keys, err := db.List(g.waiting(), prefix)

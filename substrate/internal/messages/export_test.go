@@ -26,6 +26,12 @@ func (h *Hub) Forget() {
 	h.out.epoch++
 }
 
+// FrameOfText makes a frame of one message that is text.
+func FrameOfText(epoch, sequence uint64, id Branch, channel string, data string) []byte {
+	m := told{branch: id, channel: channel, data: []byte(data), text: true}
+	return m.append(beginFrame(nil, epoch, sequence))
+}
+
 // Frame makes a frame of one message.
 func Frame(epoch, sequence uint64, id Branch, channel string, data string) []byte {
 	m := told{branch: id, channel: channel, data: []byte(data)}

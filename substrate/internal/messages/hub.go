@@ -204,6 +204,7 @@ type Source struct {
 	Application taubyte.ApplicationID
 	Function    taubyte.ResourceID
 	Depth       int
+	Text        bool // the message is text, as sockets get it: UTF-8
 	socket      *socket
 }
 
@@ -242,7 +243,7 @@ func (h *Hub) send(b *branch, to route, listeners []Function, channel string, da
 		h.stats.refused.Add(1)
 		return ErrBusy
 	}
-	if to.socket && !to.local && !h.out.put(&told{b.id, to.scope, channel, data}) {
+	if to.socket && !to.local && !h.out.put(&told{b.id, to.scope, channel, data, from.Text}) {
 		if len(listeners) > 0 {
 			h.runs.free(b.id.Project, len(listeners), len(data))
 		}
@@ -251,7 +252,7 @@ func (h *Hub) send(b *branch, to route, listeners []Function, channel string, da
 	}
 	h.stats.published.Add(1)
 	if to.socket {
-		h.fanOut(b, channelID{to.scope, channel}, data, from.socket)
+		h.fanOut(b, channelID{to.scope, channel}, data, from.Text, from.socket)
 	}
 	if len(listeners) > 0 {
 		m := &Message{Branch: b.id, Scope: to.scope, Channel: channel, Data: string(data), Depth: from.Depth + 1}
@@ -263,14 +264,18 @@ func (h *Hub) send(b *branch, to route, listeners []Function, channel string, da
 }
 
 // fanOut gives a message to the sockets of a channel on this node.
-func (h *Hub) fanOut(b *branch, id channelID, data []byte, but *socket) {
+func (h *Hub) fanOut(b *branch, id channelID, data []byte, text bool, but *socket) {
 	b.mu.RLock()
 	c := b.channels[id]
 	b.mu.RUnlock()
 	if c == nil {
 		return
 	}
-	out := serverFrame(opBinary, data)
+	op := byte(opBinary)
+	if text {
+		op = opText
+	}
+	out := serverFrame(op, data)
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	for _, s := range c.sockets {

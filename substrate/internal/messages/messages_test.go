@@ -498,7 +498,24 @@ func TestDeadSocket(t *testing.T) {
 	require.Equal(t, "x", next(t, alive.got))
 }
 
+// Frames say of each message whether it is text, also to nodes that knew of none.
+func TestFramesOfText(t *testing.T) {
+	text, binary := messages.FrameOfText(1, 1, main, "a", "grüße"), messages.Frame(1, 1, main, "a", "grüße")
+	head := len(messages.Frame(1, 1, main, "a", "grüße")) - len(binary) + 17
+	both := slices.Concat(text, binary[head:], text[head:])
+	for _, frame := range [][]byte{text, binary, both} {
+		out, err := messages.Decode(frame)
+		require.NoError(t, err)
+		require.Equal(t, frame, out)
+	}
+	_, err := messages.Decode(append(slices.Clone(binary), 0, 0, 0, 0, 0))
+	require.ErrorIs(t, err, taubyte.ErrInvalid, "it ends before its text")
+	_, err = messages.Decode(append(slices.Clone(binary), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+	require.ErrorIs(t, err, taubyte.ErrInvalid)
+}
+
 func FuzzFrame(f *testing.F) {
+	f.Add(messages.FrameOfText(1, 1, main, "a", "text"))
 	f.Add(messages.Frame(1, 1, main, "a", "data"))
 	f.Add(messages.Frame(1<<63, 1<<40, messages.Branch{}, "", ""))
 	f.Add([]byte{2})

@@ -129,7 +129,7 @@ func (g *gossip) give(s *sender, f *frame) {
 	s.next = f.sequence + 1
 	for _, m := range f.messages {
 		if b := g.h.branch(m.branch); b != nil {
-			g.h.fanOut(b, channelID{m.scope, m.channel}, m.data, nil)
+			g.h.fanOut(b, channelID{m.scope, m.channel}, m.data, m.text, nil)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func newOutbox() *outbox {
 // put takes a message, unless there are too many.
 func (o *outbox) put(m *told) bool {
 	p := m.branch.Project
-	size := len(m.data) + len(m.channel) + len(m.scope) + len(p) + len(m.branch.Branch) + 5*binary.MaxVarintLen32
+	size := len(m.data) + len(m.channel) + len(m.scope) + len(p) + len(m.branch.Branch) + 5*binary.MaxVarintLen32 + len(textNext)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.bytes+size > maxUntold || o.of[p]+size > maxUntoldProject {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 
@@ -45,6 +46,7 @@ var (
 	goingAway = &farewell{websocket.StatusServiceRestart, "this node stops: connect again", false}
 	noChannel = &farewell{websocket.StatusPolicyViolation, "the channel is gone", true}
 	tooSlow   = &farewell{websocket.StatusTryAgainLater, "too slow: messages were lost", true}
+	notText   = &farewell{websocket.StatusInvalidFramePayloadData, "text that is not UTF-8", false}
 	tooMany   = &farewell{websocket.StatusTryAgainLater, "too many messages", true}
 )
 
@@ -172,8 +174,9 @@ func (h *Hub) shut(s *socket) {
 
 // read publishes what comes, until the socket ends.
 func (s *socket) read() {
+	wrong := false // it has sent what is no text as text: nothing more is taken
 	for {
-		_, r, err := s.ws.Reader(context.Background())
+		kind, r, err := s.ws.Reader(context.Background())
 		if err != nil {
 			return
 		}
@@ -182,17 +185,22 @@ func (s *socket) read() {
 			return
 		}
 		s.heard.Store(true)
-		if !s.publish(data) {
+		text := kind == websocket.MessageText
+		if wrong = wrong || text && !utf8.Valid(data); wrong {
+			s.leave(notText)
+			continue
+		}
+		if !s.publish(data, text) {
 			return
 		}
 	}
 }
 
 // publish reports whether the socket goes on.
-func (s *socket) publish(data []byte) bool {
+func (s *socket) publish(data []byte, text bool) bool {
 	began := time.Now()
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		err := s.hub.Publish(s.branch.id, s.name, data, Source{Application: s.app, socket: s})
+		err := s.hub.Publish(s.branch.id, s.name, data, Source{Application: s.app, Text: text, socket: s})
 		switch {
 		case err == nil:
 			return true

@@ -1,6 +1,7 @@
 package messages
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -29,6 +30,10 @@ const (
 // and then messages up to the end, each as its project, branch, scope, channel and
 // data: five times a length (uvarint) and as many bytes.
 //
+// A message whose five fields are all empty says that the next one is text; all others
+// are binary. Nodes that do not know of text find no branch of that name, and pass over
+// it.
+//
 // A frame without messages says how far its sender is.
 type frame struct {
 	epoch, sequence uint64
@@ -42,7 +47,11 @@ type told struct {
 	scope   taubyte.ApplicationID
 	channel string
 	data    []byte // of the frame: shared
+	text    bool   // and not binary: UTF-8
 }
+
+// textNext says that the next message of a frame is text.
+const textNext = "\x00\x00\x00\x00\x00"
 
 func beginFrame(b []byte, epoch, sequence uint64) []byte {
 	b = append(b, version)
@@ -51,6 +60,9 @@ func beginFrame(b []byte, epoch, sequence uint64) []byte {
 }
 
 func (m *told) append(b []byte) []byte {
+	if m.text {
+		b = append(b, textNext...)
+	}
 	b = appendChannel(b, m.branch, m.scope, m.channel)
 	return appendField(b, m.data)
 }
@@ -79,8 +91,17 @@ func decodeFrame(b []byte) (*frame, error) {
 		r.fail("its sequence is 0")
 	}
 	for r.err == nil && len(r.b) > 0 {
-		m := told{branch: Branch{taubyte.ProjectID(r.name()), taubyte.Branch(r.name())}, scope: taubyte.ApplicationID(r.name()), channel: r.name()}
+		after, text := bytes.CutPrefix(r.b, []byte(textNext))
+		if r.b = after; text && len(after) == 0 {
+			r.fail("it ends before its text")
+			break
+		}
+		m := told{text: text, branch: Branch{taubyte.ProjectID(r.name()), taubyte.Branch(r.name())}, scope: taubyte.ApplicationID(r.name()), channel: r.name()}
 		m.data = r.bytes(maxFrame)
+		if r.err == nil && m.branch == (Branch{}) && m.scope == "" && m.channel == "" && len(m.data) == 0 {
+			r.fail("a message of nothing")
+			break
+		}
 		f.messages = append(f.messages, m)
 	}
 	if r.err != nil {
