@@ -329,35 +329,64 @@ func (s *Store) Peers() []peer.ID { return s.talk.peers() }
 
 // Synced returns when the replica has every change that the members that are
 // connected now had when it was called. Members that can't be reached are left
-// out. Alone it returns at once.
+// out, and so are those that hang: two seconds when another has answered, else five.
+// Alone it returns at once.
 func (s *Store) Synced(ctx context.Context) error {
-	peers := s.Peers()
-	errs := make([]error, len(peers))
-	var wg sync.WaitGroup
-	for i, p := range peers { // one that hangs keeps nobody from the others
-		wg.Go(func() { errs[i] = s.syncedWith(ctx, p) })
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type answer struct {
+		from    peer.ID
+		reached bool
+		err     error
 	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-func (s *Store) syncedWith(ctx context.Context, p peer.ID) error {
-	for {
-		err := s.pull(ctx, p)
-		if err == nil || !s.connected(p) {
-			return nil
+	waiting := s.Peers()
+	under := map[peer.ID]*progress{}
+	answers := make(chan answer, len(waiting))
+	// One begins when another has answered, or is slow to.
+	begin := func() {
+		if len(waiting) == 0 || len(under) >= maxPulls {
+			return
 		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("store %s: not in sync with %s: %w", s.name, p, errors.Join(ctx.Err(), err))
-		}
-		if s.life.Err() != nil {
-			return s.closed()
-		}
-		s.log.Debug("not in sync yet", "peer", p, "err", err)
-		if !pause(ctx, retryPull) {
-			return fmt.Errorf("store %s: not in sync with %s: %w", s.name, p, ctx.Err())
+		from, pr := waiting[0], &progress{}
+		waiting, under[from] = waiting[1:], pr
+		if !s.spawn(func() {
+			reached, err := s.pullUntil(ctx, from, pr)
+			answers <- answer{from, reached, err}
+		}) {
+			answers <- answer{from, false, s.closed()}
 		}
 	}
+	slow := time.NewTicker(headStart)
+	defer slow.Stop()
+	begin()
+	for answered := false; len(under) > 0; begin() {
+		select {
+		case a := <-answers:
+			if _, ok := under[a.from]; !ok {
+				continue
+			}
+			delete(under, a.from)
+			answered = answered || a.reached
+			switch {
+			case s.life.Err() != nil:
+				return s.closed()
+			case errors.Is(a.err, errHung):
+				s.log.Debug("not in sync with a member that hangs", "peer", a.from)
+			case a.err != nil:
+				return fmt.Errorf("store %s: not in sync with %s: %w", s.name, a.from, a.err)
+			}
+		case <-slow.C:
+			for from, pr := range under {
+				if answered && pr.waits(waitForHung) {
+					delete(under, from)
+					s.log.Debug("not in sync with a member that hangs", "peer", from)
+				}
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("store %s: not in sync with %d members: %w", s.name, len(under), ctx.Err())
+		}
+	}
+	return nil
 }
 
 // SyncedWith returns when the replica has every change that one other member had when
@@ -367,7 +396,27 @@ func (s *Store) SyncedWith(ctx context.Context, p peer.ID) error {
 	if s.life.Err() != nil {
 		return s.closed()
 	}
-	return s.pull(ctx, p)
+	return s.pull(ctx, p, &progress{})
+}
+
+// pullUntil pulls from a member until that worked, or it is gone, or hangs.
+func (s *Store) pullUntil(ctx context.Context, from peer.ID, pr *progress) (reached bool, err error) {
+	for {
+		if err = s.pull(ctx, from, pr); err == nil {
+			return true, nil
+		}
+		if !s.connected(from) {
+			return false, nil
+		}
+		if ctx.Err() != nil || errors.Is(err, errHung) {
+			return false, errors.Join(ctx.Err(), err)
+		}
+		pr.work()
+		s.log.Debug("not in sync yet", "peer", from, "err", err)
+		if !pause(ctx, retryPull) {
+			return false, errors.Join(ctx.Err(), err)
+		}
+	}
 }
 
 // Await returns when the replica has a value for a key that another member has written,

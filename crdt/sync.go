@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -37,36 +38,59 @@ const (
 	maxFrame    = 64 << 20 // a record holds a few versions
 	maxRequest  = 16 << 20
 	maxSnapshot = 1 << 30 // held in memory until it is complete
-	frameWait   = 30 * time.Second
-	maxServing  = 8 // pulls answered at a time
+	maxServing  = 8       // pulls answered at a time
+	maxPulls    = 8       // under way at a time
 	inPull      = 256 << 10
 )
 
 const (
+	// stall is how long a member may send nothing of what it was asked for, or take
+	// nothing of what it asked for, before it counts as hung.
+	stall = 5 * time.Second
+	// headStart is what one pull has before that from another member begins: most are
+	// over by then, and what several send is sent for nothing.
+	headStart = 300 * time.Millisecond
 	// beforePull lets a message that is under way arrive.
 	beforePull = 20 * time.Millisecond
 	retryPull  = 250 * time.Millisecond
+	// waitForHung is how long Synced waits for a member that sends nothing when
+	// another has answered.
+	waitForHung = 2 * time.Second
 )
+
+// errHung says that a member is connected and does not go on.
+var errHung = errors.New("it makes no progress")
 
 func (s *Store) protocol() protocol.ID { return protocol.ID("/taubyte/crdt/1/" + s.name) }
 
-// puller pulls from members that have something new.
+// puller pulls from members that have something new: from several at a time, so that
+// one that hangs holds up none of the others.
 type puller struct {
 	s      *Store
 	mu     sync.Mutex
 	wanted map[peer.ID]bool
-	broken bool // there are records that can't be read
+	under  map[peer.ID]bool // being pulled from
+	hung   map[peer.ID]int  // times in a row that it did
+	broken bool             // there are records that can't be read
 	more   chan struct{}
+	slots  chan struct{}
 }
 
 func newPuller(s *Store) *puller {
-	return &puller{s: s, wanted: map[peer.ID]bool{}, more: make(chan struct{}, 1)}
+	return &puller{
+		s: s, wanted: map[peer.ID]bool{}, under: map[peer.ID]bool{}, hung: map[peer.ID]int{},
+		more: make(chan struct{}, 1), slots: make(chan struct{}, maxPulls),
+	}
 }
 
 func (p *puller) want(from peer.ID) {
 	p.mu.Lock()
 	p.wanted[from] = true
 	p.mu.Unlock()
+	p.wake()
+}
+
+func (p *puller) wake() {
 	select {
 	case p.more <- struct{}{}:
 	default:
@@ -114,18 +138,62 @@ func (p *puller) run() {
 		if !pause(ctx, beforePull) {
 			return
 		}
-		p.mu.Lock()
-		wanted := p.wanted
-		p.wanted = map[peer.ID]bool{}
-		p.mu.Unlock()
-		for from := range wanted {
-			p.pull(ctx, from)
+		for {
+			from, ok := p.next()
+			if !ok {
+				break
+			}
+			select {
+			case p.slots <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			over := make(chan struct{})
+			p.s.spawn(func() {
+				defer close(over)
+				p.pull(ctx, from)
+				<-p.slots
+			})
+			t := time.NewTimer(headStart)
+			select {
+			case <-over:
+			case <-t.C:
+			case <-ctx.Done():
+			}
+			t.Stop()
 		}
 	}
 }
 
+// next takes a member to pull from; one that is being pulled from waits.
+func (p *puller) next() (peer.ID, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for from := range p.wanted {
+		if !p.under[from] {
+			delete(p.wanted, from)
+			p.under[from] = true
+			return from, true
+		}
+	}
+	return "", false
+}
+
 func (p *puller) pull(ctx context.Context, from peer.ID) {
-	err := p.s.pull(ctx, from)
+	err := p.s.pull(ctx, from, &progress{})
+	p.mu.Lock()
+	delete(p.under, from)
+	again := p.wanted[from]
+	if errors.Is(err, errHung) {
+		p.hung[from]++
+	} else {
+		delete(p.hung, from)
+	}
+	wait := min(retryPull<<p.hung[from], stall)
+	p.mu.Unlock()
+	if again {
+		p.wake()
+	}
 	if err == nil || ctx.Err() != nil || !p.s.connected(from) {
 		return
 	}
@@ -135,36 +203,80 @@ func (p *puller) pull(ctx context.Context, from peer.ID) {
 	}
 	p.s.log.Debug("changes not pulled", "peer", from, "err", err)
 	p.s.spawn(func() {
-		if pause(ctx, retryPull) {
+		if pause(ctx, wait) {
 			p.want(from)
 		}
 	})
 }
 
+// progress tells since when a pull waits for the other member.
+type progress struct {
+	since atomic.Int64 // nanoseconds; 0: it does not wait
+}
+
+func (p *progress) wait() { p.since.Store(time.Now().UnixNano()) }
+func (p *progress) work() { p.since.Store(0) }
+
+func (p *progress) waits(longerThan time.Duration) bool {
+	since := p.since.Load()
+	return since != 0 && time.Now().UnixNano()-since > int64(longerThan)
+}
+
+// reading is a stream that notes when it waits, and is reset when nothing comes.
+type reading struct {
+	network.Stream
+	progress *progress
+	watch    *time.Timer
+}
+
+func (r reading) Read(b []byte) (int, error) {
+	r.watch.Reset(stall)
+	r.progress.wait()
+	n, err := r.Stream.Read(b)
+	r.progress.work()
+	r.watch.Stop()
+	return n, err
+}
+
 // pull gets from a member all that it has now and this replica has not.
-func (s *Store) pull(ctx context.Context, from peer.ID) error {
-	if err := s.isWriter(ctx, from); err != nil {
+func (s *Store) pull(ctx context.Context, from peer.ID, progress *progress) error {
+	progress.wait()
+	open, cancel := context.WithTimeout(ctx, stall)
+	defer cancel()
+	hung := func(err error) error {
+		if open.Err() != nil && ctx.Err() == nil {
+			return fmt.Errorf("%w: %w", errHung, err)
+		}
 		return err
 	}
-	open, cancel := context.WithTimeout(ctx, frameWait)
-	defer cancel()
+	if err := s.isWriter(open, from); err != nil {
+		return hung(err)
+	}
 	stream, err := s.host.NewStream(network.WithNoDial(open, "pull"), from, s.protocol())
 	if err != nil {
-		return fmt.Errorf("asking %s: %w", from, err)
+		return fmt.Errorf("asking %s: %w", from, hung(err))
 	}
 	done := context.AfterFunc(ctx, func() { _ = stream.Reset() })
 	defer done()
 	stop := context.AfterFunc(s.life, func() { _ = stream.Reset() })
 	defer stop()
-	if err := s.receiveAll(ctx, from, stream); err != nil {
+	var stalled atomic.Bool
+	watch := time.AfterFunc(stall, func() {
+		stalled.Store(true)
 		_ = stream.Reset()
+	})
+	defer watch.Stop()
+	if err := s.receiveAll(ctx, from, reading{stream, progress, watch}); err != nil {
+		_ = stream.Reset()
+		if stalled.Load() {
+			err = fmt.Errorf("%w: %w", errHung, err)
+		}
 		return fmt.Errorf("changes of %s: %w", from, errors.Join(ctx.Err(), err))
 	}
 	return stream.Close()
 }
 
-func (s *Store) receiveAll(ctx context.Context, from peer.ID, stream network.Stream) error {
-	_ = stream.SetDeadline(time.Now().Add(frameWait))
+func (s *Store) receiveAll(ctx context.Context, from peer.ID, stream reading) error {
 	repair := s.puller.isBroken()
 	ask := []byte{askMissing}
 	if repair {
@@ -181,7 +293,6 @@ func (s *Store) receiveAll(ctx context.Context, from peer.ID, stream network.Str
 	var size int
 	var snap *snapshot
 	for {
-		_ = stream.SetReadDeadline(time.Now().Add(frameWait))
 		kind, err := r.ReadByte()
 		if err != nil {
 			return err
@@ -229,7 +340,10 @@ func (s *Store) receiveAll(ctx context.Context, from peer.ID, stream network.Str
 		if err := snap.check(); err != nil {
 			return fmt.Errorf("%w snapshot: %w", taubyte.ErrInvalid, err)
 		}
-		err = s.do(ctx, &op{run: func(ctx context.Context, w *writer) error { return w.mergeSnapshot(ctx, snap, repair) }})
+		err = s.do(ctx, &op{run: func(ctx context.Context, w *writer) error {
+			// Another pull may have done it meanwhile.
+			return w.mergeSnapshot(ctx, snap, repair && s.puller.isBroken())
+		}})
 		if err == nil && repair {
 			s.puller.repaired()
 		}
@@ -299,7 +413,7 @@ func (s *Store) answer(ctx context.Context, stream network.Stream) error {
 	if err := s.isWriter(ctx, p); err != nil {
 		return err
 	}
-	_ = stream.SetDeadline(time.Now().Add(frameWait))
+	_ = stream.SetDeadline(time.Now().Add(stall))
 	raw, err := readBytes(bufio.NewReader(stream), maxRequest)
 	if err != nil {
 		return err
@@ -348,7 +462,7 @@ type framer struct {
 }
 
 func (f *framer) frame(kind byte, payload []byte) error {
-	_ = f.stream.SetWriteDeadline(time.Now().Add(frameWait))
+	_ = f.stream.SetWriteDeadline(time.Now().Add(stall))
 	var head [1 + binary.MaxVarintLen64]byte
 	head[0] = kind
 	if _, err := f.w.Write(binary.AppendUvarint(head[:1], uint64(len(payload)))); err != nil {
