@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	set    = flag.String("set", "", "which tests run: short, or long with the times that docs/reliability.md gives")
+	set    = flag.String("set", "short", "which tests run: short, or long with the times and the strictness of docs/reliability.md")
 	report = flag.String("report", "", "a file to which the figures are appended")
 )
 

@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte/internal/testcluster"
-	"github.com/taubyte/taubyte/internal/testnet"
 )
 
 // greedy: one client has many slow requests to one project, and the users of others
@@ -80,10 +79,7 @@ func TestLimits(t *testing.T) {
 
 // TestOneAddress: many members behind one address all find each other.
 func TestOneAddress(t *testing.T) {
-	if *set == "" {
-		need(t, "long or short")
-	}
-	testnet.CheckLeaks(t)
+	need(t, "long")
 	nodes := testcluster.Topology{{Name: "control", Roles: "auth,tns,patrick,seer"}}
 	for i := range 13 {
 		nodes = append(nodes, testcluster.Spec{Name: fmt.Sprint("n", i), Roles: "hoarder"})
