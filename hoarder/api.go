@@ -87,7 +87,7 @@ func (s *Service) Handler() http.Handler {
 			err = checkRoot(root)
 		}
 		if err == nil {
-			out.Has, err = s.hasForAnother(r.Context(), root, in.Fetch)
+			out.Has, err = s.hasForAnother(r.Context(), root, in.Fetch, in.Keep)
 		}
 		rpc.Reply(w, out, err, nil)
 	})

@@ -54,6 +54,7 @@ func walkLocal(ctx context.Context, store blockstore.Blockstore, root cid.Cid, v
 // collectSafely gives up a copy that is one too many only when others have theirs on
 // disk, and as many as are wanted: they are asked.
 func (s *Service) collectSafely(ctx context.Context, root cid.Cid) error {
+	asked := time.Now()
 	item, err := s.Item(ctx, root)
 	switch {
 	case errors.Is(err, taubyte.ErrNotFound):
@@ -63,16 +64,17 @@ func (s *Service) collectSafely(ctx context.Context, root cid.Cid) error {
 		// Those before this one in the order, which keep theirs.
 		least, most := item.Wanted()
 		stay := rendezvous.Rank(root.KeyString(), item.holders())
-		if len(s.elsewhere(ctx, root, stay[:min(most, len(stay))])) < least {
+		if len(s.elsewhere(ctx, root, stay[:min(most, len(stay))], true)) < least {
 			return nil
 		}
 	}
-	return s.collectRoot(ctx, root)
+	return s.collectRoot(ctx, root, asked)
 }
 
 // collectRoot deletes the blocks that only this root needs, if it is still
-// unwanted here. Nothing is kept or settled meanwhile.
-func (s *Service) collectRoot(ctx context.Context, root cid.Cid) error {
+// unwanted here. Nothing is kept or settled meanwhile. asked is when others said that
+// they have it.
+func (s *Service) collectRoot(ctx context.Context, root cid.Cid, asked time.Time) error {
 	return s.holds.sweep(ctx, func() error {
 		h, ok, err := s.has(ctx, root)
 		if err != nil || !ok && !h.Dropping {
@@ -81,8 +83,8 @@ func (s *Service) collectRoot(ctx context.Context, root cid.Cid) error {
 		if ok {
 			switch item, err := s.Item(ctx, root); {
 			case err == nil:
-				if len(item.Claims) > 0 && (!s.surplus(item) || s.promises.bind(root)) {
-					return nil // claimed meanwhile, or another one counts on it
+				if len(item.Claims) > 0 && (!s.surplus(item) || s.promises.bind(root) || time.Since(asked) > promise/2) {
+					return nil // claimed meanwhile, or another one counts on it, or it took too long
 				}
 			case !errors.Is(err, taubyte.ErrNotFound):
 				return err

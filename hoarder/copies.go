@@ -21,14 +21,15 @@ type Copies struct {
 // Degraded reports whether there are fewer than wanted.
 func (c Copies) Degraded() bool { return c.Disks < c.Wanted }
 
-// promise is how long a hoarder keeps what it has told another that it has: that one may
-// give up its own copy.
-const promise = time.Minute
+// promise is how long a hoarder keeps what it has told another that it has. That one gives
+// up its own copy in half of that, or asks again.
+const promise = 10 * time.Second
 
-// hasRequest asks a hoarder whether it has a root, or to fetch it.
+// hasRequest asks a hoarder whether it has a root.
 type hasRequest struct {
 	Root  string `json:"root"`
-	Fetch bool   `json:"fetch,omitempty"`
+	Fetch bool   `json:"fetch,omitempty"` // it should fetch it
+	Keep  bool   `json:"keep,omitempty"`  // it should promise to keep it: the caller gives its own up
 }
 
 type hasAnswer struct {
@@ -62,9 +63,9 @@ func (p *promises) bind(root cid.Cid) bool {
 	return time.Now().Before(p.all[root])
 }
 
-// hasForAnother looks on the disk, not into the registry, and promises to keep what it
-// finds for a while.
-func (s *Service) hasForAnother(ctx context.Context, root cid.Cid, fetch bool) (bool, error) {
+// hasForAnother looks on the disk, not into the registry, and where it is asked to,
+// promises to keep what it finds for a while.
+func (s *Service) hasForAnother(ctx context.Context, root cid.Cid, fetch, keep bool) (bool, error) {
 	for range 2 {
 		release, err := s.holds.hold(ctx, inner) // nothing is being deleted now
 		if err != nil {
@@ -74,7 +75,7 @@ func (s *Service) hasForAnother(ctx context.Context, root cid.Cid, fetch bool) (
 		if err == nil && ok {
 			ok, err = s.host.Blocks().Blockstore().Has(ctx, root)
 		}
-		if ok && err == nil {
+		if ok && err == nil && keep {
 			s.promises.give(root)
 		}
 		release()
@@ -91,7 +92,7 @@ func (s *Service) hasForAnother(ctx context.Context, root cid.Cid, fetch bool) (
 
 // elsewhere returns which of some hoarders have a root on their disks now. They are asked
 // all at once.
-func (s *Service) elsewhere(ctx context.Context, root cid.Cid, holders []peer.ID) (have []peer.ID) {
+func (s *Service) elsewhere(ctx context.Context, root cid.Cid, holders []peer.ID, keep bool) (have []peer.ID) {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
 	var mu sync.Mutex
@@ -101,7 +102,7 @@ func (s *Service) elsewhere(ctx context.Context, root cid.Cid, holders []peer.ID
 			continue
 		}
 		wg.Go(func() {
-			if ok, err := s.peers.has(ctx, p, root, false); err == nil && ok {
+			if ok, err := s.peers.has(ctx, p, hasRequest{Root: root.String(), Keep: keep}); err == nil && ok {
 				mu.Lock()
 				defer mu.Unlock()
 				have = append(have, p)
@@ -138,7 +139,7 @@ func (s *Service) KeepCopies(ctx context.Context, root cid.Cid, o KeepOptions) (
 	if err != nil {
 		return c, nil // it is kept, and released already
 	}
-	have := s.elsewhere(ctx, root, item.holders())
+	have := s.elsewhere(ctx, root, item.holders(), false)
 	c.Disks += len(have)
 	// Those are asked that would pull it in any case.
 	candidates := slices.DeleteFunc(rendezvous.Rank(root.KeyString(), live), func(p peer.ID) bool {
@@ -151,7 +152,7 @@ func (s *Service) KeepCopies(ctx context.Context, root cid.Cid, o KeepOptions) (
 			go func() {
 				wait, cancel := context.WithTimeout(ctx, 10*time.Second+time.Duration(item.Size>>20)*time.Second)
 				defer cancel()
-				ok, err := s.peers.has(wait, p, root, true)
+				ok, err := s.peers.has(wait, p, hasRequest{Root: root.String(), Fetch: true})
 				if err != nil {
 					s.o.log.Debug("another hoarder does not keep content", "root", root, "peer", p, "err", err)
 				}

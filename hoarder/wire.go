@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
@@ -226,9 +225,9 @@ func (c *Client) wake(ctx context.Context, p peer.ID, r ref, in wakeRequest) (po
 	return pos, err
 }
 
-func (c *Client) has(ctx context.Context, p peer.ID, root cid.Cid, fetch bool) (bool, error) {
+func (c *Client) has(ctx context.Context, p peer.ID, in hasRequest) (bool, error) {
 	var out hasAnswer
-	err := c.rpc.CallPeer(ctx, p, http.MethodPost, "/has", hasRequest{root.String(), fetch}, &out)
+	err := c.rpc.CallPeer(ctx, p, http.MethodPost, "/has", in, &out)
 	return out.Has, err
 }
 
