@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -40,7 +41,7 @@ func NewTransport(h taubyte.Host, id protocol.ID) *Transport {
 			if err != nil {
 				return nil, fmt.Errorf("%w: %s at %s: %w", taubyte.ErrUnavailable, id, p, err)
 			}
-			return conn, nil
+			return &dialed{Conn: conn}, nil
 		},
 		DisableCompression:     true, // streams between nodes carry what is compressed already
 		MaxIdleConnsPerHost:    256,
@@ -49,6 +50,30 @@ func NewTransport(h taubyte.Host, id protocol.ID) *Transport {
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         16 << 10,
 	}}
+}
+
+// dialed is a stream that this side opened. Closing one that nothing came from yet waits
+// for the other side to agree on the protocol, which a node that hangs does when it goes on
+// again; net/http closes the connection of a request that has ended before it returns. So
+// such a stream is reset.
+type dialed struct {
+	net.Conn
+	heard atomic.Bool
+}
+
+func (d *dialed) Read(p []byte) (int, error) {
+	n, err := d.Conn.Read(p)
+	if n > 0 {
+		d.heard.Store(true)
+	}
+	return n, err
+}
+
+func (d *dialed) Close() error {
+	if s, ok := d.Conn.(interface{ Reset() error }); ok && !d.heard.Load() {
+		return s.Reset()
+	}
+	return d.Conn.Close()
 }
 
 // RoundTrip implements http.RoundTripper. What is left of the context's deadline
