@@ -59,6 +59,8 @@ type pulse struct {
 	wg       sync.WaitGroup
 	withdraw func()
 
+	heard sync.Map // peer.ID → *atomic.Int64: when something came from it, in Unix nanoseconds
+
 	mu    sync.Mutex
 	users int
 	peers map[peer.ID]*watched
@@ -156,6 +158,20 @@ func (p *pulse) answer(s network.Stream) {
 	}
 }
 
+// heardOf returns where it is noted when something came from a peer.
+func (p *pulse) heardOf(id peer.ID) *atomic.Int64 {
+	if at, ok := p.heard.Load(id); ok {
+		return at.(*atomic.Int64)
+	}
+	at, _ := p.heard.LoadOrStore(id, new(atomic.Int64))
+	return at.(*atomic.Int64)
+}
+
+func (p *pulse) heardLately(id peer.ID) bool {
+	at := time.Unix(0, p.heardOf(id).Load())
+	return time.Since(at) < pingTimeout
+}
+
 // Suspect reports whether the peer did not answer its last ping. It is answered from
 // memory; of a peer that nobody calls it says false.
 func (p *pulse) Suspect(id peer.ID) bool {
@@ -241,7 +257,8 @@ func (p *pulse) watch(id peer.ID, w *watched) {
 			alive, ok := pinger.ping()
 			last = time.Now()
 			if ok {
-				w.setSuspect(!alive)
+				// Behind much else on the same connection a ping may be late.
+				w.setSuspect(!alive && !p.heardLately(id))
 			}
 		}
 	}

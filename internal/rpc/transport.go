@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,13 +22,16 @@ import (
 // reused: a request on a warm stream costs neither a new stream nor a protocol
 // negotiation. It is safe for concurrent use.
 type Transport struct {
-	http *http.Transport
+	http  *http.Transport
+	pulse *Pulse
+	once  sync.Once
 }
 
 // NewTransport returns a transport to the service of that protocol on other
 // nodes. Close it when done.
 func NewTransport(h taubyte.Host, id protocol.ID) *Transport {
-	return &Transport{http: &http.Transport{
+	pulse := NewPulse(h)
+	return &Transport{pulse: pulse, http: &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			name, _, err := net.SplitHostPort(addr)
 			if err != nil {
@@ -37,11 +41,11 @@ func NewTransport(h taubyte.Host, id protocol.ID) *Transport {
 			if err != nil {
 				return nil, fmt.Errorf("%w peer %q: %w", taubyte.ErrInvalid, name, err)
 			}
-			conn, err := gostream.Dial(ctx, h, p, id)
+			c, err := gostream.Dial(ctx, h, p, id)
 			if err != nil {
 				return nil, fmt.Errorf("%w: %s at %s: %w", taubyte.ErrUnavailable, id, p, err)
 			}
-			return &dialed{Conn: conn}, nil
+			return &conn{Conn: c, heard: pulse.heardOf(p)}, nil
 		},
 		DisableCompression:     true, // streams between nodes carry what is compressed already
 		MaxIdleConnsPerHost:    256,
@@ -50,30 +54,6 @@ func NewTransport(h taubyte.Host, id protocol.ID) *Transport {
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         16 << 10,
 	}}
-}
-
-// dialed is a stream that this side opened. Closing one that nothing came from yet waits
-// for the other side to agree on the protocol, which a node that hangs does when it goes on
-// again; net/http closes the connection of a request that has ended before it returns. So
-// such a stream is reset.
-type dialed struct {
-	net.Conn
-	heard atomic.Bool
-}
-
-func (d *dialed) Read(p []byte) (int, error) {
-	n, err := d.Conn.Read(p)
-	if n > 0 {
-		d.heard.Store(true)
-	}
-	return n, err
-}
-
-func (d *dialed) Close() error {
-	if s, ok := d.Conn.(interface{ Reset() error }); ok && !d.heard.Load() {
-		return s.Reset()
-	}
-	return d.Conn.Close()
 }
 
 // RoundTrip implements http.RoundTripper. What is left of the context's deadline
@@ -90,5 +70,38 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.http.RoundTrip(r)
 }
 
-// Close drops the idle streams.
-func (t *Transport) Close() { t.http.CloseIdleConnections() }
+// Close drops the idle streams. It may be called twice.
+func (t *Transport) Close() {
+	t.http.CloseIdleConnections()
+	t.once.Do(t.pulse.Close)
+}
+
+// conn is a stream whose Close does not wait for a node that hangs. A stream that was
+// opened without waiting for the other side's word on the protocol waits for it in Close,
+// and so does net/http, which closes a stream before it tells that a request was given
+// up.
+type conn struct {
+	net.Conn
+	answered atomic.Bool
+	heard    *atomic.Int64 // of the node: what comes from it shows that it lives
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.heard.Store(time.Now().UnixNano())
+		if !c.answered.Load() {
+			c.answered.Store(true)
+		}
+	}
+	return n, err
+}
+
+// Close ends the stream at once where nothing has come, and otherwise in order: what was
+// written arrives.
+func (c *conn) Close() error {
+	if s, ok := c.Conn.(interface{ Reset() error }); ok && !c.answered.Load() {
+		return s.Reset()
+	}
+	return c.Conn.Close()
+}
