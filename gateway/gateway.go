@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -103,14 +104,16 @@ type Service struct {
 	life context.Context // from New to Close: ends sockets, which Shutdown leaves alone
 	stop context.CancelFunc
 
-	closers  []func() error // the last is closed first
-	servers  []*http.Server
-	addrs    []string
-	server   *rpc.Server
-	withdraw func()
-	wg       sync.WaitGroup
-	once     sync.Once
-	ended    error
+	closers   []func() error // the last is closed first
+	leaving   atomic.Bool    // users are asked to close their connections
+	servers   []*http.Server
+	listeners []net.Listener // of servers
+	addrs     []string
+	server    *rpc.Server
+	withdraw  func()
+	wg        sync.WaitGroup
+	once      sync.Once
+	ended     error
 }
 
 // New starts a gateway. ctx bounds the start only. The store is the node's; nothing
@@ -200,12 +203,13 @@ func (s *Service) serve(l net.Listener, conf *tls.Config) {
 	}
 	s.servers = append(s.servers, srv)
 	s.addrs = append(s.addrs, l.Addr().String())
-	l = &listener{l, s.shares}
+	counted := &listener{Listener: l, s: s.shares}
+	s.listeners = append(s.listeners, counted)
 	s.wg.Go(func() {
 		if conf != nil {
-			_ = srv.ServeTLS(l, "", "")
+			_ = srv.ServeTLS(counted, "", "")
 		} else {
-			_ = srv.Serve(l)
+			_ = srv.Serve(counted)
 		}
 	})
 }
@@ -239,13 +243,19 @@ func (s *Service) Close() error {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), s.opts.grace)
 		defer cancel()
-		for _, srv := range s.servers {
-			srv.SetKeepAlivesEnabled(false)
-		}
+		// Not by http.Server's own switch, which closes idle connections at once: users are
+		// just sending their next requests on them.
+		s.leaving.Store(true)
 		if len(s.servers) > 0 && len(s.host.Network().Peers()) > 0 {
 			time.Sleep(min(notice, s.opts.grace/2))
 		}
 		var errs []error
+		for _, l := range s.listeners {
+			errs = append(errs, l.Close())
+		}
+		if len(s.listeners) > 0 && len(s.host.Network().Peers()) > 0 {
+			time.Sleep(min(notice/4, s.opts.grace/4)) // what was accepted last is served
+		}
 		for _, srv := range s.servers {
 			if err := srv.Shutdown(ctx); err != nil {
 				errs = append(errs, srv.Close())

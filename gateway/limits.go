@@ -280,7 +280,15 @@ type clientKey struct{}
 // listener counts connections.
 type listener struct {
 	net.Listener
-	s *shares
+	s      *shares
+	once   sync.Once
+	closed error
+}
+
+// Close may be called twice: by the gateway, and by its server.
+func (l *listener) Close() error {
+	l.once.Do(func() { l.closed = l.Listener.Close() })
+	return l.closed
 }
 
 func (l *listener) Accept() (net.Conn, error) {

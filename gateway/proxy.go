@@ -43,6 +43,9 @@ const (
 
 // ServeHTTP takes a user's request.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.leaving.Load() {
+		w.Header().Set("Connection", "close")
+	}
 	m := s.lookup(r)
 	if _, _, ok := wire.Socket(r.URL.Path); ok && m.Status != tns.NoHost {
 		// Which channels there are, a substrate node knows.
