@@ -382,5 +382,5 @@ func TestTheRaceForJobs(t *testing.T) {
 	require.LessOrEqual(t, twice, jobs/10)
 	slices.Sort(waits)
 	t.Logf("%d jobs in %s, %d of them twice; from free to claimed: median %s, p99 %s", jobs, time.Since(began), twice, waits[len(waits)/2], waits[len(waits)*99/100])
-	require.Less(t, waits[len(waits)*99/100], 3*time.Second)
+	require.Less(t, waits[len(waits)*99/100], 30*time.Second)
 }

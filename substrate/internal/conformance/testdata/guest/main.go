@@ -80,7 +80,8 @@ func init() {
 		text("body", "sent")(io.ReadAll(r.Body))
 		check("method", r.Method == "POST" && r.Host == "conformance.example.test" && r.URL.Path == "/guest/http", nil)
 		check("query", r.FormValue("one") == "1" && r.FormValue("two") == "2 3" && r.FormValue("three") == "", nil)
-		check("header", r.Header.Get("X-Word") == "first" && r.UserAgent() == "tester", nil)
+		// The calls of the ABI give one value for a name: that of all its lines.
+		check("header", r.Header.Get("X-Word") == "first, second" && r.UserAgent() == "tester", nil)
 		check("names", len(r.Header) >= 2 && len(r.Form) == 2, nil)
 		w.Header().Add("X-Answer", "one")
 		w.Header().Add("X-Answer", "two")
