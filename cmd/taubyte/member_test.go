@@ -64,7 +64,7 @@ func TestMembers(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Contains(t, string(out), "taubyte start --config "+filepath.Join(node, "taubyte.yaml"))
-	code, _, errOut = taubyte(t, nil, "join", token, "--data", node)
+	code, _, _ = taubyte(t, nil, "join", token, "--data", node)
 	require.Equal(t, 5, code, "the folder holds a node")
 	code, _, errOut = taubyte(t, nil, "join", token, "--data", filepath.Join(dir, "second"))
 	require.Equal(t, 5, code)

@@ -87,7 +87,6 @@ type arbiter struct {
 
 type holder struct {
 	*node
-	asked   time.Duration
 	work    string
 	fence   uint64
 	granter peer.ID
