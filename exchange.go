@@ -105,7 +105,7 @@ func (g *Members) hearRevocations(ctx context.Context, from peer.ID, r *bufio.Re
 		}
 		if err == nil && !g.revoked.knows(signed) {
 			// Checked one by one, so that a liar is found out by the first.
-			_, err = g.network.VerifyRevocation(signed, time.Now())
+			_, err = g.network.Load().VerifyRevocation(signed, time.Now())
 			if errors.Is(err, errEnded) {
 				continue
 			}

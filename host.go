@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/boxo/bitswap"
@@ -22,10 +23,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/pnet"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/routing"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -103,13 +104,14 @@ func WithLogger(l *slog.Logger) HostOption {
 // NodeHost is the Host that NewHost makes.
 type NodeHost struct {
 	host.Host
-	limits *limiter // nil for a libp2p host of the program's
-	gate   *Members
-	ps     *pubsub.PubSub
-	dht    *dht.IpfsDHT
-	swap   *bitswap.Bitswap
-	block  blockservice.BlockService
-	log    *slog.Logger
+	limits  *limiter // nil for a libp2p host of the program's
+	network atomic.Pointer[Network]
+	gate    *Members
+	ps      *pubsub.PubSub
+	dht     *dht.IpfsDHT
+	swap    *bitswap.Bitswap
+	block   blockservice.BlockService
+	log     *slog.Logger
 
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
@@ -200,6 +202,7 @@ func storedAuthority(ctx context.Context, own ds.Batching) (*Authority, error) {
 func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, c *hostConfig) error {
 	life, stop := context.WithCancel(context.Background())
 	h.stop = stop
+	h.network.Store(c.network)
 
 	h.Host = c.libp2p
 	if h.owns {
@@ -214,15 +217,15 @@ func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, 
 		if h.limits, err = newLimiter(); err != nil {
 			return err
 		}
-		if h.Host, err = newLibp2p(sk, c, h.limits); err != nil {
+		if h.Host, err = newLibp2p(sk, c, h.swarmKeys, h.limits); err != nil {
 			return err
 		}
 	}
-	revoked, err := loadRevocations(ctx, *c.network, own, c.log)
+	revoked, err := loadRevocations(ctx, &h.network, own, c.log)
 	if err != nil {
 		return err
 	}
-	h.gate = newMembers(h.Host, *c.network, !h.owns, revoked, c.log)
+	h.gate = newMembers(h.Host, &h.network, !h.owns, revoked, c.log)
 	if h.limits != nil {
 		h.limits.setMembers(func(p peer.ID) bool {
 			_, ok := h.gate.Known(p)
@@ -262,12 +265,14 @@ func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, 
 	return nil
 }
 
-func newLibp2p(sk crypto.PrivKey, c *hostConfig, limits *limiter) (host.Host, error) {
+// swarmKeys returns the keys under which connections are made and accepted.
+func (h *NodeHost) swarmKeys() []pnet.PSK { return h.network.Load().swarmKeys() }
+
+func newLibp2p(sk crypto.PrivKey, c *hostConfig, keys swarmKeys, limits *limiter) (host.Host, error) {
 	h, err := libp2p.New(
 		libp2p.Identity(sk),
 		libp2p.ListenAddrs(c.listen...),
-		libp2p.PrivateNetwork(c.network.SwarmKey), // which TCP alone can carry
-		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		libp2p.Transport(keys.transport),
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.ResourceManager(limits),
 		muxer(),
@@ -287,7 +292,7 @@ func (h *NodeHost) renew(ctx context.Context, source MembershipSource) (Membersh
 	if err != nil {
 		return Membership{}, err
 	}
-	m, err := h.gate.network.Verify(signed, h.ID(), time.Now())
+	m, err := h.network.Load().Verify(signed, h.ID(), time.Now())
 	if err != nil {
 		return Membership{}, err
 	}

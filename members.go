@@ -30,7 +30,7 @@ import (
 // streams and gossip are closed to it all the same.
 type Members struct {
 	host    host.Host
-	network Network
+	network *atomic.Pointer[Network]
 	shared  bool // the libp2p host is the program's
 	log     *slog.Logger
 	revoked *revocations
@@ -75,7 +75,7 @@ const (
 	maxMembers = 1 << 14
 )
 
-func newMembers(h host.Host, n Network, shared bool, revoked *revocations, log *slog.Logger) *Members {
+func newMembers(h host.Host, n *atomic.Pointer[Network], shared bool, revoked *revocations, log *slog.Logger) *Members {
 	g := &Members{
 		host: h, network: n, shared: shared, revoked: revoked, log: log,
 		asking: map[peer.ID]*admission{}, greeting: map[peer.ID]bool{}, pending: map[peer.ID]bool{},
@@ -202,7 +202,7 @@ func (g *Members) current(p peer.ID, now time.Time) *member {
 func (g *Members) learn(p peer.ID, signed []byte) (*member, error) {
 	have := g.lookup(p)
 	if have == nil || !bytes.Equal(have.signed, signed) {
-		m, err := g.network.Verify(signed, p, time.Now())
+		m, err := g.network.Load().Verify(signed, p, time.Now())
 		if err != nil {
 			return nil, err
 		}

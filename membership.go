@@ -80,20 +80,48 @@ func (r *membershipRecord) UnmarshalRecord(b []byte) error {
 
 // Network is what a node must know to recognise the members of its network:
 // the swarm key, without which no connection is made (libp2p private network),
-// and the root's public key, which signs memberships. The swarm key is secret.
+// and the root's public key, which signs memberships. Swarm keys are secret.
+//
+// While a key is replaced by another there are two of it, of which one is in use and
+// the other is accepted as well.
 type Network struct {
-	SwarmKey pnet.PSK
-	Root     crypto.PubKey
+	SwarmKey pnet.PSK      // connections are made under it
+	Root     crypto.PubKey // memberships are signed by it
+
+	OtherSwarmKeys []pnet.PSK      // accepted, and tried where SwarmKey is not understood
+	OtherRoots     []crypto.PubKey // accepted
+
+	// Version counts the changes. Of two descriptions of one network the higher holds.
+	Version uint64
+}
+
+// swarmKeys returns all keys, first the one in use.
+func (n Network) swarmKeys() []pnet.PSK { return append([]pnet.PSK{n.SwarmKey}, n.OtherSwarmKeys...) }
+
+// trusts reports whether a key is a root of the network.
+func (n Network) trusts(key crypto.PubKey) bool {
+	return key.Equals(n.Root) || slices.ContainsFunc(n.OtherRoots, func(k crypto.PubKey) bool { return k.Equals(key) })
 }
 
 // MarshalJSON encodes the network for a configuration file. The text holds the
-// swarm key.
+// swarm keys.
 func (n Network) MarshalJSON() ([]byte, error) {
-	root, err := crypto.MarshalPublicKey(n.Root)
-	if err != nil {
+	j := networkJSON{SwarmKey: n.SwarmKey, Version: n.Version}
+	for _, k := range n.OtherSwarmKeys {
+		j.OtherSwarmKeys = append(j.OtherSwarmKeys, k)
+	}
+	var err error
+	if j.Root, err = crypto.MarshalPublicKey(n.Root); err != nil {
 		return nil, fmt.Errorf("network's root key: %w", err)
 	}
-	return json.Marshal(networkJSON{SwarmKey: n.SwarmKey, Root: root})
+	for _, k := range n.OtherRoots {
+		root, err := crypto.MarshalPublicKey(k)
+		if err != nil {
+			return nil, fmt.Errorf("network's root key: %w", err)
+		}
+		j.OtherRoots = append(j.OtherRoots, root)
+	}
+	return json.Marshal(j)
 }
 
 // UnmarshalJSON decodes what MarshalJSON wrote.
@@ -102,25 +130,43 @@ func (n *Network) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return fmt.Errorf("%w network: %w", ErrInvalid, err)
 	}
-	if len(j.SwarmKey) != swarmKeySize {
-		return fmt.Errorf("%w network: the swarm key has %d bytes, not %d", ErrInvalid, len(j.SwarmKey), swarmKeySize)
+	if len(j.OtherSwarmKeys) > maxOtherKeys || len(j.OtherRoots) > maxOtherKeys {
+		return fmt.Errorf("%w network: more than %d further keys", ErrInvalid, maxOtherKeys)
 	}
-	root, err := crypto.UnmarshalPublicKey(j.Root)
-	if err != nil {
-		return fmt.Errorf("%w network: root key: %w", ErrInvalid, err)
+	read := Network{Version: j.Version}
+	for _, k := range append([][]byte{j.SwarmKey}, j.OtherSwarmKeys...) {
+		if len(k) != swarmKeySize {
+			return fmt.Errorf("%w network: the swarm key has %d bytes, not %d", ErrInvalid, len(k), swarmKeySize)
+		}
+		read.OtherSwarmKeys = append(read.OtherSwarmKeys, k)
 	}
-	n.SwarmKey, n.Root = j.SwarmKey, root
+	for _, k := range append([][]byte{j.Root}, j.OtherRoots...) {
+		root, err := crypto.UnmarshalPublicKey(k)
+		if err != nil {
+			return fmt.Errorf("%w network: root key: %w", ErrInvalid, err)
+		}
+		read.OtherRoots = append(read.OtherRoots, root)
+	}
+	read.SwarmKey, read.OtherSwarmKeys = read.OtherSwarmKeys[0], read.OtherSwarmKeys[1:]
+	read.Root, read.OtherRoots = read.OtherRoots[0], read.OtherRoots[1:]
+	*n = read
 	return nil
 }
 
 type networkJSON struct {
-	SwarmKey []byte `json:"swarmKey"`
-	Root     []byte `json:"root"`
+	SwarmKey       []byte   `json:"swarmKey"`
+	Root           []byte   `json:"root"`
+	OtherSwarmKeys [][]byte `json:"otherSwarmKeys,omitempty"`
+	OtherRoots     [][]byte `json:"otherRoots,omitempty"`
+	Version        uint64   `json:"version,omitempty"`
 }
+
+// maxOtherKeys bounds the keys beside those in use: trying them costs time.
+const maxOtherKeys = 4
 
 const swarmKeySize = 32
 
-// Verify checks a membership that the network's root should have signed, for
+// Verify checks a membership that a root of the network should have signed, for
 // peer p, now. It returns ErrForbidden with the reason.
 func (n Network) Verify(signed []byte, p peer.ID, now time.Time) (Membership, error) {
 	var rec membershipRecord
@@ -130,7 +176,7 @@ func (n Network) Verify(signed []byte, p peer.ID, now time.Time) (Membership, er
 	}
 	m := rec.Membership
 	switch {
-	case !env.PublicKey.Equals(n.Root):
+	case !n.trusts(env.PublicKey):
 		err = fmt.Errorf("%w: membership of %s is signed by another network's root", ErrForbidden, p)
 	case m.Peer != p:
 		err = fmt.Errorf("%w: %s shows the membership of %s", ErrForbidden, p, m.Peer)

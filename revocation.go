@@ -11,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
@@ -75,7 +76,7 @@ func (n Network) VerifyRevocation(signed []byte, now time.Time) (Revocation, err
 	switch {
 	case err != nil:
 		err = fmt.Errorf("%w: revocation: %w", ErrForbidden, err)
-	case !env.PublicKey.Equals(n.Root):
+	case !n.trusts(env.PublicKey):
 		err = fmt.Errorf("%w: revocation of %s is signed by another network's root", ErrForbidden, rec.Peer)
 	case rec.Peer.Validate() != nil:
 		err = fmt.Errorf("%w: revocation of nobody", ErrForbidden)
@@ -93,7 +94,7 @@ var errEnded = errors.New("it ended")
 // revocations are those that a node knows, kept in its store as well. Each is signed
 // by itself, so that lists of two nodes merge whatever came in which order.
 type revocations struct {
-	network Network
+	network *atomic.Pointer[Network]
 	store   ds.Batching
 	log     *slog.Logger
 
@@ -109,7 +110,7 @@ type revoked struct {
 
 func revocationKey(p peer.ID) ds.Key { return ds.NewKey("/revocations/" + p.String()) }
 
-func loadRevocations(ctx context.Context, n Network, store ds.Batching, log *slog.Logger) (*revocations, error) {
+func loadRevocations(ctx context.Context, n *atomic.Pointer[Network], store ds.Batching, log *slog.Logger) (*revocations, error) {
 	r := &revocations{network: n, store: store, log: log, all: map[peer.ID]revoked{}}
 	results, err := store.Query(ctx, query.Query{Prefix: "/revocations"})
 	if err != nil {
@@ -120,7 +121,7 @@ func loadRevocations(ctx context.Context, n Network, store ds.Batching, log *slo
 		return nil, fmt.Errorf("reading the revoked members: %w", err)
 	}
 	for _, e := range entries {
-		rev, err := n.VerifyRevocation(e.Value, time.Now())
+		rev, err := n.Load().VerifyRevocation(e.Value, time.Now())
 		if err != nil { // ended, or of a network that the node was in before
 			if err := store.Delete(ctx, ds.NewKey(e.Key)); err != nil {
 				return nil, fmt.Errorf("forgetting a revocation: %w", err)
@@ -148,7 +149,7 @@ func (r *revocations) add(ctx context.Context, signed []byte) (rev Revocation, f
 	if r.knows(signed) {
 		return rev, false, nil
 	}
-	if rev, err = r.network.VerifyRevocation(signed, time.Now()); err != nil {
+	if rev, err = r.network.Load().VerifyRevocation(signed, time.Now()); err != nil {
 		return rev, false, err
 	}
 	r.mu.Lock()
