@@ -25,7 +25,7 @@ import (
 const membershipProtocol protocol.ID = "/taubyte/membership/2"
 
 const (
-	maxMembershipSize = 8 << 10 // of the first frame
+	maxMembershipSize = 16 << 10 // of the first frame
 	// maxNews is how many revocations a question may bring. The answer brings all
 	// where the digests differ.
 	maxNews = 64
@@ -35,6 +35,12 @@ const (
 type shown struct {
 	Membership []byte `json:"membership"` // the sender's; in an answer to Who, that peer's or none
 	Digest     []byte `json:"digest"`     // of the revocations that the sender knows
+	// Version and Sum say which description of the network the sender has. The answer
+	// to an older one brings Network, signed, and to a member of role auth Authority.
+	Version   uint64 `json:"version,omitempty"`
+	Sum       []byte `json:"sum,omitempty"`
+	Network   []byte `json:"network,omitempty"`
+	Authority []byte `json:"authority,omitempty"`
 	// Who asks for the membership of another peer, from memory.
 	Who peer.ID `json:"who,omitempty"`
 	// Back marks a question that came of a question, which ends there.
@@ -52,6 +58,7 @@ func (g *Members) question(ctx context.Context, p peer.ID, q shown, news [][]byt
 		return fmt.Errorf("%w: the membership of %s is revoked", ErrForbidden, p)
 	}
 	q.Membership, q.Digest = g.Signed(), g.revoked.sum()
+	q.Version, q.Sum = g.networkVersion()
 	if len(news) > maxNews {
 		news = news[:maxNews] // the digest says that there is more
 	}
@@ -86,15 +93,30 @@ func (g *Members) hearAnswer(ctx context.Context, p peer.ID, q shown, r *bufio.R
 		_, err := g.learn(q.Who, a.Membership)
 		return err
 	}
+	// First, since the membership may be of a root that it introduces.
+	if len(a.Network) > 0 {
+		var next *Authority
+		if len(a.Authority) > 0 {
+			next = new(Authority)
+			if err := next.UnmarshalText(a.Authority); err != nil {
+				return err
+			}
+		}
+		if _, err := g.adopt(g.ctx, a.Network, next); err != nil {
+			return err
+		}
+	}
 	if _, err := g.learn(p, a.Membership); err != nil {
 		return err
 	}
+	g.versions.Store(p, a.Version)
 	return g.hearRevocations(ctx, p, r, maxRevocations)
 }
 
 // hearRevocations takes in what follows the first frame.
 func (g *Members) hearRevocations(ctx context.Context, from peer.ID, r *bufio.Reader, most int) error {
 	var all [][]byte
+	others := 0
 	for {
 		signed, err := readFrame(r, maxRevocationSize)
 		if errors.Is(err, io.EOF) {
@@ -107,6 +129,10 @@ func (g *Members) hearRevocations(ctx context.Context, from peer.ID, r *bufio.Re
 			// Checked one by one, so that a liar is found out by the first.
 			_, err = g.network.Load().VerifyRevocation(signed, time.Now())
 			if errors.Is(err, errEnded) {
+				continue
+			}
+			if errors.Is(err, errOtherRoot) && others < maxNews { // one that is retired, perhaps
+				others++
 				continue
 			}
 			all = append(all, signed)
@@ -137,9 +163,22 @@ func (g *Members) reply(p peer.ID, s network.Stream) error {
 	if err != nil {
 		return err
 	}
+	version, sum := g.networkVersion()
+	ahead := g.network.Load().before(q.Version, q.Sum)
+	askBack := func() {
+		g.spawn(func() {
+			ctx, cancel := context.WithTimeout(g.ctx, admissionTime)
+			defer cancel()
+			_ = g.question(ctx, p, shown{Back: true}, nil)
+		})
+	}
 	if _, err := g.learn(p, q.Membership); err != nil {
+		if ahead && !q.Back { // of a root that this node does not know yet, perhaps
+			askBack()
+		}
 		return err
 	}
+	g.versions.Store(p, q.Version)
 	if q.Who != "" {
 		var a shown
 		if m := g.current(q.Who, time.Now()); m != nil {
@@ -151,7 +190,10 @@ func (g *Members) reply(p peer.ID, s network.Stream) error {
 		return err
 	}
 	all, digest := g.revoked.list()
-	a := shown{Membership: g.Signed(), Digest: digest}
+	a := shown{Membership: g.Signed(), Digest: digest, Version: version, Sum: sum}
+	if err := g.handOver(p, q, &a); err != nil {
+		return err
+	}
 	same := bytes.Equal(digest, q.Digest)
 	if same {
 		all = nil
@@ -159,14 +201,33 @@ func (g *Members) reply(p peer.ID, s network.Stream) error {
 	if err := send(s, a, all); err != nil {
 		return err
 	}
-	if !same && !q.Back { // it may know some that this node does not
-		g.spawn(func() {
-			ctx, cancel := context.WithTimeout(g.ctx, admissionTime)
-			defer cancel()
-			_ = g.question(ctx, p, shown{Back: true}, nil)
-		})
+	if (!same || ahead) && !q.Back { // it knows something that this node does not
+		askBack()
 	}
 	return nil
+}
+
+// networkVersion names the description of the network that this node has.
+func (g *Members) networkVersion() (uint64, []byte) {
+	n := g.network.Load()
+	return n.Version, n.sum()
+}
+
+// handOver puts what p, a member, does not know of the network's keys into an answer.
+func (g *Members) handOver(p peer.ID, q shown, a *shown) error {
+	n, signed := g.network.Load(), g.signedNetwork.Load()
+	later := n.Version > q.Version || n.Version == q.Version && bytes.Compare(n.sum(), q.Sum) > 0
+	if signed == nil || !later {
+		return nil
+	}
+	a.Network = *signed
+	m := g.current(p, time.Now())
+	if m == nil || !m.Has(RoleAuth) || g.authority == nil || !g.authority.owns(*n) {
+		return nil
+	}
+	var err error
+	a.Authority, err = g.authority.MarshalText()
+	return err
 }
 
 func send(w io.Writer, first shown, rest [][]byte) error {

@@ -42,6 +42,7 @@ type hostConfig struct {
 	network   *Network
 	source    MembershipSource
 	identity  crypto.PrivKey
+	keep      func(Network, *Authority) error
 	libp2p    host.Host
 	log       *slog.Logger
 }
@@ -86,6 +87,15 @@ func WithMembership(n Network, source MembershipSource) HostOption {
 // its own.
 func WithIdentity(key crypto.PrivKey) HostOption {
 	return func(c *hostConfig) { c.identity = key }
+}
+
+// WithKeeper has keep called when the network's keys change, before the host goes by
+// the new ones, with the authority that goes with them where the host has one, else
+// nil. The host keeps the new description in its store; a program that configures hosts
+// by files writes them anew, for a host that loses its store. An error of keep keeps
+// the host at the old keys. keep is not called concurrently with itself.
+func WithKeeper(keep func(Network, *Authority) error) HostOption {
+	return func(c *hostConfig) { c.keep = keep }
 }
 
 // WithLibp2p builds upon a libp2p host that the program already runs. It is not
@@ -202,7 +212,11 @@ func storedAuthority(ctx context.Context, own ds.Batching) (*Authority, error) {
 func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, c *hostConfig) error {
 	life, stop := context.WithCancel(context.Background())
 	h.stop = stop
-	h.network.Store(c.network)
+	known, signed, err := storedNetwork(ctx, *c.network, own)
+	if err != nil {
+		return err
+	}
+	h.network.Store(&known)
 
 	h.Host = c.libp2p
 	if h.owns {
@@ -221,11 +235,18 @@ func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, 
 			return err
 		}
 	}
+	if signed == nil && c.authority != nil {
+		signed = c.authority.state.Load().signed
+	}
 	revoked, err := loadRevocations(ctx, &h.network, own, c.log)
 	if err != nil {
 		return err
 	}
 	h.gate = newMembers(h.Host, &h.network, !h.owns, revoked, c.log)
+	h.gate.configured, h.gate.authority, h.gate.keep = c.network.Root, c.authority, c.keep
+	if signed != nil {
+		h.gate.signedNetwork.Store(&signed)
+	}
 	if h.limits != nil {
 		h.limits.setMembers(func(p peer.ID) bool {
 			_, ok := h.gate.Known(p)
@@ -305,7 +326,13 @@ func (h *NodeHost) renew(ctx context.Context, source MembershipSource) (Membersh
 func (h *NodeHost) keepMembership(ctx context.Context, m Membership, source MembershipSource) {
 	for {
 		wait := max(time.Until(m.NotBefore.Add(m.NotAfter.Sub(m.NotBefore)*2/3)), 100*time.Millisecond)
-		if !sleep(ctx, wait) {
+		if !signedBy(h.gate.Signed(), h.network.Load().Root) {
+			wait = time.Second // whoever renews it may not know yet
+		}
+		select {
+		case <-time.After(wait):
+		case <-h.gate.renewing:
+		case <-ctx.Done():
 			return
 		}
 		next, err := h.renew(ctx, source)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -34,6 +35,15 @@ type Members struct {
 	shared  bool // the libp2p host is the program's
 	log     *slog.Logger
 	revoked *revocations
+
+	// Of the network's keys: see Adopt.
+	configured    crypto.PubKey // the root that the host was made with
+	authority     *Authority    // nil unless the host was made with one
+	keep          func(Network, *Authority) error
+	adopting      sync.Mutex
+	signedNetwork atomic.Pointer[[]byte]
+	versions      sync.Map      // peer.ID → uint64: the version that it has shown
+	renewing      chan struct{} // the root is another: the own membership is to be renewed
 
 	ctx    context.Context // ends with the host
 	cancel context.CancelFunc
@@ -77,7 +87,7 @@ const (
 
 func newMembers(h host.Host, n *atomic.Pointer[Network], shared bool, revoked *revocations, log *slog.Logger) *Members {
 	g := &Members{
-		host: h, network: n, shared: shared, revoked: revoked, log: log,
+		host: h, network: n, shared: shared, revoked: revoked, log: log, renewing: make(chan struct{}, 1),
 		asking: map[peer.ID]*admission{}, greeting: map[peer.ID]bool{}, pending: map[peer.ID]bool{},
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())

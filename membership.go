@@ -1,6 +1,7 @@
 package taubyte
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -93,6 +95,8 @@ type Network struct {
 
 	// Version counts the changes. Of two descriptions of one network the higher holds.
 	Version uint64
+	// SwarmStage and RootStage say how far a replacement is; see Authority.Rotate.
+	SwarmStage, RootStage RotationStage
 }
 
 // swarmKeys returns all keys, first the one in use.
@@ -106,7 +110,7 @@ func (n Network) trusts(key crypto.PubKey) bool {
 // MarshalJSON encodes the network for a configuration file. The text holds the
 // swarm keys.
 func (n Network) MarshalJSON() ([]byte, error) {
-	j := networkJSON{SwarmKey: n.SwarmKey, Version: n.Version}
+	j := networkJSON{SwarmKey: n.SwarmKey, Version: n.Version, SwarmStage: n.SwarmStage, RootStage: n.RootStage}
 	for _, k := range n.OtherSwarmKeys {
 		j.OtherSwarmKeys = append(j.OtherSwarmKeys, k)
 	}
@@ -133,7 +137,7 @@ func (n *Network) UnmarshalJSON(b []byte) error {
 	if len(j.OtherSwarmKeys) > maxOtherKeys || len(j.OtherRoots) > maxOtherKeys {
 		return fmt.Errorf("%w network: more than %d further keys", ErrInvalid, maxOtherKeys)
 	}
-	read := Network{Version: j.Version}
+	read := Network{Version: j.Version, SwarmStage: j.SwarmStage, RootStage: j.RootStage}
 	for _, k := range append([][]byte{j.SwarmKey}, j.OtherSwarmKeys...) {
 		if len(k) != swarmKeySize {
 			return fmt.Errorf("%w network: the swarm key has %d bytes, not %d", ErrInvalid, len(k), swarmKeySize)
@@ -147,6 +151,9 @@ func (n *Network) UnmarshalJSON(b []byte) error {
 		}
 		read.OtherRoots = append(read.OtherRoots, root)
 	}
+	if (read.SwarmStage != StageNone && len(j.OtherSwarmKeys) == 0) || (read.RootStage != StageNone && len(j.OtherRoots) == 0) {
+		return fmt.Errorf("%w network: a key is being replaced, and there is no other", ErrInvalid)
+	}
 	read.SwarmKey, read.OtherSwarmKeys = read.OtherSwarmKeys[0], read.OtherSwarmKeys[1:]
 	read.Root, read.OtherRoots = read.OtherRoots[0], read.OtherRoots[1:]
 	*n = read
@@ -159,6 +166,9 @@ type networkJSON struct {
 	OtherSwarmKeys [][]byte `json:"otherSwarmKeys,omitempty"`
 	OtherRoots     [][]byte `json:"otherRoots,omitempty"`
 	Version        uint64   `json:"version,omitempty"`
+
+	SwarmStage RotationStage `json:"swarmStage,omitempty"`
+	RootStage  RotationStage `json:"rootStage,omitempty"`
 }
 
 // maxOtherKeys bounds the keys beside those in use: trying them costs time.
@@ -199,10 +209,13 @@ const clockSkew = 2 * time.Minute
 
 // Authority holds a network's root key: it makes members. Whoever has it owns
 // the network, so it stays with the nodes of role auth, or offline. It is safe
-// for concurrent use.
+// for concurrent use. A host that is made with it changes it when the root is replaced.
 type Authority struct {
-	key     crypto.PrivKey
-	network Network
+	state atomic.Pointer[authorityState]
+}
+
+func newAuthority(key crypto.PrivKey, n Network) *authorityState {
+	return &authorityState{network: n, keys: []crypto.PrivKey{key}}
 }
 
 // NewAuthority makes a new network: a root key and a swarm key.
@@ -215,11 +228,13 @@ func NewAuthority() (*Authority, error) {
 	if _, err := rand.Read(swarm); err != nil {
 		return nil, fmt.Errorf("making a swarm key: %w", err)
 	}
-	return &Authority{key: key, network: Network{SwarmKey: swarm, Root: pub}}, nil
+	a := new(Authority)
+	a.state.Store(newAuthority(key, Network{SwarmKey: swarm, Root: pub}))
+	return a, nil
 }
 
 // Network returns what the members must know.
-func (a *Authority) Network() Network { return a.network }
+func (a *Authority) Network() Network { return a.state.Load().network }
 
 // Sign makes p a member in the roles, from now for a lifetime, under a name. The
 // empty name is none. That a name is given once is up to the caller.
@@ -238,7 +253,7 @@ func (a *Authority) Sign(p peer.ID, name string, roles []Role, lifetime time.Dur
 	now := time.Now().UTC()
 	env, err := record.Seal(&membershipRecord{Membership{
 		Peer: p, Name: name, Roles: slices.Clone(roles), NotBefore: now, NotAfter: now.Add(lifetime),
-	}}, a.key)
+	}}, a.state.Load().keys[0])
 	if err != nil {
 		return nil, fmt.Errorf("signing the membership of %s: %w", p, err)
 	}
@@ -247,16 +262,28 @@ func (a *Authority) Sign(p peer.ID, name string, roles []Role, lifetime time.Dur
 
 // MarshalText encodes the authority, private key and all.
 func (a *Authority) MarshalText() ([]byte, error) {
-	key, err := crypto.MarshalPrivateKey(a.key)
+	state := a.state.Load()
+	if state.network.Version > 0 {
+		return state.encode()
+	}
+	key, err := crypto.MarshalPrivateKey(state.keys[0])
 	if err != nil {
 		return nil, err
 	}
-	raw := append(slices.Clone([]byte(a.network.SwarmKey)), key...)
+	raw := append(slices.Clone([]byte(state.network.SwarmKey)), key...)
 	return base64.RawURLEncoding.AppendEncode(nil, raw), nil
 }
 
 // UnmarshalText decodes what MarshalText wrote.
 func (a *Authority) UnmarshalText(text []byte) error {
+	if bytes.HasPrefix(text, []byte("{")) {
+		state, err := decodeAuthority(text)
+		if err != nil {
+			return err
+		}
+		a.state.Store(state)
+		return nil
+	}
 	raw, err := base64.RawURLEncoding.AppendDecode(nil, text)
 	if err != nil {
 		return fmt.Errorf("%w authority: %w", ErrInvalid, err)
@@ -268,8 +295,7 @@ func (a *Authority) UnmarshalText(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w authority: %w", ErrInvalid, err)
 	}
-	a.key = key
-	a.network = Network{SwarmKey: raw[:swarmKeySize:swarmKeySize], Root: key.GetPublic()}
+	a.state.Store(newAuthority(key, Network{SwarmKey: raw[:swarmKeySize:swarmKeySize], Root: key.GetPublic()}))
 	return nil
 }
 

@@ -58,7 +58,7 @@ func (a *Authority) Revoke(p peer.ID) ([]byte, error) {
 	env, err := record.Seal(&revocationRecord{Revocation{
 		// A membership may begin a little later by another clock.
 		Peer: p, Issued: now, NotAfter: now.Add(MaxMembershipLifetime + 2*clockSkew),
-	}}, a.key)
+	}}, a.state.Load().keys[0])
 	if err != nil {
 		return nil, fmt.Errorf("signing the revocation of %s: %w", p, err)
 	}
@@ -77,7 +77,7 @@ func (n Network) VerifyRevocation(signed []byte, now time.Time) (Revocation, err
 	case err != nil:
 		err = fmt.Errorf("%w: revocation: %w", ErrForbidden, err)
 	case !n.trusts(env.PublicKey):
-		err = fmt.Errorf("%w: revocation of %s is signed by another network's root", ErrForbidden, rec.Peer)
+		err = fmt.Errorf("%w: revocation of %s: %w", ErrForbidden, rec.Peer, errOtherRoot)
 	case rec.Peer.Validate() != nil:
 		err = fmt.Errorf("%w: revocation of nobody", ErrForbidden)
 	case !now.Before(rec.NotAfter):
@@ -89,7 +89,10 @@ func (n Network) VerifyRevocation(signed []byte, now time.Time) (Revocation, err
 	return rec.Revocation, nil
 }
 
-var errEnded = errors.New("it ended")
+var (
+	errEnded     = errors.New("it ended")
+	errOtherRoot = errors.New("it is signed by another network's root")
+)
 
 // revocations are those that a node knows, kept in its store as well. Each is signed
 // by itself, so that lists of two nodes merge whatever came in which order.
@@ -221,6 +224,28 @@ func (r *revocations) expire(ctx context.Context, now time.Time) {
 	var gone []peer.ID
 	for p, rev := range r.all {
 		if !now.Before(rev.NotAfter) {
+			delete(r.all, p)
+			gone = append(gone, p)
+		}
+	}
+	if len(gone) > 0 {
+		r.sumLocked()
+	}
+	r.mu.Unlock()
+	for _, p := range gone {
+		if err := r.store.Delete(ctx, revocationKey(p)); err != nil && !errors.Is(err, context.Canceled) {
+			r.log.Warn("revocation not forgotten", "peer", p, "err", err)
+		}
+	}
+}
+
+// distrust forgets those that a root signed which is retired: so are the memberships
+// that they are about.
+func (r *revocations) distrust(ctx context.Context) {
+	r.mu.Lock()
+	var gone []peer.ID
+	for p, rev := range r.all {
+		if _, err := r.network.Load().VerifyRevocation(rev.signed, rev.Issued); errors.Is(err, errOtherRoot) {
 			delete(r.all, p)
 			gone = append(gone, p)
 		}
