@@ -178,6 +178,18 @@ func (c *hostConfig) selfSign(ctx context.Context, own ds.Batching) error {
 			return err
 		}
 		c.authority, c.roles = a, Roles()
+		keep := c.keep
+		c.keep = func(n Network, a *Authority) error {
+			if a != nil {
+				if err := storeAuthority(context.WithoutCancel(ctx), own, a); err != nil {
+					return err
+				}
+			}
+			if keep == nil {
+				return nil
+			}
+			return keep(n, a)
+		}
 	}
 	n, a, name, roles := c.authority.Network(), c.authority, c.name, c.roles
 	c.network = &n
@@ -187,10 +199,11 @@ func (c *hostConfig) selfSign(ctx context.Context, own ds.Batching) error {
 	return nil
 }
 
+var keyAuthority = ds.NewKey("/authority")
+
 func storedAuthority(ctx context.Context, own ds.Batching) (*Authority, error) {
-	key := ds.NewKey("/authority")
 	a := new(Authority)
-	text, err := own.Get(ctx, key)
+	text, err := own.Get(ctx, keyAuthority)
 	if err == nil {
 		return a, a.UnmarshalText(text)
 	}
@@ -200,13 +213,18 @@ func storedAuthority(ctx context.Context, own ds.Batching) (*Authority, error) {
 	if a, err = NewAuthority(); err != nil {
 		return nil, err
 	}
-	if text, err = a.MarshalText(); err != nil {
-		return nil, err
+	return a, storeAuthority(ctx, own, a)
+}
+
+func storeAuthority(ctx context.Context, own ds.Batching, a *Authority) error {
+	text, err := a.MarshalText()
+	if err == nil {
+		err = own.Put(ctx, keyAuthority, text)
 	}
-	if err := own.Put(ctx, key, text); err != nil {
-		return nil, fmt.Errorf("keeping the node's authority: %w", err)
+	if err != nil {
+		return fmt.Errorf("keeping the node's authority: %w", err)
 	}
-	return a, nil
+	return nil
 }
 
 func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, c *hostConfig) error {

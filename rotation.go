@@ -2,6 +2,7 @@ package taubyte
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
@@ -235,27 +237,54 @@ func (g *Members) Adopt(ctx context.Context, signed []byte, next *Authority) err
 }
 
 // Behind returns the members that a next step for a kind of key would leave behind:
-// those that hold a membership and are not known to have the description that this node
-// has, or, once a root is switched, show a membership of the root before.
-func (g *Members) Behind(kind KeyKind) []Membership {
+// those that hold a membership and do not show that they have the description that this
+// node has, or, once a root is switched, show a membership of the root before. They are
+// asked if need be.
+func (g *Members) Behind(ctx context.Context, kind KeyKind) []Membership {
+	late := g.behind(kind)
+	const atOnce = 16
+	places := make(chan struct{}, atOnce)
+	var asking sync.WaitGroup
+	for _, m := range late {
+		if m.Peer == g.host.ID() {
+			continue
+		}
+		asking.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			ctx, cancel := context.WithTimeout(ctx, askBehind)
+			defer cancel()
+			_ = g.meet(ctx, m.Peer) // who can't be asked stays behind
+		})
+	}
+	asking.Wait()
+	return g.behind(kind)
+}
+
+// askBehind is what a member has to say which description it has.
+const askBehind = 2 * time.Second
+
+func (g *Members) behind(kind KeyKind) []Membership {
 	n, now := g.network.Load(), time.Now()
+	old := func(signed []byte) bool {
+		return kind == KeyRoot && n.RootStage == StageSwitched && !signedBy(signed, n.Root)
+	}
 	var behind []Membership
 	g.table.Range(func(_, v any) bool {
 		m := v.(*member)
 		if !now.Before(m.NotAfter) || m.Peer == g.host.ID() {
 			return true
 		}
-		version, _ := g.versions.Load(m.Peer)
-		late := kind == KeyRoot && n.RootStage == StageSwitched && !signedBy(m.signed, n.Root)
-		if v, _ := version.(uint64); v < n.Version || late {
+		shown, _ := g.versions.Load(m.Peer)
+		if version, _ := shown.(uint64); version < n.Version || old(m.signed) {
 			behind = append(behind, m.Membership)
 		}
 		return true
 	})
-	if own := g.own.Load(); kind == KeyRoot && n.RootStage == StageSwitched && !signedBy(own.signed, n.Root) {
+	if own := g.own.Load(); old(own.signed) {
 		behind = append(behind, own.Membership)
 	}
-	slices.SortFunc(behind, func(a, b Membership) int { return bytes.Compare([]byte(a.Peer), []byte(b.Peer)) })
+	slices.SortFunc(behind, func(a, b Membership) int { return cmp.Compare(a.Peer, b.Peer) })
 	return behind
 }
 

@@ -109,7 +109,7 @@ func TestKeysAreReplacedUnderLoad(t *testing.T) {
 	start := time.Now()
 	for _, kind := range []taubyte.KeyKind{taubyte.KeySwarm, taubyte.KeyRoot} {
 		for range 3 {
-			testnet.Eventually(t, func() bool { return len(first.Members().Behind(kind)) == 0 }, "all members have it")
+			testnet.Eventually(t, func() bool { return len(first.Members().Behind(t.Context(), kind)) == 0 }, "all members have it")
 			signed, next, err := authority.Rotate(kind)
 			require.NoError(t, err)
 			require.NoError(t, first.Members().Adopt(t.Context(), signed, next))
@@ -182,7 +182,7 @@ func TestNodeThatMissedANewKey(t *testing.T) {
 		return signer.Sign(p, "", []taubyte.Role{taubyte.RoleTNS}, time.Hour)
 	}))
 	testnet.Eventually(t, func() bool { return late.Members().Network().Version == 4 }, "the newest description")
-	testnet.Eventually(t, func() bool { return len(first.Members().Behind(taubyte.KeyRoot)) == 0 }, "a membership of the new root")
+	testnet.Eventually(t, func() bool { return len(first.Members().Behind(t.Context(), taubyte.KeyRoot)) == 0 }, "a membership of the new root")
 }
 
 // A description that no root of the network signed changes nothing.

@@ -24,6 +24,7 @@ import (
 //	GET, POST  /members                all; {"name", "roles", "valid"} to invite one
 //	DELETE     /members/{id}           by name or peer ID: revoked
 //	POST       /members/{id}/renewal   its membership, signed anew
+//	POST       /network/rotation       {"kind", "force"}: one step of the replacement of a key
 //	POST       /members/invitations, /members/admissions   asked of an arbiter
 //
 // Sources go to nodes of role patrick, certificates to gateways; changes take the
@@ -112,6 +113,15 @@ func handler(s *Service) http.Handler {
 		signed, err := s.RenewMember(r.Context(), r.PathValue("id"))
 		rpc.Reply(w, signed, err, nil)
 	}, taubyte.RoleAuth))
+	mux.HandleFunc("POST /network/rotation", only(func(w http.ResponseWriter, r *http.Request) {
+		var in rotation
+		var done Rotation
+		err := rpc.Decode(w, r, 1<<10, &in)
+		if err == nil {
+			done, err = s.RotateKey(r.Context(), in.Kind, in.Force)
+		}
+		rpc.Reply(w, done, err, nil)
+	}, taubyte.RoleAuth))
 	mux.HandleFunc("POST /members/invitations", only(func(w http.ResponseWriter, r *http.Request) {
 		var i invitation
 		err := rpc.Decode(w, r, 1<<12, &i)
@@ -133,6 +143,12 @@ func handler(s *Service) http.Handler {
 		rpc.Reply(w, nil, err, nil)
 	}, taubyte.RoleAuth))
 	return mux
+}
+
+// rotation is the body of POST /network/rotation.
+type rotation struct {
+	Kind  taubyte.KeyKind `json:"kind"`
+	Force bool            `json:"force,omitempty"`
 }
 
 // addition is the body of POST /members.

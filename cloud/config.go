@@ -134,7 +134,18 @@ func (c *Config) membership(roles []taubyte.Role) ([]Option, error) {
 		if err := a.UnmarshalText(bytes.TrimSpace(text)); err != nil {
 			return nil, fmt.Errorf("authority %s: %w", c.Authority, err)
 		}
-		return []Option{WithAuthority(a)}, nil
+		file := c.path(c.Authority)
+		keep := taubyte.WithKeeper(func(_ taubyte.Network, a *taubyte.Authority) error {
+			if a == nil {
+				return nil
+			}
+			text, err := a.MarshalText()
+			if err != nil {
+				return err
+			}
+			return replaceFile(file, append(text, '\n'))
+		})
+		return []Option{WithAuthority(a), WithHost(keep)}, nil
 	}
 	if c.Network == "" {
 		return nil, nil
@@ -150,6 +161,13 @@ func (c *Config) membership(roles []taubyte.Role) ([]Option, error) {
 	if c.Membership == "" {
 		return nil, fmt.Errorf("%w configuration: network without membership", taubyte.ErrInvalid)
 	}
-	path := c.path(c.Membership)
-	return []Option{withMembershipFile(n, path)}, nil
+	file := c.path(c.Network)
+	keep := taubyte.WithKeeper(func(n taubyte.Network, _ *taubyte.Authority) error {
+		text, err := json.Marshal(n)
+		if err != nil {
+			return err
+		}
+		return replaceFile(file, append(text, '\n'))
+	})
+	return []Option{withMembershipFile(n, c.path(c.Membership)), WithHost(keep)}, nil
 }
