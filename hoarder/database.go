@@ -103,7 +103,7 @@ func (s *Service) get(ctx context.Context, r ref, after position, key string) (v
 	if err := checkKey("key", key); err != nil {
 		return nil, err
 	}
-	err = s.reading(ctx, r, kindDatabase, after, func(rep *replica) error {
+	err = s.reading(ctx, r, kindDatabase, after, false, func(rep *replica) error {
 		value, err = rep.data.Get(ctx, ds.RawKey(entryKey(key)))
 		if errors.Is(err, ds.ErrNotFound) {
 			return fmt.Errorf("%w: no such key", taubyte.ErrNotFound)
@@ -152,7 +152,7 @@ func (s *Service) list(ctx context.Context, r ref, after position, prefix string
 		return nil, fmt.Errorf("%w prefix of %d bytes", taubyte.ErrInvalid, len(prefix))
 	}
 	keys = []string{}
-	err = s.reading(ctx, r, kindDatabase, after, func(rep *replica) error {
+	err = s.reading(ctx, r, kindDatabase, after, true, func(rep *replica) error {
 		below := entries
 		if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
 			below = entryKey(prefix[:i])
@@ -177,7 +177,7 @@ func (s *Service) list(ctx context.Context, r ref, after position, prefix string
 }
 
 func (s *Service) usedBytes(ctx context.Context, r ref, after position) (n int64, err error) {
-	err = s.reading(ctx, r, "", after, func(rep *replica) error {
+	err = s.reading(ctx, r, "", after, true, func(rep *replica) error {
 		err := rep.recount(ctx)
 		n = rep.size()
 		return err

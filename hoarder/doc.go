@@ -68,7 +68,7 @@
 // by its clock. If no replica is active, because all have been restarted, they begin
 // together once all are there that were in the set of one of them. One that is gone for
 // good keeps them waiting, as it may have acknowledged writes alone: Forget says that
-// it will not come back, and those writes are lost.
+// it will not come back, and those writes are lost. Revoking its membership says the same.
 //
 // What this promises, and what not:
 //
@@ -76,8 +76,11 @@
 //     missing. A node that comes back under its identity with an empty disk is not counted.
 //   - Two replicas that can't reach each other while both live: each takes the other for gone
 //     after its lease, and serves what it has. Their writes are merged when they meet again;
-//     until then either may miss what the other has acknowledged. Where that must not
-//     be, a network needs a third place to decide, which this has not.
+//     until then either may miss what the other has acknowledged. That there is no such
+//     key or file, and what there is in all, is ErrUnavailable at once in that time: until they
+//     are in sync again, or the other is known to be dead (its machine refuses connections), to
+//     have been restarted, to have left or to be revoked, and for the grace at most (WithGrace).
+//     Where neither side may go on, a network needs a third place to decide, which this has not.
 //   - A write that the answer said to be on one disk is lost with that disk.
 //   - A file is on two disks with its content when AddCopies says so. A replica that has a
 //     file's record and not yet its content answers ErrUnavailable for the content, and the

@@ -115,7 +115,7 @@ func (s *Service) storeEntries(ctx context.Context, below string) (map[string]*e
 		return nil, err
 	}
 	err = each(ctx, s.registry, "/host"+below, func(key ds.Key, _ []byte) error {
-		if r, p, ok := lifeAndPeer(key); ok && r == of(r.ID).ref {
+		if r, p, ok := lifeAndPeer(key); ok && r == of(r.ID).ref && !s.host.Members().Revoked(p) {
 			of(r.ID).hosts = append(of(r.ID).hosts, p)
 		}
 		return nil

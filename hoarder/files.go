@@ -161,7 +161,7 @@ func (s *Service) stat(ctx context.Context, r ref, after position, name string, 
 	if err := checkKey("name", name); err != nil {
 		return f, err
 	}
-	err = s.reading(ctx, r, kindStorage, after, func(rep *replica) error {
+	err = s.reading(ctx, r, kindStorage, after, false, func(rep *replica) error {
 		all, err := rep.versions(ctx, name)
 		if err != nil {
 			return err
@@ -175,7 +175,7 @@ func (s *Service) stat(ctx context.Context, r ref, after position, name string, 
 
 // content reads from the node's own disk.
 func (s *Service) content(ctx context.Context, r ref, after position, f File, from int64) (content io.ReadCloser, err error) {
-	err = s.reading(ctx, r, kindStorage, after, func(rep *replica) error {
+	err = s.reading(ctx, r, kindStorage, after, false, func(rep *replica) error {
 		all, err := rep.versions(ctx, f.Name)
 		if err != nil {
 			return err
@@ -208,7 +208,7 @@ func (s *Service) files(ctx context.Context, r ref, after position, name string)
 		}
 	}
 	fs = []File{}
-	err = s.reading(ctx, r, kindStorage, after, func(rep *replica) error {
+	err = s.reading(ctx, r, kindStorage, after, true, func(rep *replica) error {
 		all, err := rep.versions(ctx, name)
 		for _, v := range all {
 			fs = append(fs, v.File)
@@ -263,7 +263,7 @@ func (s *Service) wouldAdd(ctx context.Context, r ref, after position, a additio
 	if err := checkKey("name", a.name); err != nil {
 		return err
 	}
-	return s.reading(ctx, r, kindStorage, after, func(rep *replica) error {
+	return s.reading(ctx, r, kindStorage, after, false, func(rep *replica) error {
 		_, _, err := rep.before(ctx, a)
 		return err
 	})
@@ -478,6 +478,9 @@ func (s *Service) removeFile(ctx context.Context, r ref, after position, name st
 			return nil
 		})
 		w = rep.answer(seq, disks)
+		if errors.Is(err, taubyte.ErrNotFound) && s.inDoubt(rep.h) {
+			err = fmt.Errorf("store %s: %w", r, errDoubt)
+		}
 		return err
 	})
 	return w, err

@@ -27,7 +27,8 @@ type forgottenRecord struct {
 // Forget says that a hoarder is lost for good, with its disk. What it had is not counted
 // any more, and replicas that waited for it, because it may have had newer writes, go on
 // without: those writes are lost. Its membership should have been revoked. A hoarder that
-// comes back nevertheless is taken as a new one that may still have something.
+// comes back nevertheless is taken as a new one that may still have something. One whose
+// membership is revoked is forgotten without being asked to.
 func (s *Service) Forget(ctx context.Context, p peer.ID) error {
 	if p == s.host.ID() {
 		return fmt.Errorf("%w: a hoarder can't forget itself", taubyte.ErrInvalid)
@@ -62,12 +63,45 @@ func (s *Service) Forget(ctx context.Context, p peer.ID) error {
 
 // forgotten reports whether a hoarder is lost for good.
 func (s *Service) forgotten(ctx context.Context, p peer.ID) (bool, error) {
+	if s.host.Members().Revoked(p) {
+		return true, nil
+	}
 	res, err := s.registry.Query(ctx, query.Query{Prefix: "/forgotten/" + p.String(), KeysOnly: true, Limit: 1})
 	if err != nil {
 		return false, err
 	}
 	entries, err := res.Rest()
 	return len(entries) > 0, err
+}
+
+// forgetRevoked forgets the hoarders that are no members any more.
+func (s *Service) forgetRevoked(ctx context.Context) error {
+	done := map[peer.ID]bool{s.host.ID(): true}
+	for _, prefix := range []string{"/replica", "/host", "/full", "/insync"} {
+		res, err := s.registry.Query(ctx, query.Query{Prefix: prefix, KeysOnly: true})
+		if err != nil {
+			return err
+		}
+		entries, err := res.Rest()
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			p, err := peer.Decode(ds.RawKey(e.Key).Name())
+			if err != nil || done[p] {
+				continue
+			}
+			done[p] = true
+			if !s.host.Members().Revoked(p) {
+				continue
+			}
+			s.o.log.Warn("a hoarder is no member any more; what it had is not counted", "peer", p)
+			if err := s.Forget(ctx, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // returned takes back that this node is lost, once it has all that others have of its

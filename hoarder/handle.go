@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
@@ -151,7 +152,7 @@ func (c *Client) nearest(ctx context.Context, p place) []peer.ID {
 	var first, rest []peer.ID
 	for range p.Hosts {
 		a := <-answers
-		if a.err == nil && len(first) == 0 {
+		if (a.err == nil || errors.Is(a.err, errDoubt)) && len(first) == 0 {
 			first = append(first, a.from)
 			cancel() // the others need not answer
 		}
@@ -178,12 +179,14 @@ const (
 	readWait  = 1500 * time.Millisecond
 	writeWait = 2500 * time.Millisecond // it may have to take another out of the in-sync set
 	noBound   = 0                       // of contents, which take their time
+	// doubtWait is what the others get where one has said that it can't know.
+	doubtWait = 500 * time.Millisecond
 )
 
 // do runs a call on the nearest replica, or on the next if that can't be reached or
 // does not serve.
 func (h *handle) do(ctx context.Context, bound time.Duration, call func(context.Context, site, ref, position) error) error {
-	var err error
+	var err, doubt error
 	began := time.Now()
 	for wait := time.Duration(0); ; wait = min(max(2*wait, 20*time.Millisecond), 250*time.Millisecond) {
 		if wait > 0 {
@@ -212,17 +215,33 @@ func (h *handle) do(ctx context.Context, bound time.Duration, call func(context.
 			if err = call(ctx, s, r, after); !passOver(err) || ctx.Err() != nil {
 				return err
 			}
+			if errors.Is(err, errDoubt) {
+				doubt = err
+			}
 		}
 		for i, p := range hosts {
 			if p == h.c.host.ID() {
 				continue
 			}
+			if doubt != nil {
+				// Another may have it, if it is on this side.
+				if h.c.host.Network().Connectedness(p) != network.Connected {
+					continue
+				}
+				bound = min(bound, doubtWait)
+			}
 			if err = h.attempt(ctx, bound, p, func(ctx context.Context) error { return call(ctx, remote{h.c, p}, r, after) }); !passOver(err) || ctx.Err() != nil {
-				if i > 0 {
+				if i > 0 && doubt == nil {
 					h.prefer(p)
 				}
 				return err
 			}
+			if errors.Is(err, errDoubt) && doubt == nil {
+				doubt = err
+			}
+		}
+		if doubt != nil {
+			return doubt // asking again would not help for as long as anybody waits
 		}
 	}
 	if err == nil {

@@ -45,7 +45,8 @@ type options struct {
 func WithCapacity(bytes int64) Option { return func(o *options) { o.capacity = bytes } }
 
 // WithGrace sets how long a holder that went away may take to come back before
-// others pull what it held. The default is a minute: longer than a restart takes, so
+// others pull what it held, and how long a replica that fell silent may be acknowledging
+// writes on the other side of a cut. The default is a minute: longer than a restart takes, so
 // that one costs no copying.
 func WithGrace(d time.Duration) Option { return func(o *options) { o.grace = d } }
 
@@ -91,6 +92,7 @@ type Service struct {
 	garbage    sync.Mutex // records of garbage are written and removed
 	stores     stores
 	leases     leases
+	silences   silences
 	ticks      atomic.Int64    // of watchClock
 	peers      *Client         // to other hoarders
 	byRegistry *registryGrants // the default of the grants, or nil
@@ -139,6 +141,7 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 	}
 	s.holds.init()
 	s.leases.init(s)
+	s.silences.init()
 	s.peers = NewClient(host)
 	s.peers.own = s
 	if s.o.grants == nil {
@@ -194,6 +197,11 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore) error {
 	}
 	s.wg.Go(s.watchClock)
 	s.wg.Go(s.tend)
+	for _, h := range s.hostings() {
+		for _, q := range s.recordOf(h).Silent {
+			s.watchSilent(q.Peer)
+		}
+	}
 	s.wg.Go(s.tendStores)
 	s.wg.Go(s.emptyTrash)
 	s.wg.Go(s.announce)

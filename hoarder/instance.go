@@ -25,7 +25,7 @@ var (
 	errBehind = fmt.Errorf("%w: the replica may miss writes", taubyte.ErrUnavailable)
 )
 
-var codes = rpc.Codes{{Name: "full", Err: ErrFull}, {Name: "exists", Err: ErrExists}, {Name: "elsewhere", Err: errElsewhere}, {Name: "behind", Err: errBehind}}
+var codes = rpc.Codes{{Name: "doubt", Err: errDoubt}, {Name: "full", Err: ErrFull}, {Name: "exists", Err: ErrExists}, {Name: "elsewhere", Err: errElsewhere}, {Name: "behind", Err: errBehind}}
 
 // Limits of what a store holds.
 const (

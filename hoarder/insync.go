@@ -53,6 +53,10 @@ type admission struct {
 	Boot  string   `json:"boot"`
 	Fence uint64   `json:"fence"`
 	After position `json:"after"` // what the other side must have
+	// Silent are, in an answer, the replicas that may have writes that the active one does
+	// not have, and Age how long they have been silent: clocks differ.
+	Silent []silent        `json:"silent,omitempty"`
+	Age    []time.Duration `json:"age,omitempty"`
 }
 
 // Bounds of calls about a set. Who does not answer in that time is taken as away; the
@@ -433,6 +437,14 @@ func (s *Service) enter(ctx context.Context, h *hosting, rep *replica, p peer.ID
 	if err := rep.reachFor(ask, in.After, true, p); err != nil {
 		return err
 	}
+	if len(in.Silent) == len(in.Age) {
+		for i := range in.Silent {
+			in.Silent[i].Since = time.Now().Add(-max(in.Age[i], 0))
+		}
+		if err := s.fellSilent(ctx, h, in.Silent...); err != nil {
+			return err
+		}
+	}
 	if err := s.setMember(ctx, h, p, &link{in.Boot, in.Fence}); err != nil {
 		return err
 	}
@@ -471,7 +483,13 @@ func (s *Service) admit(ctx context.Context, p peer.ID, r ref, in admission) (ad
 	if err := s.setMember(ctx, h, p, &link{in.Boot, in.Fence}); err != nil {
 		return admission{}, err
 	}
-	return admission{Boot: mine.boot, Fence: mine.fence, After: rep.position()}, nil
+	out := admission{Boot: mine.boot, Fence: mine.fence, After: rep.position()}
+	for _, q := range s.recordOf(h).Silent {
+		if q.Peer != p {
+			out.Silent, out.Age = append(out.Silent, q), append(out.Age, time.Since(q.Since))
+		}
+	}
+	return out, nil
 }
 
 func (s *Service) isActive(h *hosting) bool {
@@ -500,7 +518,8 @@ func (s *Service) dropMember(ctx context.Context, h *hosting, p peer.ID, doubts 
 	if !slices.Contains(s.recordOf(h).Set, p) {
 		return nil
 	}
-	if err := s.leases.shut(ctx, p); err != nil {
+	quiet, err := s.leases.shut(ctx, p)
+	if err != nil {
 		return err
 	}
 	// It may be that it was this node that did not get on: then the other could have gone
@@ -519,7 +538,12 @@ func (s *Service) dropMember(ctx context.Context, h *hosting, p peer.ID, doubts 
 	if !slices.Contains(s.recordOf(h).Set, p) {
 		return nil // somebody else was faster
 	}
-	s.o.log.Info("a replica is not in sync any more", "store", h.ref, "peer", p)
+	s.o.log.Info("a replica is not in sync any more", "store", h.ref, "peer", p, "silent", quiet != nil)
+	if quiet != nil {
+		if err := s.fellSilent(ctx, h, *quiet); err != nil {
+			return err
+		}
+	}
 	return s.setMember(ctx, h, p, nil)
 }
 

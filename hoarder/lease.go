@@ -51,6 +51,7 @@ type lease struct {
 	granted time.Time     // until when
 	fenced  uint64        // how often the other was taken out of a set in this life
 	seen    uint64        // how much of that it has seen
+	bye     bool          // it said that it serves no more
 	moved   chan struct{} // closed when the other asks
 }
 
@@ -92,10 +93,10 @@ func (l *leases) grant(p peer.ID, in leaseRequest) leaseAnswer {
 	switch {
 	case in.Bye:
 		if e.theirs == in.Boot {
-			e.granted = time.Time{}
+			e.granted, e.bye = time.Time{}, true
 		}
 	case e.theirs != in.Boot: // the life that was granted to is over
-		e.theirs, e.seen = in.Boot, e.fenced
+		e.theirs, e.seen, e.bye = in.Boot, e.fenced, false
 		e.granted = time.Now().Add(leaseTime)
 	default:
 		if in.Of == l.boot {
@@ -182,6 +183,7 @@ func (l *leases) renewing(ctx context.Context, p peer.ID) {
 			}
 			needed = time.Now()
 		}
+		l.s.silences.saw(l.s.host.Network(), p)
 		if !pause(ctx, max(rest-time.Since(began), rest/4)) {
 			return
 		}
@@ -212,18 +214,25 @@ func (l *leases) mine(p peer.ID) link {
 }
 
 // shut returns when another has seen that it is out of a set, or can't think any more
-// that it is in one.
-func (l *leases) shut(ctx context.Context, p peer.ID) error {
+// that it is in one. quiet is set when it said nothing, and names its life.
+func (l *leases) shut(ctx context.Context, p peer.ID) (quiet *silent, err error) {
 	l.mu.Lock()
 	e := l.of(p)
 	e.fenced++
 	n, life := e.fenced, e.theirs
 	for {
 		left := time.Until(e.granted)
-		moved, out := e.moved, left <= 0 || e.seen >= n || e.theirs != life
+		told := e.bye || e.seen >= n || e.theirs != life
+		moved, boot := e.moved, e.theirs
+		if boot == "" {
+			boot = e.boot
+		}
 		l.mu.Unlock()
-		if out {
-			return nil
+		switch {
+		case told:
+			return nil, nil
+		case left <= 0:
+			return &silent{Peer: p, Boot: boot, Since: time.Now()}, nil
 		}
 		t := time.NewTimer(left)
 		select {
@@ -231,7 +240,7 @@ func (l *leases) shut(ctx context.Context, p peer.ID) error {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 		t.Stop()
 		l.mu.Lock()

@@ -197,7 +197,7 @@ func (s *Service) collect(ctx context.Context, prefix string, into map[cid.Cid]*
 			}
 		case "replica":
 			var r Replica
-			if p, err := peer.Decode(parts[2]); err == nil && json.Unmarshal(value, &r) == nil {
+			if p, err := peer.Decode(parts[2]); err == nil && json.Unmarshal(value, &r) == nil && !s.host.Members().Revoked(p) {
 				r.Peer, r.Live = p, slices.Contains(live, p)
 				i.Replicas = append(i.Replicas, r)
 			}

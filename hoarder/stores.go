@@ -46,6 +46,8 @@ type hosted struct {
 	// Set is the in-sync set without this node; SetSeq grows with each change.
 	Set    []peer.ID `json:"set,omitempty"`
 	SetSeq uint64    `json:"setseq,omitempty"`
+	// Silent are replicas that may be going on without this one.
+	Silent []silent `json:"silent,omitempty"`
 	// Expires is when the first of a storage's files does, or zero.
 	Expires time.Time `json:"expires,omitzero"`
 }
@@ -112,15 +114,25 @@ func (s *Service) saveLocked(ctx context.Context, h *hosting, change func(*hoste
 }
 
 // reading is with for what writes nothing: the answer counts only if the replica still
-// has all acknowledged writes when it is made.
-func (s *Service) reading(ctx context.Context, r ref, k kind, after position, do func(*replica) error) error {
+// has all acknowledged writes when it is made. whole says that it is about all that is
+// there: like one that there is no such thing, it can't be given in doubt.
+func (s *Service) reading(ctx context.Context, r ref, k kind, after position, whole bool, do func(*replica) error) error {
 	return s.with(ctx, r, k, after, func(rep *replica) error {
-		if err := do(rep); err != nil && !errors.Is(err, taubyte.ErrNotFound) {
-			return err
-		} else if s.answers(rep.h) {
+		err := do(rep)
+		missed := errors.Is(err, taubyte.ErrNotFound)
+		if err != nil && !missed {
 			return err
 		}
-		return fmt.Errorf("store %s: %w: the replica fell out of sync", r, taubyte.ErrUnavailable)
+		s.stores.mu.Lock()
+		good, doubt := s.answersLocked(rep.h), s.inDoubtLocked(rep.h)
+		s.stores.mu.Unlock()
+		switch {
+		case !good:
+			return fmt.Errorf("store %s: %w: the replica fell out of sync", r, taubyte.ErrUnavailable)
+		case doubt && (missed || whole):
+			return fmt.Errorf("store %s: %w", r, errDoubt)
+		}
+		return err
 	})
 }
 

@@ -216,6 +216,7 @@ func (s *Service) live() []peer.ID {
 			live = append(live, p)
 		}
 	}
+	live = slices.DeleteFunc(live, func(p peer.ID) bool { return p != s.host.ID() && s.host.Members().Revoked(p) })
 	slices.Sort(live)
 	return slices.Compact(live)
 }

@@ -67,6 +67,9 @@ func (s *Service) tendDue(ctx context.Context) error {
 	entries := map[string]*entry{}
 	var err error
 	if all {
+		if err := s.forgetRevoked(ctx); err != nil {
+			return err
+		}
 		if entries, err = s.storeEntries(ctx, ""); err != nil {
 			return err
 		}
