@@ -105,14 +105,6 @@ type authorityState struct {
 	signed  []byte           // the description, unless it is the first version
 }
 
-func (s *authorityState) key(root crypto.PubKey) (crypto.PrivKey, bool) {
-	i := slices.IndexFunc(s.keys, func(k crypto.PrivKey) bool { return k.GetPublic().Equals(root) })
-	if i < 0 {
-		return nil, false
-	}
-	return s.keys[i], true
-}
-
 // authorityJSON is an authority that has rotated keys, as text.
 type authorityJSON struct {
 	Network Network  `json:"network"`
