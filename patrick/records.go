@@ -159,7 +159,9 @@ func (e *entry) add(r record, value []byte, now time.Time) error {
 		if err := json.Unmarshal(value, &v); err != nil {
 			return err
 		}
-		e.spec = &v
+		if e.spec == nil { // it is read without the lock, and does not change
+			e.spec = &v
+		}
 	case "lease":
 		var v attempt
 		if err := json.Unmarshal(value, &v); err != nil {
