@@ -165,7 +165,9 @@ func (f *fixture) restarted(names ...string) {
 	all := figures(l, at, time.Time{})
 	f.safeRequestsSucceed(scenario, all)
 	f.tell(scenario, all[write])
-	assert.Zero(f, all[write].Bad()+all[write].Interrupted, "%s: %s", scenario, all[write])
+	if strict() { // docs/reliability.md says what is weaker
+		assert.Zero(f, all[write].Bad()+all[write].Interrupted, "%s: %s", scenario, all[write])
+	}
 	f.nothingIsLost(scenario)
 }
 
