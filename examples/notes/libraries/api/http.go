@@ -37,7 +37,9 @@ func handler(do func(stores, http.ResponseWriter, *http.Request) error) http.Han
 			http.Error(w, "there is no such thing", http.StatusNotFound)
 		default:
 			log.Print(r.Method, " ", r.URL, ": ", err)
-			http.Error(w, "something went wrong", http.StatusInternalServerError)
+			// What is left is a store that can't be reached, or can't say for sure what it has.
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "that can't be answered at the moment", http.StatusServiceUnavailable)
 		}
 	})
 }
