@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/testnet"
 )
 
 // hang makes a member that has the store open as far as others can tell, and answers
@@ -34,6 +35,7 @@ func (n *simulation) hang(i int, says string) (end func()) {
 	sub, err := topic.Subscribe()
 	require.NoError(n.t, err)
 	return func() {
+		synctest.Wait()
 		close(over)
 		sub.Cancel()
 		require.NoError(n.t, topic.Close())
@@ -43,7 +45,7 @@ func (n *simulation) hang(i int, says string) (end func()) {
 
 // A replica that joins is filled by the members that answer, whatever others do.
 func TestJoinWithMembersThatHang(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testnet.Bubble(t, func(t *testing.T) {
 		const hung = 4
 		n := newSimulation(t, hung+2)
 		for i := range hung {
@@ -80,7 +82,7 @@ func TestJoinWithMembersThatHang(t *testing.T) {
 
 // A member that hangs is like one that can't be reached.
 func TestSyncedWithAMemberThatHangs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testnet.Bubble(t, func(t *testing.T) {
 		n := newSimulation(t, 2)
 		defer n.hang(0, "")()
 		s, end := n.open(1)
@@ -102,7 +104,7 @@ func TestSyncedWithAMemberThatHangs(t *testing.T) {
 // it has met anybody and after, is told from what it wrote in the life that it has
 // forgotten.
 func TestBackWithAnEmptyDisk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testnet.Bubble(t, func(t *testing.T) {
 		n := newSimulation(t, 3)
 		a, end := n.open(0)
 		b, endB := n.open(1)

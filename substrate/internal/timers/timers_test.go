@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/substrate/internal/timers"
 )
 
@@ -157,7 +158,7 @@ func (c *cluster) missing(from, to int) []int {
 // Each tick runs once, on one of the nodes, and each node has its share.
 func TestOnceInTheCluster(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 8} {
-		synctest.Test(t, func(t *testing.T) {
+		testnet.Bubble(t, func(t *testing.T) {
 			c := newCluster(t, 1, "@every 1s", 300*time.Millisecond, n)
 			time.Sleep(60*time.Second + 500*time.Millisecond)
 			require.Empty(t, c.missing(6, 60), "%d nodes", n)
@@ -176,7 +177,7 @@ func TestOnceInTheCluster(t *testing.T) {
 // nodes, the other one must believe it gone first. One that comes disturbs nothing.
 func TestNodesComeAndGo(t *testing.T) {
 	for seed := range uint64(4) {
-		synctest.Test(t, func(t *testing.T) {
+		testnet.Bubble(t, func(t *testing.T) {
 			c := newCluster(t, seed, "@every 1s", 300*time.Millisecond, 3)
 			time.Sleep(20*time.Second + 200*time.Millisecond)
 			c.lose("node1")
@@ -204,7 +205,7 @@ func TestNodesComeAndGo(t *testing.T) {
 // Whatever nodes do, one at a time, no tick runs twice.
 func TestNeverTwice(t *testing.T) {
 	for seed := range uint64(3) {
-		synctest.Test(t, func(t *testing.T) {
+		testnet.Bubble(t, func(t *testing.T) {
 			c := newCluster(t, 100+seed, "@every 1s", 1200*time.Millisecond, 4)
 			random := rand.New(rand.NewPCG(seed, 0))
 			time.Sleep(10 * time.Second)
@@ -230,7 +231,7 @@ func TestNeverTwice(t *testing.T) {
 // A tick waits while the former one is running, wherever that is, and is skipped once
 // the next one is due.
 func TestOverlap(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testnet.Bubble(t, func(t *testing.T) {
 		c := newCluster(t, 1, "@every 1s", 8400*time.Millisecond, 3)
 		time.Sleep(60 * time.Second)
 		c.end()
@@ -242,7 +243,7 @@ func TestOverlap(t *testing.T) {
 // A function that is replaced is run in its new form, also where the clock has struck
 // in between.
 func TestReplaced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testnet.Bubble(t, func(t *testing.T) {
 		self := []peer.ID{"self"}
 		n := timers.New(timers.Config{Self: "self", Log: slog.New(slog.DiscardHandler), Voters: func() []peer.ID { return self }, Candidates: func(timers.Key) []peer.ID { return self }})
 		schedule, err := timers.Parse("@every 10s", "")
@@ -285,7 +286,7 @@ func TestReplaced(t *testing.T) {
 }
 
 func TestVote(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testnet.Bubble(t, func(t *testing.T) {
 		n := timers.New(timers.Config{Self: "self", Log: slog.New(slog.DiscardHandler)})
 		defer n.Close()
 		start := time.Now()
