@@ -25,6 +25,22 @@
 // neither makes its own network and is alone in it; NewAuthority, WithAuthority
 // and WithMembership make networks of several nodes.
 //
+// # Who may do what
+//
+// Each call has a Principal in its context, and the methods of the services check it:
+// their documentation says who may call them. A program that embeds a service and says
+// nothing calls as administrator; with WithPrincipal it calls for a user of its own:
+//
+//	ctx = taubyte.WithPrincipal(ctx, taubyte.Principal{
+//		Kind: taubyte.KindUser, Name: "ann", Verb: taubyte.VerbDeploy,
+//		Projects: []taubyte.ProjectID{shop},
+//	})
+//	err := jobs.Cancel(ctx, id) // ErrForbidden where the job is of another project
+//
+// A call that a user makes on one node and that goes on to another is judged there as
+// the user's. The node that sends it on vouches for the user with its own rights: what
+// it may not do itself it can do for nobody.
+//
 // # Life and death
 //
 // The context of a constructor bounds the start only. What was started lives

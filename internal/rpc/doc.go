@@ -7,6 +7,14 @@
 // fails. Errors keep their identity on the way (WriteError, ReadError), and
 // deadlines and cancellation cross as well.
 //
+// # Who asks
+//
+// Every request arrives with a principal in its context (taubyte.PrincipalOf): the
+// member that sent it, or the user, job or function that this member speaks for, which a
+// client takes from the context of the call. A member can hand on no more than it may
+// itself (taubyte.Allow checks both), may speak for a job only in the role monkey and for
+// a function only in the role substrate, and for no node and no administrator at all.
+//
 // # Patience
 //
 // How long a call waits is decided here and nowhere else. A node that hangs is found

@@ -40,8 +40,9 @@ type Server struct {
 
 // Serve mounts a handler on the host: HTTP over libp2p streams of the protocol.
 // Where roles are named, only members that hold one of them are served, and the
-// host itself. The handler finds its caller with Caller, and a context that ends
-// with the caller's deadline, or when the caller goes away.
+// host itself. The handler finds its caller with Caller, who asks with
+// taubyte.PrincipalOf, and a context that ends with the caller's deadline, or when the
+// caller goes away.
 func Serve(h taubyte.Host, id protocol.ID, handler http.Handler, roles ...taubyte.Role) (*Server, error) {
 	l, err := gostream.Listen(h, id)
 	if err != nil {
@@ -135,7 +136,12 @@ func authorize(h taubyte.Host, next http.Handler, roles []taubyte.Role) http.Han
 			WriteError(w, fmt.Errorf("%w: %s holds %v, and this takes one of %v", taubyte.ErrForbidden, p, m.Roles, roles), nil)
 			return
 		}
-		ctx := WithCaller(r.Context(), m)
+		asks, err := principal(r, m)
+		if err != nil {
+			WriteError(w, err, nil)
+			return
+		}
+		ctx := withCaller(r.Context(), m, asks)
 		if ms, err := strconv.ParseInt(r.Header.Get(timeoutHeader), 10, 64); err == nil && ms > 0 && ms < maxTimeoutMs {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, time.Duration(ms)*time.Millisecond)

@@ -57,8 +57,12 @@ func NewTransport(h taubyte.Host, id protocol.ID) *Transport {
 }
 
 // RoundTrip implements http.RoundTripper. What is left of the context's deadline
-// goes with the request.
+// goes with the request, and so does its principal, unless that is the node's own.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	r, err := carry(r)
+	if err != nil {
+		return nil, err
+	}
 	if deadline, ok := r.Context().Deadline(); ok {
 		left := time.Until(deadline)
 		if left <= 0 {
