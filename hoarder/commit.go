@@ -122,6 +122,9 @@ func (r *replica) commitGroup(ctx context.Context, group []*change) error {
 	if err := r.s.markDirty(ctx, r); err != nil {
 		return err
 	}
+	r.mu.Lock()
+	r.committing = own.seq
+	r.mu.Unlock()
 	if err := t.write(own); err != nil {
 		r.mu.Lock()
 		r.unsure = true

@@ -235,26 +235,39 @@ func TestHungReplica(t *testing.T) {
 }
 
 // A node that comes back under its name with an empty disk has nothing, says so, and
-// gets everything again.
+// gets everything again, what it had written itself as well.
 func TestEmptiedDisk(t *testing.T) {
-	c := newCluster(t, 2, hoarder.WithGrace(time.Minute))
-	c.met()
-	d := database(t, client(t, c.caller), named("x"), hoarder.DatabaseSpec{})
-	require.NoError(t, d.Put(t.Context(), "k", []byte("v")))
-	c.inSync(named("x"))
-	gone := c.kill(c.other(served(t, c, d)))
-	fresh := taubyte.MemoryDatastore()
-	id, err := gone.Store.Get(t.Context(), ds.NewKey("/host/identity"))
-	require.NoError(t, err)
-	require.NoError(t, fresh.Put(t.Context(), ds.NewKey("/host/identity"), id))
-	began := time.Now()
-	back := c.joinOn(fresh)
-	require.Equal(t, gone.ID(), back.ID())
-	wantValue(t, d, "k", "v")
-	c.inSync(named("x"))
-	t.Logf("full again after %s", time.Since(began).Round(time.Millisecond))
-	c.kill(c.other(back.ID()))
-	wantValue(t, d, "k", "v")
+	for _, wrote := range []bool{false, true} {
+		t.Run(fmt.Sprintf("wrote=%v", wrote), func(t *testing.T) {
+			c := newCluster(t, 2, hoarder.WithGrace(time.Minute))
+			c.met()
+			d := database(t, client(t, c.caller), named("x"), hoarder.DatabaseSpec{})
+			require.NoError(t, d.Put(t.Context(), "k", []byte("v")))
+			c.inSync(named("x"))
+			loser := served(t, c, d)
+			if !wrote {
+				loser = c.other(loser)
+			}
+			gone := c.kill(loser)
+			fresh := taubyte.MemoryDatastore()
+			id, err := gone.Store.Get(t.Context(), ds.NewKey("/host/identity"))
+			require.NoError(t, err)
+			require.NoError(t, fresh.Put(t.Context(), ds.NewKey("/host/identity"), id))
+			began := time.Now()
+			back := c.joinOn(fresh)
+			require.Equal(t, gone.ID(), back.ID())
+			testnet.Eventually(t, func() bool {
+				v, err := d.Get(t.Context(), "k")
+				return err == nil && string(v) == "v"
+			}, "read again")
+			c.inSync(named("x"))
+			t.Logf("full again after %s", time.Since(began).Round(time.Millisecond))
+			c.kill(c.other(back.ID()))
+			wantValue(t, d, "k", "v")
+			require.NoError(t, d.Put(t.Context(), "k", []byte("w")), "numbers go on above those that were lost")
+			wantValue(t, d, "k", "w")
+		})
+	}
 }
 
 // How long it takes until a store that is new has its first write on two disks.

@@ -106,18 +106,21 @@ type replica struct {
 	taking context.Context
 	refuse context.CancelFunc
 
-	mu      sync.Mutex
-	spec    spec
-	marks   map[peer.ID]mark
-	offset  mark          // what the marks' sums are wrong by: concurrent writes
-	above   uint64        // the numbers of this life
-	moved   chan struct{} // closed when a mark grows
-	queue   []*change
-	commits bool  // a goroutine works on the queue
-	counted int64 // writes since the last count
-	foreign bool  // others wrote since the last count
-	unsure  bool  // a commit failed: what is in the store has to be read again
-	coming  int64 // bytes of uploads under way
+	mu     sync.Mutex
+	spec   spec
+	marks  map[peer.ID]mark
+	offset mark   // what the marks' sums are wrong by: concurrent writes
+	above  uint64 // the numbers of this life
+	// committing is the number of the group that is being written, whose mark is taken
+	// over when it is on disk.
+	committing uint64
+	moved      chan struct{} // closed when a mark grows
+	queue      []*change
+	commits    bool  // a goroutine works on the queue
+	counted    int64 // writes since the last count
+	foreign    bool  // others wrote since the last count
+	unsure     bool  // a commit failed: what is in the store has to be read again
+	coming     int64 // bytes of uploads under way
 
 	confirms confirming
 
@@ -182,6 +185,8 @@ func (r *replica) follow(events <-chan crdt.Event) {
 	}
 }
 
+// mark takes over a mark that another wrote, or this node before it lost its disk: who
+// has it fill its replica again says how far that one had come.
 func (r *replica) mark(key ds.Key, value []byte) {
 	p, err := peer.Decode(key.Name())
 	if err != nil {
@@ -193,7 +198,7 @@ func (r *replica) mark(key ds.Key, value []byte) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if p == r.s.host.ID() || m.seq <= r.marks[p].seq {
+	if m.seq <= r.marks[p].seq || p == r.s.host.ID() && m.seq == r.committing {
 		return
 	}
 	r.marks[p] = m
