@@ -18,24 +18,25 @@ const module = "github.com/taubyte/taubyte"
 // beside itself, what is below it, and internal packages. "" is the root package.
 // A row also covers the packages below its name that have no row of their own.
 var arrows = map[string][]string{
-	"":                     {},
-	"crdt":                 {""},
-	"seer":                 {"", "crdt"},
-	"tns":                  {"", "crdt"},
-	"tns/config":           {""},
-	"auth":                 {"", "crdt", "seer", "tns"},
-	"hoarder":              {"", "crdt", "tns"},
-	"patrick":              {"", "crdt", "auth"},
-	"monkey":               {"", "crdt", "patrick", "auth", "tns", "hoarder"},
-	"substrate":            {"", "crdt", "tns", "hoarder", "seer"},
-	"substrate/wire":       {},
-	"gateway":              {"", "crdt", "seer", "tns", "auth", "substrate/wire"},
-	"dev":                  {""},
-	"cloud":                anything,
-	"examples":             anything,
-	"cmd":                  anything,
-	"internal":             {""},
-	"internal/testcluster": anything, // it runs whole nodes
+	"":                      {},
+	"crdt":                  {""},
+	"seer":                  {"", "crdt"},
+	"tns":                   {"", "crdt"},
+	"tns/config":            {""},
+	"auth":                  {"", "crdt", "seer", "tns"},
+	"auth/internal/secrets": {"", "crdt"},
+	"hoarder":               {"", "crdt", "tns"},
+	"patrick":               {"", "crdt", "auth"},
+	"monkey":                {"", "crdt", "patrick", "auth", "tns", "hoarder"},
+	"substrate":             {"", "crdt", "tns", "hoarder", "seer"},
+	"substrate/wire":        {},
+	"gateway":               {"", "crdt", "seer", "tns", "auth", "substrate/wire"},
+	"dev":                   {""},
+	"cloud":                 anything,
+	"examples":              anything,
+	"cmd":                   anything,
+	"internal":              {""},
+	"internal/testcluster":  anything, // it runs whole nodes
 }
 
 var anything = []string{"*"}

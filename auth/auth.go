@@ -19,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth/internal/secrets"
 	"github.com/taubyte/taubyte/crdt"
 	"github.com/taubyte/taubyte/internal/envelope"
 	"github.com/taubyte/taubyte/internal/rpc"
@@ -59,6 +60,7 @@ type Service struct {
 	providers map[string]Provider
 	authority *taubyte.Authority
 	log       *slog.Logger
+	secrets   *secrets.Store
 	certs     *certificates
 	settings  Settings
 	rpc       *rpc.Client // to other auth nodes
@@ -103,7 +105,10 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore) (err error
 	if err != nil {
 		return err
 	}
-	if err := s.announceKey(ctx); err != nil {
+	s.secrets, err = secrets.Open(ctx, secrets.Config{
+		Store: s.store, Local: store, Self: s.host.ID(), Key: s.key, Peers: s.authNodes, Revoked: s.isRevoked, Log: s.log,
+	})
+	if err != nil {
 		return err
 	}
 	if s.certs, err = startCertificates(ctx, s.life, s); err != nil {
@@ -140,6 +145,9 @@ func (s *Service) Close() error {
 		}
 		s.wg.Wait()
 		s.rpc.Close()
+		if s.secrets != nil {
+			errs = append(errs, s.secrets.Close())
+		}
 		if s.store != nil {
 			errs = append(errs, s.store.Close())
 		}
@@ -170,8 +178,7 @@ func ownKey(ctx context.Context, store taubyte.Datastore) (*envelope.Key, error)
 //
 //	/projects/<id>                        a Project
 //	/repositories/<id, escaped>/<project> a registration
-//	/recipients/<peer>                    the public key of an auth node
-//	/certificates/<host>/<fingerprint>    a sealed certificate
+//	/recipients, /secrets                 see package auth/internal/secrets
 type registration struct {
 	Repository
 	Since time.Time `json:"since"`

@@ -205,7 +205,7 @@ func TestCertificates(t *testing.T) {
 	require.Empty(t, serves(keyring, "example"))
 	require.Empty(t, serves(keyring, ""))
 
-	// Of two the one that lasts longer serves; one that is of no use changes nothing.
+	// One with another host too serves as well; what does not fit changes nothing.
 	longer, longerKey := certificate(t, time.Now().Add(48*time.Hour), "longer", "shop.example")
 	_, err = s.ImportCertificate(ctx, longer, longerKey)
 	require.NoError(t, err)

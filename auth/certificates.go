@@ -1,22 +1,22 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base32"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
-
-	ds "github.com/ipfs/go-datastore"
+	"time"
 
 	"github.com/taubyte/taubyte"
-	"github.com/taubyte/taubyte/internal/envelope"
+	"github.com/taubyte/taubyte/auth/internal/secrets"
 )
 
 // A Certificate is a certificate chain and its key, both PEM. The key is secret:
@@ -27,139 +27,114 @@ type Certificate struct {
 	Key   string   `json:"key"`
 }
 
-// sealed is a certificate as the replicated store holds it.
-type sealed struct {
-	Hosts   []string `json:"hosts"`
-	For     []string `json:"for"` // the recipients
-	Content []byte   `json:"content"`
+// CertificateInfo is what may be known of a certificate without its key.
+type CertificateInfo struct {
+	ID        string    `json:"id"`
+	Hosts     []string  `json:"hosts"`
+	Issuer    string    `json:"issuer"`
+	NotBefore time.Time `json:"notBefore"`
+	NotAfter  time.Time `json:"notAfter"`
+	Since     time.Time `json:"since"` // when it was imported
+	By        string    `json:"by,omitempty"`
+	Version   uint64    `json:"version"` // how many there were for these hosts
 }
+
+// certificatesPrefix is that of the names of certificates' secrets, one for each set of
+// host names:
+//
+//	certificates/<digest of the hosts, sorted>
+const certificatesPrefix = "certificates/"
+
+func certificateID(hosts []string) string {
+	sorted := slices.Clone(hosts)
+	slices.Sort(sorted)
+	sum := sha256.Sum256([]byte(strings.Join(slices.Compact(sorted), ",")))
+	return hex.EncodeToString(sum[:16])
+}
+
+func certificateName(hosts []string) string { return certificatesPrefix + certificateID(hosts) }
 
 // certificates are the node's certificates, opened, and who waits for news of them.
 type certificates struct {
 	mu   sync.Mutex
-	all  map[string]Certificate // by their key in the store
-	news chan struct{}          // closed at the next change
+	all  map[string]heldCertificate // by the name of the secret
+	news chan struct{}              // closed at the next change
+}
+
+type heldCertificate struct {
+	Certificate
+	info secrets.Info
 }
 
 func startCertificates(ctx, life context.Context, s *Service) (*certificates, error) {
-	c := &certificates{all: map[string]Certificate{}, news: make(chan struct{})}
-	events, err := s.store.Watch(life, ds.NewKey("/"), 0)
-	if err != nil {
-		return nil, err
-	}
+	c := &certificates{all: map[string]heldCertificate{}, news: make(chan struct{})}
+	news, stop := s.secrets.Watch(certificatesPrefix)
 	s.certs = c
 	if err := s.loadCertificates(ctx); err != nil {
+		stop()
 		return nil, err
 	}
 	s.wg.Go(func() {
-		for e := range events {
-			if e.Lost || strings.HasPrefix(e.Key.String(), "/certificates/") || strings.HasPrefix(e.Key.String(), "/recipients/") {
+		defer stop()
+		for {
+			select {
+			case <-news:
 				if err := s.loadCertificates(life); err != nil && life.Err() == nil {
 					s.log.Warn("certificates not read", "err", err)
 				}
+			case <-life.Done():
+				return
 			}
 		}
 	})
 	return c, nil
 }
 
-// recipients lists the public keys of all auth nodes.
-func (s *Service) recipients(ctx context.Context) (all []string, err error) {
-	err = each(ctx, s.store, "/recipients", func(_ string, r string) { all = append(all, r) })
-	slices.Sort(all)
-	return slices.Compact(all), err
-}
-
-func (s *Service) announceKey(ctx context.Context) error {
-	key := ds.RawKey("/recipients/" + s.host.ID().String())
-	if raw, err := s.store.Get(ctx, key); err == nil {
-		var have string
-		if json.Unmarshal(raw, &have) == nil && have == s.key.Recipient() {
-			return nil
-		}
-	}
-	return s.put(ctx, key, s.key.Recipient())
-}
-
-// loadCertificates opens what the store holds, and seals anew, for auth nodes that
-// joined since, what this node can open.
+// loadCertificates opens those that have changed.
 func (s *Service) loadCertificates(ctx context.Context) error {
-	recipients, err := s.recipients(ctx)
-	if err != nil {
-		return err
-	}
-	all := map[string]Certificate{}
-	var again []Certificate
-	err = each(ctx, s.store, "/certificates", func(key string, v sealed) {
-		raw, err := s.key.Open(v.Content)
+	s.certs.mu.Lock()
+	before := s.certs.all
+	s.certs.mu.Unlock()
+	now := map[string]heldCertificate{}
+	changed := false
+	for _, i := range s.secrets.List(certificatesPrefix) {
+		if have, ok := before[i.Name]; ok && have.info.Version == i.Version && have.info.Made.Equal(i.Made) {
+			now[i.Name] = have
+			continue
+		}
+		raw, info, err := s.secrets.Read(ctx, i.Name)
+		if errors.Is(err, taubyte.ErrNotFound) || errors.Is(err, taubyte.ErrUnavailable) {
+			continue // deleted meanwhile, or its key is on its way here
+		}
 		if err != nil {
-			return // sealed before this node joined: one that can will seal it anew
+			return err
 		}
-		var c Certificate
-		if json.Unmarshal(raw, &c) != nil {
-			return
+		h := heldCertificate{info: info}
+		if json.Unmarshal(raw, &h.Certificate) != nil || len(h.Hosts) == 0 {
+			continue
 		}
-		all[key] = c
-		if !slices.Equal(v.For, recipients) {
-			again = append(again, c)
-		}
-	})
-	if err != nil {
-		return err
+		now[i.Name], changed = h, true
+	}
+	if !changed && len(now) == len(before) {
+		return nil
 	}
 	s.certs.mu.Lock()
-	s.certs.all = all
+	s.certs.all = now
 	close(s.certs.news)
 	s.certs.news = make(chan struct{})
 	s.certs.mu.Unlock()
-	for _, c := range again {
-		if err := s.keepCertificate(ctx, c, recipients); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
-// keepCertificate seals a certificate into the store. The recipients are part of
-// its key, since sealing the same twice gives different bytes and one key never
-// holds two contents.
-func (s *Service) keepCertificate(ctx context.Context, c Certificate, recipients []string) error {
-	raw, err := json.Marshal(c)
-	if err != nil {
-		return err
-	}
-	content, err := envelope.Seal(raw, recipients...)
-	if err != nil {
-		return err
-	}
-	print := sha256.Sum256([]byte(c.Cert + strings.Join(recipients, " ") + s.host.ID().String()))
-	name := strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(print[:16]))
-	key := ds.RawKey("/certificates/" + strings.ReplaceAll(c.Hosts[0], "*", "_") + "/" + name)
-	if err := s.put(ctx, key, sealed{Hosts: c.Hosts, For: recipients, Content: content}); err != nil {
-		return err
-	}
-	// What it was sealed to before is superseded.
-	var old []ds.Key
-	err = each(ctx, s.store, "/certificates", func(at string, v sealed) {
-		if at == key.String() || slices.Equal(v.For, recipients) {
-			return
-		}
-		if opened, err := s.key.Open(v.Content); err == nil {
-			var o Certificate
-			if json.Unmarshal(opened, &o) == nil && o.Cert == c.Cert {
-				old = append(old, ds.RawKey(at))
-			}
-		}
-	})
-	for _, k := range old {
-		err = errors.Join(err, s.store.Delete(ctx, k))
-	}
-	return err
-}
-
 // ImportCertificate keeps a certificate that somebody obtained. It must be a chain
-// that fits its key; the hosts are those that it names.
+// that fits its key; the hosts are those that it names. It takes the place of the one
+// that was there for the same hosts, whichever lasts longer.
+//
+// For the administrator, nodes of role auth, and users that may administer the network.
 func (s *Service) ImportCertificate(ctx context.Context, cert, key string) (hosts []string, err error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleAuth); err != nil {
+		return nil, err
+	}
 	leaf, err := parsePair(cert, key)
 	if err != nil {
 		return nil, err
@@ -170,12 +145,23 @@ func (s *Service) ImportCertificate(ctx context.Context, cert, key string) (host
 	if len(hosts) == 0 {
 		return nil, fmt.Errorf("%w certificate: it names no host", taubyte.ErrInvalid)
 	}
-	recipients, err := s.recipients(ctx)
+	raw, err := json.Marshal(Certificate{Hosts: hosts, Cert: cert, Key: key})
 	if err != nil {
 		return nil, err
 	}
+	if _, err := s.secrets.Put(ctx, callerOf(ctx), certificateName(hosts), raw, secrets.ReaderRole(taubyte.RoleGateway)); err != nil {
+		return nil, err
+	}
+	if err := s.loadCertificates(ctx); err != nil {
+		return nil, err
+	}
 	s.log.Info("certificate imported", "hosts", hosts, "until", leaf.NotAfter)
-	return hosts, s.keepCertificate(ctx, Certificate{Hosts: hosts, Cert: cert, Key: key}, recipients)
+	return hosts, nil
+}
+
+// callerOf is the principal of a call, as the audit log names it.
+func callerOf(ctx context.Context) secrets.Caller {
+	return secrets.Caller{Who: taubyte.PrincipalOf(ctx).String()}
 }
 
 func parsePair(cert, key string) (*x509.Certificate, error) {
@@ -186,9 +172,76 @@ func parsePair(cert, key string) (*x509.Certificate, error) {
 	return pair.Leaf, nil
 }
 
+// Certificates lists the certificates, by their hosts, without their keys.
+//
+// For the administrator, nodes of role auth, and users that may read the network.
+func (s *Service) Certificates(ctx context.Context) ([]CertificateInfo, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, "", taubyte.RoleAuth); err != nil {
+		return nil, err
+	}
+	s.certs.mu.Lock()
+	held := s.certs.all
+	s.certs.mu.Unlock()
+	all := make([]CertificateInfo, 0, len(held))
+	for _, h := range held {
+		leaf, err := parsePair(h.Cert, h.Key)
+		if err != nil {
+			continue
+		}
+		all = append(all, CertificateInfo{
+			ID: certificateID(h.Hosts), Hosts: h.Hosts, Issuer: leaf.Issuer.String(), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
+			Since: h.info.Made, By: h.info.By, Version: h.info.Version,
+		})
+	}
+	slices.SortFunc(all, func(a, b CertificateInfo) int {
+		return cmp.Or(slices.Compare(a.Hosts, b.Hosts), cmp.Compare(a.ID, b.ID))
+	})
+	return all, nil
+}
+
+// RemoveCertificate deletes a certificate, by its id or by a host of which there is only
+// this one. Gateways stop to serve it within seconds.
+//
+// For the administrator, nodes of role auth, and users that may administer the network.
+// ErrNotFound. ErrConflict: several name the host.
+func (s *Service) RemoveCertificate(ctx context.Context, id string) error {
+	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleAuth); err != nil {
+		return err
+	}
+	s.certs.mu.Lock()
+	held := s.certs.all
+	s.certs.mu.Unlock()
+	var found []string
+	for name, h := range held {
+		if certificateID(h.Hosts) == id {
+			found = []string{name}
+			break
+		}
+		if slices.Contains(h.Hosts, strings.ToLower(id)) {
+			found = append(found, name)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return fmt.Errorf("%w: certificate %q", taubyte.ErrNotFound, id)
+	case len(found) > 1:
+		return fmt.Errorf("%w: %d certificates name %s: choose one by its id", taubyte.ErrConflict, len(found), id)
+	}
+	if err := s.secrets.Delete(ctx, callerOf(ctx), found[0]); err != nil {
+		return err
+	}
+	s.log.Info("certificate removed", "hosts", held[found[0]].Hosts)
+	return s.loadCertificates(ctx)
+}
+
 // WatchCertificates returns all certificates now and after each change of them,
-// until ctx ends or the service closes. It is for gateways.
+// until ctx ends or the service closes. Each that is given out is in the audit log.
+//
+// For the administrator and nodes of role gateway.
 func (s *Service) WatchCertificates(ctx context.Context) (<-chan []Certificate, error) {
+	if err := taubyte.PrincipalOf(ctx).HasRole(taubyte.RoleGateway); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.life.Err() != nil {
@@ -200,14 +253,26 @@ func (s *Service) WatchCertificates(ctx context.Context) (<-chan []Certificate, 
 		defer cancel()
 		defer context.AfterFunc(s.life, cancel)()
 		defer close(out)
+		given := map[string]uint64{}
 		for {
 			s.certs.mu.Lock()
-			var all []Certificate
-			for _, c := range s.certs.all {
-				all = append(all, c)
-			}
-			news := s.certs.news
+			held, news := s.certs.all, s.certs.news
 			s.certs.mu.Unlock()
+			all := make([]Certificate, 0, len(held))
+			var fresh []secrets.Info
+			for name, h := range held {
+				all = append(all, h.Certificate)
+				if given[name] != h.info.Version {
+					given[name] = h.info.Version
+					fresh = append(fresh, h.info)
+				}
+			}
+			if err := s.secrets.Record(ctx, callerOf(ctx), fresh...); err != nil {
+				if ctx.Err() == nil {
+					s.log.Error("certificates not given out", "err", err)
+				}
+				return
+			}
 			slices.SortFunc(all, func(a, b Certificate) int { return strings.Compare(a.Cert, b.Cert) })
 			select {
 			case out <- all:

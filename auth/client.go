@@ -98,6 +98,23 @@ func (c *Client) ImportCertificate(ctx context.Context, cert, key string) (hosts
 	return hosts, err
 }
 
+// Certificates is Service.Certificates.
+func (c *Client) Certificates(ctx context.Context) (all []CertificateInfo, err error) {
+	if s := c.local(); s != nil {
+		return s.Certificates(ctx)
+	}
+	err = c.rpc.Call(ctx, http.MethodGet, "/certificates", nil, &all)
+	return all, err
+}
+
+// RemoveCertificate is Service.RemoveCertificate.
+func (c *Client) RemoveCertificate(ctx context.Context, id string) error {
+	if s := c.local(); s != nil {
+		return s.RemoveCertificate(ctx, id)
+	}
+	return c.rpc.Call(ctx, http.MethodDelete, "/certificates/"+url.PathEscape(id), nil, nil)
+}
+
 // Repository is Service.Repository.
 func (c *Client) Repository(ctx context.Context, id taubyte.RepositoryID) (r Repository, err error) {
 	if s := c.local(); s != nil {

@@ -14,12 +14,13 @@
 //
 // # Secrets
 //
-// What is secret is sealed (age, X25519) to the keys of the nodes that run auth
-// before it reaches the replicated store. Each such node has a key of its own, and
-// announces its public half; secrets are sealed anew for a node that joins. Nodes
-// of other roles are given a secret over an authenticated stream, if their role
-// needs it: certificates go to gateways, sources of builds to patrick, and nothing
-// to substrate, which runs strangers' code.
+// What is secret is kept by package auth/internal/secrets: sealed before it reaches the
+// replicated store, under a key that each node of role auth is given for itself. A node
+// that is revoked is sealed out within seconds: the others make a new key and seal
+// everything anew. Nodes of other roles are given a secret over an authenticated stream,
+// if their role needs it: certificates go to gateways, sources of builds to patrick, and
+// to substrate, which runs strangers' code, what the functions that run there may read.
+// Each access is in an audit log.
 //
 // # Members
 //

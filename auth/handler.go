@@ -18,7 +18,8 @@ import (
 //	GET, DELETE /repositories/{id}     the id escaped
 //	GET        /repositories/{id}/heads
 //	GET        /repositories/{id}/commits/{commit}   its tree, as tar
-//	POST       /certificates           {"cert", "key"} to import
+//	GET, POST  /certificates           all, without keys; {"cert", "key"} to import
+//	DELETE     /certificates/{id}      by its id or host
 //	GET        /certificates/watch     all, again at each change
 //	POST       /membership             the caller's own, renewed
 //	GET, POST  /members                all; {"name", "roles", "valid"} to invite one
@@ -74,6 +75,13 @@ func handler(s *Service) http.Handler {
 		rpc.Reply(w, heads, err, nil)
 	}, taubyte.RoleAuth, taubyte.RolePatrick))
 	mux.HandleFunc("GET /repositories/{id}/commits/{commit}", only(s.serveSource, taubyte.RolePatrick))
+	mux.HandleFunc("GET /certificates", func(w http.ResponseWriter, r *http.Request) {
+		all, err := s.Certificates(r.Context())
+		rpc.Reply(w, all, err, nil)
+	})
+	mux.HandleFunc("DELETE /certificates/{id}", func(w http.ResponseWriter, r *http.Request) {
+		rpc.Reply(w, nil, s.RemoveCertificate(r.Context(), r.PathValue("id")), nil)
+	})
 	mux.HandleFunc("POST /certificates", only(func(w http.ResponseWriter, r *http.Request) {
 		var c Certificate
 		err := rpc.Decode(w, r, 1<<20, &c)
@@ -208,8 +216,6 @@ func (b *begun) Write(p []byte) (int, error) {
 }
 
 func (s *Service) serveCertificates(w http.ResponseWriter, r *http.Request) {
-	m, _ := rpc.Caller(r.Context())
-	s.log.Info("certificates given out", "peer", m.Peer)
 	changes, err := s.WatchCertificates(r.Context())
 	if err != nil {
 		rpc.WriteError(w, err, nil)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -212,6 +213,20 @@ func (r *registry) find(who string) (m record, ok bool) {
 		}
 	}
 	return m, ok
+}
+
+// isRevoked reports whether a node is no member any more, also when the revocation has
+// long ended that the hosts told each other of.
+func (s *Service) isRevoked(p peer.ID) bool {
+	if s.host.Members().Revoked(p) {
+		return true
+	}
+	results, err := s.store.Query(s.life, query.Query{Prefix: membersPrefix + "revoked/" + p.String(), KeysOnly: true, Limit: 1})
+	if err != nil {
+		return false
+	}
+	found, err := results.Rest()
+	return err == nil && len(found) > 0
 }
 
 // authNodes are the nodes that run auth and answer now, this one included.

@@ -76,3 +76,9 @@ func (k *Key) Open(sealed []byte) ([]byte, error) {
 	}
 	return secret, nil
 }
+
+// IsRecipient reports whether a text is what Key.Recipient returns.
+func IsRecipient(text string) bool {
+	_, err := age.ParseX25519Recipient(text)
+	return err == nil
+}
