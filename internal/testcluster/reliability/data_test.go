@@ -29,7 +29,7 @@ func (f *fixture) storeLost(name string) {
 	f.say("%s: everything had its replicas again %s after it started", scenario, took.Round(time.Millisecond))
 	all := figures(l, at, time.Time{})
 	f.safeRequestsSucceed(scenario, all)
-	f.writesGoOn(scenario, l, at, all[write])
+	f.writesGoOn(scenario, l, at, all[write], afterAKill)
 	f.nothingIsLost(scenario)
 }
 
@@ -61,7 +61,7 @@ func (f *fixture) replaced(name, by string) {
 	f.say("%s: the new node served %s after the loss, everything had its replicas %s later", scenario, joined.Round(time.Millisecond), took.Round(time.Millisecond))
 	all := figures(l, at, time.Time{})
 	f.safeRequestsSucceed(scenario, all)
-	f.writesGoOn(scenario, l, at, all[write])
+	f.writesGoOn(scenario, l, at, all[write], afterAKill)
 	f.nothingIsLost(scenario)
 }
 
@@ -123,7 +123,7 @@ func (f *fixture) full(name string, away time.Duration) {
 	assert.NoError(f, r.Good(), "%s: a push meanwhile", scenario)
 	all := figures(l, at, time.Time{})
 	f.safeRequestsSucceed(scenario, all)
-	f.writesGoOn(scenario, l, at, all[write])
+	f.writesGoOn(scenario, l, at, all[write], afterAHang)
 	f.nothingIsLost(scenario)
 }
 
@@ -211,7 +211,7 @@ func TestSkewedClock(t *testing.T) {
 				l.Stop()
 				all := figures(l, at, time.Time{})
 				f.safeRequestsSucceed(scenario, all)
-				f.writesGoOn(scenario, l, at, all[write])
+				f.writesGoOn(scenario, l, at, all[write], afterAKill)
 				r, _ := f.hello.AwaitResults(time.Minute)
 				assert.NoError(f, r.Good(), scenario)
 				f.nothingIsLost(scenario)
@@ -246,7 +246,7 @@ func TestSlowLinks(t *testing.T) {
 				l.Stop()
 				all := figures(l, at, time.Time{})
 				f.safeRequestsSucceed(scenario, all)
-				f.writesGoOn(scenario, l, at, all[write])
+				f.writesGoOn(scenario, l, at, all[write], afterAKill)
 				f.nothingIsLost(scenario)
 			})
 		}
