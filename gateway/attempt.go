@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptrace"
+	"net/textproto"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,8 +106,8 @@ func (f *flight) fly() (resp *http.Response, from *Candidate, release func(), us
 	f.first = end
 	f.timer = time.AfterFunc(wait, f.tick)
 	f.mu.Unlock()
-	out := e.outgoing(ctx, &f.nodes[0])
-	resp, err = e.s.tr.RoundTrip(f.traced(out))
+	out := e.abroad(f.traced(ctx), &f.nodes[0])
+	resp, err = e.s.tr.RoundTrip(out)
 	err = because(ctx, err)
 
 	f.mu.Lock()
@@ -134,16 +135,16 @@ func (f *flight) fly() (resp *http.Response, from *Candidate, release func(), us
 		}
 		return resp, &f.nodes[0], end, 2, nil
 	}
-	if err == nil {
-		_ = resp.Body.Close()
-		err = errRefused
-	}
 	end()
-	if won {
+	switch {
+	case err == nil:
+		_ = resp.Body.Close()
+		f.nodes[0].node.observe(e.result(0, refused))
+	case won:
 		// It would have taken longer still.
-		f.nodes[0].node.observe(time.Since(f.began), slow, time.Now())
-	} else if err != errRefused && e.r.Context().Err() == nil { //nolint:errorlint // our own
-		f.nodes[0].node.observe(0, failed, time.Now())
+		f.nodes[0].node.observe(e.result(time.Since(f.began), slow))
+	case !e.user.gone():
+		f.nodes[0].node.observe(e.result(0, failed))
 	}
 	<-second.ended
 	if second.err != nil {
@@ -162,9 +163,9 @@ func (f *flight) failed(err error) error {
 	e := f.e
 	fail := &failure{err: err, sent: f.sent.Load()}
 	switch {
-	case e.body != nil && e.body.fault() != nil:
-		fail.err, fail.user = e.body.fault(), true
-	case timedOut && e.r.Context().Err() == nil:
+	case e.fault() != nil:
+		fail.err, fail.user = e.fault(), true
+	case timedOut && !e.user.gone():
 		fail.err = errTimeout
 	case !errors.Is(err, rpc.ErrSuspect) && errors.Is(err, taubyte.ErrUnavailable):
 		fail.sent = false // it could not be reached
@@ -180,14 +181,30 @@ func because(ctx context.Context, err error) error {
 	return err
 }
 
-// traced notes whether anything of the request may have left, where that matters.
-func (f *flight) traced(r *http.Request) *http.Request {
-	if f.e.safe() {
-		return r
+// traced has an attempt note whether anything of a request that can't be made twice may
+// have left, and pass interim answers on.
+func (f *flight) traced(ctx context.Context) context.Context {
+	once := !f.e.safe()
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { f.sent.Store(once) },
+		Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if !f.over && !f.won && status != http.StatusContinue {
+				f.e.informed(status, http.Header(header))
+			}
+			return nil
+		},
+	})
+}
+
+// abroad is the request for a node that is not this one.
+func (e *exchange) abroad(ctx context.Context, c *Candidate) *http.Request {
+	out := e.outgoing(ctx, c)
+	if _, ok := out.Header["User-Agent"]; !ok {
+		out.Header["User-Agent"] = []string{""} // or the transport would make one up
 	}
-	return r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) { f.sent.Store(true) },
-	}))
+	return out
 }
 
 // tick runs when the first node is slow, and when the time is up.
@@ -225,7 +242,7 @@ func (f *flight) hedgeLocked() {
 		ctx, end := e.guard(c)
 		h := &hedge{node: c, began: time.Now(), end: end, ended: make(chan struct{})}
 		f.second = h
-		out := e.outgoing(ctx, c) // while the exchange lasts: over is false
+		out := e.abroad(ctx, c) // while the exchange lasts: over is false
 		tr, counter := e.s.tr, c.node
 		counter.inFlight.Add(1)
 		go func() { // fly waits for it
@@ -262,13 +279,13 @@ func (f *flight) hedgeLocked() {
 // Where no other node could be asked nothing is guarded: to give up would not help.
 func (e *exchange) guard(c *Candidate) (ctx context.Context, end func()) {
 	if e.alone {
-		ctx, cancel := context.WithCancel(e.r.Context())
+		ctx, cancel := context.WithCancel(e.user.ctx)
 		return ctx, cancel
 	}
 	if !e.socket {
-		return e.s.pulse.Guard(e.r.Context(), c.Node)
+		return e.s.pulse.Guard(e.user.ctx, c.Node)
 	}
-	ctx, cancel := context.WithCancelCause(e.r.Context())
+	ctx, cancel := context.WithCancelCause(e.user.ctx)
 	guarded, release := e.s.pulse.Guard(ctx, c.Node)
 	stop := context.AfterFunc(guarded, func() { cancel(context.Cause(guarded)) })
 	e.unguard = func() { stop(); release() }
@@ -284,26 +301,43 @@ func (e *exchange) remote(nodes []Candidate) (out outcome, used int, err error) 
 	resp, from, release, used, err := f.fly()
 	if err != nil {
 		var why *failure
-		if errors.Is(err, errRefused) || errors.As(err, &why) && why.user || e.r.Context().Err() != nil {
+		if errors.Is(err, errRefused) || errors.As(err, &why) && why.user || e.user.gone() {
 			return another, used, err
 		}
-		from.node.observe(0, failed, time.Now())
+		from.node.observe(e.result(0, failed))
 		return another, used, err
 	}
 	defer release()
-	if e.body != nil && e.body.fault() != nil { // the node has answered half a request
+	if e.fault() != nil { // the node has answered half a request
 		_ = resp.Body.Close()
-		return another, used, &failure{err: e.body.fault(), user: true}
+		return another, used, &failure{err: e.fault(), user: true}
 	}
 	if out, again := refusal(resp.Header.Get(wire.HeaderRefused)); again {
 		_ = resp.Body.Close()
+		from.node.observe(e.result(0, refused))
 		return out, used, errRefused
 	}
-	took := time.Since(f.began)
-	e.s.latencies.observe(e.hash, took)
-	if resp.StatusCode < http.StatusInternalServerError {
-		from.node.observe(took, answered, time.Now())
-	}
+	e.observe(resp.StatusCode, time.Since(f.began), from)
 	e.deliver(resp, from)
 	return done, used, nil
+}
+
+// result is what an attempt of this exchange says of its node.
+func (e *exchange) result(took time.Duration, r result) observation {
+	return observation{result: r, took: took, route: e.hash, project: e.route.Project, at: time.Now()}
+}
+
+// observe takes in an answer that began after so long.
+func (e *exchange) observe(status int, took time.Duration, from *Candidate) {
+	r := answered
+	if status >= http.StatusInternalServerError {
+		r = erred
+	} else {
+		e.s.latencies.observe(e.hash, took)
+	}
+	o := e.result(took, r)
+	if r == answered {
+		e.s.served.note(e.hash, o.at)
+	}
+	from.node.observe(o)
 }

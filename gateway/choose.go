@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/seer"
 	"github.com/taubyte/taubyte/substrate/wire"
 	"github.com/taubyte/taubyte/tns"
@@ -49,6 +50,8 @@ type node struct {
 	failures int // in a row
 	ejected  int // how often
 	until    time.Time
+	good     time.Time           // when it answered last without an error
+	routes   map[uint64]*strikes // of those that it serves badly
 }
 
 // result is what an attempt says of its node.
@@ -58,35 +61,56 @@ const (
 	answered result = iota
 	failed          // it broke off, or did not answer
 	slow            // another was faster: it would have taken longer than that
+	erred           // the answer is a 5xx
+	refused         // it did not take the request
 )
+
+// observation is what an attempt said of its node.
+type observation struct {
+	result  result
+	took    time.Duration // until the answer began
+	route   uint64
+	project taubyte.ProjectID
+	at      time.Time
+}
 
 // observe takes in how long a node took until its answer began. Peaks count at
 // once, and are forgotten slowly (as in Finagle's Peak EWMA).
 //
-// What says nothing of the node is not observed: a refusal, which is quick, an error of
-// the site itself (5xx), and what the user did wrong.
-func (n *node) observe(took time.Duration, r result, now time.Time) {
+// An error of the site (5xx) and a refusal, which are quick, say nothing of latency, and
+// count against the node for their route alone. What the user did wrong is not observed.
+func (n *node) observe(o observation) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if r == failed {
+	switch o.result {
+	case failed:
 		n.failures++
-		if n.failures >= ejectAfter && now.After(n.until) {
-			n.ejected++
-			n.until = now.Add(min(ejectFor*time.Duration(n.ejected), ejectMost))
+		if n.failures >= ejectAfter && o.at.After(n.until) {
+			n.ejectLocked(o.at)
 		}
 		return
+	case erred, refused:
+		n.strikeLocked(&o)
+		return
+	case answered:
+		n.failures, n.good = 0, o.at
+		if len(n.routes) > 0 {
+			delete(n.routes, o.route)
+		}
 	}
-	if r == answered {
-		n.failures = 0
-	}
-	latency := n.latencyLocked(now)
-	if x := float64(took); latency == 0 || x > latency {
+	latency := n.latencyLocked(o.at)
+	if x := float64(o.took); latency == 0 || x > latency {
 		latency = x
-	} else if r == answered {
-		w := math.Exp(-float64(now.Sub(n.at)) / float64(decay))
+	} else if o.result == answered {
+		w := math.Exp(-float64(o.at.Sub(n.at)) / float64(decay))
 		latency = n.latency*w + x*(1-w)
 	}
-	n.latency, n.at = latency, now
+	n.latency, n.at = latency, o.at
+}
+
+func (n *node) ejectLocked(now time.Time) {
+	n.ejected++
+	n.until = now.Add(min(ejectFor*time.Duration(n.ejected), ejectMost))
 }
 
 // latencyLocked is the latency as of now: a peak is forgotten also while the node is
@@ -98,10 +122,15 @@ func (n *node) latencyLocked(now time.Time) float64 {
 	return unknownLatency + (n.latency-unknownLatency)*math.Exp(-float64(max(now.Sub(n.at), 0))/float64(forget))
 }
 
-func (n *node) state(now time.Time) (latency float64, out bool) {
+// state is how a node is judged for a route. struck is when it began to serve that route
+// badly, zero unless it is left out for it.
+func (n *node) state(route uint64, now time.Time) (latency float64, out bool, struck time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.latencyLocked(now), now.Before(n.until)
+	if s := n.routes[route]; s != nil && now.Before(s.until) {
+		struck = s.since
+	}
+	return n.latencyLocked(now), now.Before(n.until), struck
 }
 
 // nodes are the substrate nodes that the gateway has used.
@@ -139,11 +168,12 @@ type Candidate struct {
 	Reason  string `json:"reason,omitempty"` // why it is first
 
 	*node
+	struck time.Time // since when it serves the route badly, if it is left out for that
 }
 
 // candidates judges the nodes that run substrate, in the order in which they
 // would be tried.
-func (s *Service) candidates(r *tns.Route, asset uint64, buf []Candidate) []Candidate {
+func (s *Service) candidates(r *tns.Route, asset, route uint64, buf []Candidate) []Candidate {
 	now := time.Now()
 	all := buf[:0]
 	well := false // some node is
@@ -159,7 +189,7 @@ func (s *Service) candidates(r *tns.Route, asset uint64, buf []Candidate) []Cand
 			}
 			c := Candidate{Node: n.ID, Name: n.Name, node: s.nodes.get(n.ID)}
 			c.InFlight = c.node.inFlight.Load()
-			c.Latency, c.Ejected = c.node.state(now)
+			c.Latency, c.Ejected, c.struck = c.node.state(route, now)
 			c.Suspect = health == seer.Gone || s.pulse.Suspect(n.ID)
 			well = well || !c.Suspect
 			if c.Latency == 0 {
@@ -177,6 +207,7 @@ func (s *Service) candidates(r *tns.Route, asset uint64, buf []Candidate) []Cand
 			break // the others serve only where nobody else does
 		}
 	}
+	judge(all, s.served.last(route), route, now)
 	return order(all)
 }
 
@@ -186,6 +217,11 @@ func assetOf(r *tns.Route) uint64 {
 		return xxhash.Sum64String(string(r.Project)) ^ xxhash.Sum64String(string(r.Branch))*3
 	}
 	return xxhash.Sum64String(r.Asset.KeyString())
+}
+
+// hashOf is the hash of a route.
+func hashOf(r *tns.Route) uint64 {
+	return mix(assetOf(r) ^ xxhash.Sum64String(string(r.Resource)))
 }
 
 // mix finishes a hash, as splitmix64 does.
@@ -211,7 +247,7 @@ func order(all []Candidate) []Candidate {
 		}
 		total += all[i].InFlight
 	}
-	widespread := 2*out >= len(all)-suspect // most look bad: it is more likely that something else is
+	widespread := 2*out > len(all)-suspect // most look bad: it is more likely that something else is
 	rank := func(c *Candidate) int {
 		switch {
 		case c.Suspect:
@@ -274,7 +310,7 @@ func (s *Service) Explain(host, path, method string) Explanation {
 		e.Status = "the path takes other methods"
 	default:
 		e.Status = "served"
-		e.Candidates = s.candidates(m.Route, assetOf(m.Route), nil)
+		e.Candidates = s.candidates(m.Route, assetOf(m.Route), hashOf(m.Route), nil)
 		if len(e.Candidates) == 0 {
 			e.Status = "no substrate node is there"
 		}

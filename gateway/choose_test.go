@@ -7,6 +7,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/gateway"
 )
 
@@ -92,4 +93,55 @@ func TestPeaksOfLatencyCountAtOnceAndFade(t *testing.T) {
 	require.Greater(t, soon, 50e6)
 	n.Observe(time.Millisecond, false, now.Add(time.Minute))
 	require.InDelta(t, 1e6, n.Judged("n", now).Latency, 1e4)
+}
+
+func TestWhoseFaultA5xxIs(t *testing.T) {
+	now := time.Now()
+	ids := []peer.ID{"a", "b", "c"}
+	judge := func(nodes []*gateway.Seen, route uint64, served, at time.Time) (out []peer.ID) {
+		all := make([]gateway.Candidate, len(nodes))
+		for i, n := range nodes {
+			all[i] = n.JudgedFor(route, ids[i], at)
+		}
+		gateway.Judge(all, served, route, at)
+		for _, c := range all {
+			if c.Ejected {
+				out = append(out, c.Node)
+			}
+		}
+		return out
+	}
+	strike := func(n *gateway.Seen, route uint64, project taubyte.ProjectID, times int) {
+		for range times {
+			n.Answer(route, project, true, now)
+		}
+	}
+	long := now.Add(-time.Hour)
+
+	nodes := []*gateway.Seen{{}, {}, {}}
+	strike(nodes[0], 1, "p", 4)
+	require.Empty(t, judge(nodes, 1, long, now), "four are not enough")
+	strike(nodes[0], 1, "p", 1)
+	require.Equal(t, []peer.ID{"a"}, judge(nodes, 1, long, now), "others are tried")
+	require.Empty(t, judge(nodes, 2, long, now), "for another route it is as good as before")
+	strike(nodes[1], 1, "p", 5)
+	require.Empty(t, judge(nodes, 1, long, now), "it fails everywhere: it is the function")
+	require.Equal(t, []peer.ID{"a", "b"}, judge(nodes, 1, now.Add(time.Second), now.Add(time.Second)), "the third serves it: it is the nodes")
+	require.Empty(t, judge(nodes, 1, long, now.Add(time.Minute)), "they get another chance")
+
+	nodes = []*gateway.Seen{{}, {}, {}}
+	for i, project := range []taubyte.ProjectID{"p", "p", "p", "q", "r"} {
+		require.Empty(t, judge(nodes, 99, now, now), "%d routes of a project or two", i)
+		strike(nodes[0], uint64(i), project, 5)
+		require.Equal(t, []peer.ID{"a"}, judge(nodes, uint64(i), now.Add(time.Second), now.Add(time.Second)))
+	}
+	require.Equal(t, []peer.ID{"a"}, judge(nodes, 99, long, now.Add(time.Second)), "three projects agree, and nothing speaks for it")
+
+	nodes = []*gateway.Seen{{}, {}, {}}
+	for i, project := range []taubyte.ProjectID{"p", "q", "r", "s"} {
+		strike(nodes[0], uint64(i), project, 5)
+		nodes[0].Answer(50, "t", false, now)
+		require.Equal(t, []peer.ID{"a"}, judge(nodes, uint64(i), now.Add(time.Second), now.Add(time.Second)))
+	}
+	require.Empty(t, judge(nodes, 99, long, now.Add(time.Second)), "what it serves well speaks for it")
 }

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/taubyte/taubyte"
 )
 
 // Order is the choice among candidates.
@@ -14,15 +16,32 @@ type Seen struct{ node }
 
 // Observe notes an answer or a failure.
 func (s *Seen) Observe(took time.Duration, broken bool, now time.Time) {
+	r := answered
 	if broken {
-		s.observe(took, failed, now)
-		return
+		r = failed
 	}
-	s.observe(took, answered, now)
+	s.observe(observation{result: r, took: took, at: now})
+}
+
+// Answer notes an answer for a route of a project, which is a 5xx or not.
+func (s *Seen) Answer(route uint64, project taubyte.ProjectID, bad bool, now time.Time) {
+	r := answered
+	if bad {
+		r = erred
+	}
+	s.observe(observation{result: r, took: time.Millisecond, route: route, project: project, at: now})
 }
 
 // Judged is the node as a candidate.
-func (s *Seen) Judged(id peer.ID, now time.Time) Candidate {
-	latency, out := s.state(now)
-	return Candidate{Node: id, Latency: latency, Score: latency, Ejected: out, Warm: true}
+func (s *Seen) Judged(id peer.ID, now time.Time) Candidate { return s.JudgedFor(0, id, now) }
+
+// JudgedFor is the node as a candidate for a route.
+func (s *Seen) JudgedFor(route uint64, id peer.ID, now time.Time) Candidate {
+	latency, out, struck := s.state(route, now)
+	return Candidate{Node: id, Latency: latency, Score: latency, Ejected: out, Warm: true, node: &s.node, struck: struck}
+}
+
+// Judge says which of the candidates are left out for a route that was served last at a time.
+func Judge(all []Candidate, last time.Time, route uint64, now time.Time) {
+	judge(all, last, route, now)
 }

@@ -28,7 +28,7 @@ const Protocol protocol.ID = "/taubyte/gateway/1"
 
 // Limits of the listener. Bodies are bounded by substrate, which streams them.
 const (
-	maxHeaderBytes    = 64 << 10
+	maxHeaderBytes    = 60 << 10 // what the gateway adds has room at the node
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
 	writeTimeout      = time.Minute
@@ -100,6 +100,7 @@ type Service struct {
 	shares          *shares
 	retries, hedges *budget
 	latencies       latencies
+	served          served
 
 	life context.Context // from New to Close: ends sockets, which Shutdown leaves alone
 	stop context.CancelFunc
@@ -198,7 +199,7 @@ func (s *Service) serve(l net.Listener, conf *tls.Config) {
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		WriteTimeout:      writeTimeout, // of what the server says itself; answers have their own
-		ConnContext:       withClient,
+		ConnContext:       withConn,
 		ErrorLog:          slog.NewLogLogger(s.opts.log.Handler(), slog.LevelDebug),
 	}
 	s.servers = append(s.servers, srv)

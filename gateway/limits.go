@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -228,12 +229,13 @@ type admission struct {
 // admit takes a place for a request.
 func (s *shares) admit(r *http.Request, id taubyte.ProjectID, socket bool) (a admission, got share) {
 	a.s = s
-	c, ok := r.Context().Value(clientKey{}).(*client)
-	if !ok { // the connection is not ours
+	if conn, ok := r.Context().Value(connKey{}).(*conn); ok {
+		a.client = conn.client
+	} else { // the connection is not the gateway's
 		a.id, a.acquired = clientOf(r.RemoteAddr), true
-		c = s.clients.acquire(a.id)
+		a.client = s.clients.acquire(a.id)
 	}
-	a.client = c
+	c := a.client
 	a.pool, a.mine = &s.requests, &c.requests
 	if socket {
 		a.pool, a.mine = &s.sockets, &c.sockets
@@ -252,6 +254,9 @@ func (s *shares) admit(r *http.Request, id taubyte.ProjectID, socket bool) (a ad
 }
 
 func (a *admission) release() {
+	if a.pool == nil { // handed over
+		return
+	}
 	a.pool.give(a.mine, a.theirs)
 	a.forget()
 }
@@ -275,7 +280,7 @@ func (got share) refuse(w http.ResponseWriter) {
 	}
 }
 
-type clientKey struct{}
+type connKey struct{}
 
 // listener counts connections.
 type listener struct {
@@ -314,6 +319,24 @@ type conn struct {
 	id     netip.Prefix
 	client *client
 	once   sync.Once
+	broken atomic.Bool // nothing can be sent on it any more
+}
+
+// Read notes what is more than the end of the user's direction.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) && !tooSlow(err) {
+		c.broken.Store(true)
+	}
+	return n, err
+}
+
+// reset has Close break the connection off, for an answer whose end would be that of
+// the connection.
+func (c *conn) reset() {
+	if t, ok := c.Conn.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
+	}
 }
 
 func (c *conn) Close() error {
@@ -332,13 +355,13 @@ func (c *conn) CloseWrite() error {
 	return nil
 }
 
-// withClient tells the requests of a connection whose it is.
-func withClient(ctx context.Context, c net.Conn) context.Context {
+// withConn tells the requests of a connection which it is.
+func withConn(ctx context.Context, c net.Conn) context.Context {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
 	if c, ok := c.(*conn); ok {
-		return context.WithValue(ctx, clientKey{}, c.client)
+		return context.WithValue(ctx, connKey{}, c)
 	}
 	return ctx
 }

@@ -3,22 +3,17 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	mathrand "math/rand/v2"
-	"net"
 	"net/http"
-	"net/textproto"
-	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/cespare/xxhash/v2"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/rpc"
@@ -46,7 +41,8 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.leaving.Load() {
 		w.Header().Set("Connection", "close")
 	}
-	m := s.lookup(r)
+	path := tns.RequestPath(r.URL)
+	m := s.lookup(r, path)
 	if _, _, ok := wire.Socket(r.URL.Path); ok && m.Status != tns.NoHost {
 		// Which channels there are, a substrate node knows.
 		project, branch, _ := s.table.Owner(r.Host)
@@ -68,24 +64,24 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusMethodNotAllowed, "This address takes other methods.")
 		return
 	}
-	socket := upgradeOf(r.Header) != ""
+	socket := offersSocket(r)
 	place, got := s.shares.admit(r, m.Route.Project, socket)
 	if got != granted {
 		got.refuse(w)
 		return
 	}
-	defer place.release()
 	s.retries.earn()
 	s.hedges.earn()
 	e := exchangePool.Get().(*exchange)
 	defer e.release()
 	e.begin(s, w, r, m.Route, socket)
+	e.place = place
 	e.run()
 }
 
 // lookup waits a little for the table's first snapshot, once in a gateway's life.
-func (s *Service) lookup(r *http.Request) tns.Match {
-	m := s.table.Lookup(r.Host, r.URL.Path, r.Method)
+func (s *Service) lookup(r *http.Request, path string) tns.Match {
+	m := s.table.Lookup(r.Host, path, r.Method)
 	if m.Status != tns.NoHost {
 		return m
 	}
@@ -99,7 +95,7 @@ func (s *Service) lookup(r *http.Request) tns.Match {
 	case <-time.After(readiness):
 	case <-r.Context().Done():
 	}
-	return s.table.Lookup(r.Host, r.URL.Path, r.Method)
+	return s.table.Lookup(r.Host, path, r.Method)
 }
 
 func plain(w http.ResponseWriter, status int, text string) {
@@ -125,12 +121,14 @@ type exchange struct {
 	route *tns.Route
 	asset uint64 // hash of what the route runs
 	hash  uint64 // hash of the route
+	place admission
+	user  *user
 	body  *countedBody
 	kept  []byte // the body, where it is short
 	taken pace   // how the user takes the answer
 
 	alone   bool   // there is one node only
-	socket  bool   // the request is an upgrade
+	socket  bool   // the request offers to become one
 	unguard func() // of an upgrade's attempt
 	nodes   [8]Candidate
 }
@@ -145,8 +143,9 @@ const socketBuffer = 4 << 10
 
 func (e *exchange) begin(s *Service, w http.ResponseWriter, r *http.Request, route *tns.Route, socket bool) {
 	e.s, e.w, e.r, e.route, e.socket = s, w, r, route, socket
-	e.asset = assetOf(route)
-	e.hash = mix(e.asset ^ xxhash.Sum64String(string(route.Resource)))
+	e.asset, e.hash = assetOf(route), hashOf(route)
+	e.user = newUser(r)
+	dropClaims(r.Trailer)
 }
 
 // hasBody reports whether the user sends one.
@@ -161,7 +160,7 @@ func (e *exchange) keep() error {
 	if !e.hasBody() {
 		return nil
 	}
-	e.body = &countedBody{r: e.r.Body, rc: http.NewResponseController(e.w), limits: &e.s.opts.limits}
+	e.body = &countedBody{r: e.r.Body, request: e.r, rc: http.NewResponseController(e.w), limits: &e.s.opts.limits}
 	if e.r.ContentLength < 0 || e.r.ContentLength > keptBody || e.r.Header.Get("Expect") != "" {
 		return nil
 	}
@@ -184,11 +183,44 @@ func (e *exchange) send() io.ReadCloser {
 	return http.NoBody
 }
 
+// fault is what the user did wrong with the body, or nil.
+func (e *exchange) fault() error {
+	if e.body == nil {
+		return nil
+	}
+	return e.body.fault()
+}
+
+// abort breaks the answer off, so that it does not look complete.
+func (e *exchange) abort() {
+	if c := e.user.conn; c != nil && e.r.ProtoMajor == 1 && e.r.ProtoMinor == 0 {
+		c.reset() // the end of the connection may be the end of the answer
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// informed passes an interim answer on.
+func (e *exchange) informed(status int, header http.Header) {
+	if e.r.ProtoMajor == 1 && e.r.ProtoMinor == 0 {
+		return // it knows of none
+	}
+	h := e.w.Header()
+	before := h.Clone()
+	answerHeaders(h, header, status, e.r)
+	e.patience(http.NewResponseController(e.w), 0)
+	e.w.WriteHeader(status)
+	clear(h)
+	maps.Copy(h, before)
+}
+
 func (e *exchange) release() {
+	e.user.end()
+	e.place.release()
 	if e.body != nil {
 		e.body.done.Store(true)
 	}
 	e.s, e.w, e.r, e.route, e.body, e.kept, e.unguard, e.taken = nil, nil, nil, nil, nil, nil, nil, pace{}
+	e.user, e.place = nil, admission{}
 	clear(e.nodes[:])
 	exchangePool.Put(e)
 }
@@ -196,13 +228,14 @@ func (e *exchange) release() {
 // countedBody knows whether anything of the body is gone: what was read can't be
 // sent to another node. It ends where the user is too slow.
 type countedBody struct {
-	r      io.ReadCloser
-	rc     *http.ResponseController
-	limits *Limits
-	pace   pace
-	read   atomic.Bool
-	done   atomic.Bool // the request is over, and its connection another's
-	broken atomic.Pointer[error]
+	r       io.ReadCloser
+	request *http.Request // its trailers come with the end of the body
+	rc      *http.ResponseController
+	limits  *Limits
+	pace    pace
+	read    atomic.Bool
+	done    atomic.Bool // the request is over, and its connection another's
+	broken  atomic.Pointer[error]
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
@@ -215,6 +248,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	b.pace.moved(n, time.Since(began))
 	if err != nil { // its end: the connection is the server's again
+		dropClaims(b.request.Trailer)
 		if err != io.EOF && !b.done.Load() { //nolint:errorlint // a Reader's
 			b.broken.Store(&err)
 		}
@@ -245,7 +279,7 @@ func (e *exchange) run() {
 	var last error
 	wait := pollFirst
 	for began, round := time.Now(), 0; ; round++ {
-		nodes := e.s.candidates(e.route, e.asset, e.nodes[:0])
+		nodes := e.s.candidates(e.route, e.asset, e.hash, e.nodes[:0])
 		waiting := len(nodes) == 0 && time.Since(e.s.began) < starting // it has not heard of any yet
 		e.alone = len(nodes) == 1
 		most := min(len(nodes), maxTries)
@@ -262,9 +296,8 @@ func (e *exchange) run() {
 				return
 			}
 			var f *failure
-			if e.r.Context().Err() != nil && !(errors.As(err, &f) && f.user) {
-				// Nobody is there to be told. To return would be an empty answer of 200.
-				panic(http.ErrAbortHandler)
+			if e.user.gone() && !(errors.As(err, &f) && f.user) {
+				e.abort() // nobody is there to be told, and to return would be an empty answer of 200
 			}
 			last = err
 			waiting = waiting || out == later
@@ -282,8 +315,8 @@ func (e *exchange) run() {
 		select {
 		case <-time.After(wait/2 + mathrand.N(wait)):
 			wait = min(2*wait, pollMost)
-		case <-e.r.Context().Done():
-			panic(http.ErrAbortHandler)
+		case <-e.user.ctx.Done():
+			e.abort()
 		}
 	}
 }
@@ -326,7 +359,7 @@ func (e *exchange) fail(err error) {
 	default:
 		plain(e.w, http.StatusBadGateway, "The site did not answer properly.")
 	}
-	e.s.opts.log.Log(e.r.Context(), level, "request not served", "host", e.r.Host, "path", e.r.URL.Path, "err", err)
+	e.s.opts.log.Log(e.user.ctx, level, "request not served", "host", e.r.Host, "path", e.r.URL.Path, "err", err)
 }
 
 // outcome is how an attempt ended.
@@ -367,86 +400,6 @@ func refusal(reason string) (out outcome, again bool) {
 	return done, false
 }
 
-// outgoing is the request as a node gets it.
-func (e *exchange) outgoing(ctx context.Context, c *Candidate) *http.Request {
-	out := e.r.WithContext(ctx)
-	out.RequestURI = ""
-	u := *e.r.URL
-	u.Scheme, u.Host = "http", c.Node.String()
-	out.URL, out.Body = &u, e.send()
-	h := make(http.Header, len(e.r.Header)+6)
-	for k, v := range e.r.Header {
-		if !hopByHop[k] && !strings.HasPrefix(k, "Taubyte-") {
-			h[k] = v
-		}
-	}
-	for _, names := range e.r.Header["Connection"] {
-		for name := range strings.SplitSeq(names, ",") {
-			delete(h, textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)))
-		}
-	}
-	if upgrade := upgradeOf(e.r.Header); upgrade != "" {
-		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{upgrade}
-	}
-	// The user's word about where it comes from is not taken: it is this gateway's.
-	client, _, err := net.SplitHostPort(e.r.RemoteAddr)
-	if err != nil {
-		client = e.r.RemoteAddr
-	}
-	proto := "http"
-	if e.r.TLS != nil {
-		proto = "https"
-	}
-	for k := range h {
-		if strings.HasPrefix(k, "X-Forwarded-") || k == "Forwarded" || k == "X-Real-Ip" {
-			delete(h, k)
-		}
-	}
-	h["X-Forwarded-For"] = []string{client}
-	h["X-Forwarded-Host"] = []string{e.r.Host}
-	h["X-Forwarded-Proto"] = []string{proto}
-	h[wire.HeaderClient] = []string{e.r.RemoteAddr}
-	h[wire.HeaderProto] = []string{proto}
-	h[wire.HeaderRequest] = []string{requestID()}
-	if _, ok := h["User-Agent"]; !ok {
-		h["User-Agent"] = []string{""} // or the transport would make one up
-	}
-	out.Header = h
-	return out
-}
-
-func requestID() string {
-	var raw [8]byte
-	_, _ = rand.Read(raw[:])
-	return hex.EncodeToString(raw[:])
-}
-
-// hopByHop are the headers that are about one connection (RFC 9110, 7.6.1).
-var hopByHop = map[string]bool{
-	"Connection": true, "Proxy-Connection": true, "Keep-Alive": true, "Te": true, "Trailer": true,
-	"Transfer-Encoding": true, "Upgrade": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
-}
-
-func upgradeOf(h http.Header) string {
-	for _, names := range h["Connection"] {
-		for name := range strings.SplitSeq(names, ",") {
-			if strings.EqualFold(strings.TrimSpace(name), "upgrade") {
-				return h.Get("Upgrade")
-			}
-		}
-	}
-	return ""
-}
-
-// answerHeaders copies a node's headers for the user.
-func answerHeaders(to, from http.Header) {
-	for k, v := range from {
-		if !hopByHop[k] && !strings.HasPrefix(k, "Taubyte-") {
-			to[k] = v
-		}
-	}
-}
-
 // deliver streams a node's answer to the user.
 func (e *exchange) deliver(resp *http.Response, from *Candidate) {
 	if resp.StatusCode == http.StatusSwitchingProtocols {
@@ -454,9 +407,18 @@ func (e *exchange) deliver(resp *http.Response, from *Candidate) {
 		return
 	}
 	defer resp.Body.Close()
-	answerHeaders(e.w.Header(), resp.Header)
+	h := e.w.Header()
+	answerHeaders(h, resp.Header, resp.StatusCode, e.r)
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // the node gave none: nor does this server
+	}
+	names := len(resp.Trailer) // that the header names
+	if trailers := announced(slices.Collect(maps.Keys(resp.Trailer))...); len(trailers) > 0 {
+		h["Trailer"] = []string{strings.Join(trailers, ", ")}
+	}
 	rc := http.NewResponseController(e.w)
 	e.patience(rc, 0)
+	e.user.begin()
 	e.w.WriteHeader(resp.StatusCode)
 	// An answer of unknown length may be a stream of events: each part goes at once.
 	flush := resp.ContentLength < 0
@@ -470,22 +432,37 @@ func (e *exchange) deliver(resp *http.Response, from *Candidate) {
 		if n > 0 {
 			began := e.patience(rc, n)
 			if _, err := e.w.Write(buf[:n]); err != nil {
-				return // the user is gone, or too slow
+				e.abort() // the user is gone, or too slow
 			}
 			if flush {
 				_ = rc.Flush()
 			}
 			e.taken.moved(n, time.Since(began))
+			e.user.moved()
 		}
 		if errors.Is(err, io.EOF) {
+			trail(h, resp.Trailer, names)
 			return
 		}
 		if err != nil {
-			if e.r.Context().Err() == nil {
-				from.node.observe(0, failed, time.Now())
+			if !e.user.gone() && e.fault() == nil {
+				from.node.observe(e.result(0, failed))
 			}
 			// The node broke off: so must the answer, or it would look complete.
-			panic(http.ErrAbortHandler)
+			e.abort()
+		}
+	}
+}
+
+// trail passes on what comes behind the content. So many names are in the header.
+func trail(h, trailer http.Header, names int) {
+	for name, v := range trailer {
+		switch {
+		case !passedTrailer(name):
+		case len(trailer) == names:
+			h[name] = v
+		default:
+			h[http.TrailerPrefix+name] = v
 		}
 	}
 }
@@ -513,7 +490,7 @@ func (e *exchange) tunnel(resp *http.Response) {
 	}
 	defer user.Close()
 	h := http.Header{}
-	answerHeaders(h, resp.Header)
+	answerHeaders(h, resp.Header, resp.StatusCode, e.r)
 	h.Set("Connection", "Upgrade")
 	h.Set("Upgrade", resp.Header.Get("Upgrade"))
 	head := &http.Response{StatusCode: resp.StatusCode, ProtoMajor: 1, ProtoMinor: 1, Header: h}
@@ -537,107 +514,3 @@ func (e *exchange) tunnel(resp *http.Response) {
 	_ = user.Close()
 	<-ended
 }
-
-// local hands the request to the substrate node on this host: a function call.
-func (e *exchange) local(h http.Handler, c *Candidate) (outcome, error) {
-	began := time.Now()
-	ctx, cancel := context.WithCancel(e.r.Context())
-	defer cancel()
-	defer context.AfterFunc(e.s.life, cancel)() // a socket has no end of its own
-	timer := time.AfterFunc(e.limit(c), cancel)
-	defer timer.Stop()
-	out := e.outgoing(ctx, c)
-	if e.socket {
-		out.Body = e.r.Body
-	}
-	out.URL.Scheme, out.URL.Host = "", ""
-	out.RequestURI = (&url.URL{Path: out.URL.Path, RawPath: out.URL.RawPath, RawQuery: out.URL.RawQuery}).RequestURI()
-	w := &localAnswer{ResponseWriter: e.w, e: e, header: http.Header{}, timer: timer}
-	h.ServeHTTP(w, out)
-	if e.body != nil && e.body.fault() != nil && !w.wrote {
-		return another, &failure{err: e.body.fault(), user: true}
-	}
-	if w.late || !w.wrote && !w.refused && ctx.Err() != nil && e.r.Context().Err() == nil {
-		c.node.observe(0, failed, time.Now())
-		return another, &failure{err: errTimeout, sent: true}
-	}
-	if w.refused {
-		return w.out, errRefused
-	}
-	if !w.wrote {
-		w.WriteHeader(http.StatusOK)
-	}
-	if took := w.began.Sub(began); w.status < http.StatusInternalServerError {
-		e.s.latencies.observe(e.hash, took)
-		c.node.observe(took, answered, time.Now())
-	}
-	return done, nil
-}
-
-// localAnswer keeps a refusal from the user, and the node's own headers.
-type localAnswer struct {
-	http.ResponseWriter
-	e       *exchange
-	header  http.Header
-	timer   *time.Timer // runs until the answer begins
-	began   time.Time   // when it began
-	status  int
-	wrote   bool
-	late    bool // it began after that: the user is told of the time-out
-	refused bool
-	out     outcome
-}
-
-func (w *localAnswer) Header() http.Header { return w.header }
-
-func (w *localAnswer) WriteHeader(status int) {
-	if w.wrote || w.refused || w.late {
-		return
-	}
-	if w.late = !w.timer.Stop(); w.late {
-		return
-	}
-	if w.out, w.refused = refusal(w.header.Get(wire.HeaderRefused)); w.refused {
-		return
-	}
-	h := w.ResponseWriter.Header()
-	answerHeaders(h, w.header)
-	if status == http.StatusSwitchingProtocols { // on this very connection
-		h["Connection"], h["Upgrade"] = w.header["Connection"], w.header["Upgrade"]
-	}
-	w.wrote = status >= 200 || status == http.StatusSwitchingProtocols
-	w.status = status
-	w.began = w.e.patience(http.NewResponseController(w.ResponseWriter), 0)
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *localAnswer) Write(p []byte) (int, error) {
-	if !w.wrote {
-		w.WriteHeader(http.StatusOK)
-	}
-	if w.refused || w.late {
-		return len(p), nil
-	}
-	began := w.e.patience(http.NewResponseController(w.ResponseWriter), len(p))
-	n, err := w.ResponseWriter.Write(p)
-	w.e.taken.moved(n, time.Since(began))
-	return n, err
-}
-
-// FlushError sends what is written so far.
-func (w *localAnswer) FlushError() error {
-	if !w.wrote {
-		w.WriteHeader(http.StatusOK)
-	}
-	if w.refused || w.late {
-		return nil
-	}
-	rc := http.NewResponseController(w.ResponseWriter)
-	began := w.e.patience(rc, 0)
-	err := rc.Flush()
-	w.e.taken.moved(0, time.Since(began))
-	return err
-}
-
-// Hijack gives the connection to the substrate node, which answers upgrades itself.
-func (w *localAnswer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
