@@ -47,8 +47,9 @@ type build struct {
 	s    *Service
 	held *held
 	job  patrick.Job
-	dir  string // holds src, and a folder for each target
-	root *os.Root
+	dir  string   // holds src, and a folder for each target
+	root *os.Root // of dir
+	src  tree     // in dir
 	log  *jobLog
 
 	mu    sync.Mutex
@@ -79,18 +80,17 @@ var errConfig = fmt.Errorf("%w configuration", taubyte.ErrInvalid)
 
 // run builds what the repository holds.
 func (b *build) run(ctx context.Context, kind auth.Kind) (p product, err error) {
-	fsys := b.root.FS()
 	switch kind {
 	case auth.KindProject:
-		if p.config, err = b.compile(fsys, "config"); err == nil {
+		if p.config, err = b.compile("config"); err == nil {
 			err = b.targets(ctx, &p, ownTargets(p.config, "code"))
 		}
 	case auth.KindConfig:
 		where := "."
-		if _, err := fs.Stat(fsys, "config.yaml"); err != nil {
+		if _, err := b.src.Stat("config.yaml"); err != nil {
 			where = "config"
 		}
-		p.config, err = b.compile(fsys, where)
+		p.config, err = b.compile(where)
 	case auth.KindCode:
 		var c *config.Project
 		if c, err = b.current(ctx); err == nil {
@@ -113,17 +113,13 @@ func (b *build) run(ctx context.Context, kind auth.Kind) (p product, err error) 
 	return p, err
 }
 
-func (b *build) compile(fsys fs.FS, folder string) (c *config.Project, err error) {
+func (b *build) compile(folder string) (c *config.Project, err error) {
 	err = b.step("configuration", func() (bool, error) {
-		if _, err := fs.Stat(fsys, path.Join(folder, "config.yaml")); err != nil {
+		if _, err := b.src.Stat(path.Join(folder, "config.yaml")); err != nil {
 			return false, fmt.Errorf("%w: no %s in this repository: is it a project?", errConfig, path.Join(folder, "config.yaml"))
 		}
-		sub, err := fs.Sub(fsys, folder)
-		if err != nil {
-			return false, err
-		}
 		var faults config.Diagnostics
-		c, faults = config.Compile(sub)
+		c, faults = config.Compile(b.src.sub(folder))
 		n := 0
 		for _, f := range faults {
 			if f.Severity == config.Error {
@@ -297,7 +293,7 @@ func (b *build) targets(ctx context.Context, p *product, all []target) error {
 func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cached bool, err error) {
 	dir := ""
 	for _, d := range t.dirs {
-		if info, err := b.root.Stat(d); err == nil && info.IsDir() {
+		if info, err := b.src.Stat(d); err == nil && info.IsDir() {
 			dir = d
 			break
 		}
@@ -305,10 +301,7 @@ func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cach
 	if dir == "" {
 		return root, false, fmt.Errorf("%w: the configuration names it, and there is no folder %s", taubyte.ErrInvalid, t.dirs[len(t.dirs)-1])
 	}
-	src, err := fs.Sub(b.root.FS(), dir)
-	if err != nil {
-		return root, false, err
-	}
+	src := b.src.sub(dir)
 	w, err := readWorkflow(src)
 	if err != nil {
 		return root, false, err
@@ -323,7 +316,7 @@ func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cach
 			return root, false, err
 		}
 	}
-	key, err := b.cacheKey(t, dir, w, tools)
+	key, err := b.cacheKey(ctx, t, dir, w, tools)
 	if err != nil {
 		return root, false, err
 	}
@@ -332,34 +325,41 @@ func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cach
 	}
 
 	task := Task{Dir: filepath.Join(b.dir, "src", filepath.FromSlash(dir)), Limits: b.s.o.limits}
-	work := filepath.Join(b.dir, fmt.Sprint("target-", n))
-	task.Out, task.Scratch = filepath.Join(work, "out"), filepath.Join(work, "tmp")
-	for _, d := range []string{task.Out, task.Scratch} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
+	work := fmt.Sprint("target-", n)
+	for _, d := range []string{"out", "tmp"} {
+		if err := b.root.MkdirAll(path.Join(work, d), 0o700); err != nil {
 			return root, false, ours(fmt.Errorf("making a folder for the build: %w", err))
 		}
 	}
-	if err := muteTelemetry(task.Scratch); err != nil {
+	task.Out, task.Scratch = filepath.Join(b.dir, work, "out"), filepath.Join(b.dir, work, "tmp")
+	scratch := tree{root: b.root, dir: path.Join(work, "tmp")}
+	if err := muteTelemetry(scratch); err != nil {
 		return root, false, ours(err)
 	}
 	lines := b.log.prefixed(t.String() + ": ")
 	defer lines.Close()
 	task.Log = lines
+	open := func() (tree, error) { return b.output(path.Join(work, "out")) }
 	switch {
 	case w != nil:
 		err = b.s.runWorkflow(ctx, task, w)
 	case golang:
-		err = b.s.buildGo(ctx, task, tools)
+		err = b.s.buildGo(ctx, task, src, scratch, tools)
 	default:
-		task.Out = task.Dir // a website without a workflow is taken as it is
+		open = func() (tree, error) { return b.opened(b.src.root, dir) } // it is taken as it is
 	}
 	if err != nil {
 		return root, false, err
 	}
+	out, err := open()
+	if err != nil {
+		return root, false, err
+	}
+	defer out.root.Close()
 	if t.kind == "website" {
-		root, err = b.addSite(ctx, task.Out)
+		root, err = b.addSite(ctx, out)
 	} else {
-		root, err = b.addModule(ctx, task.Out, t)
+		root, err = b.addModule(ctx, out, t)
 	}
 	if err == nil {
 		err = ours(b.s.cache.put(ctx, key, root))
@@ -380,15 +380,31 @@ func (s *Service) runWorkflow(ctx context.Context, task Task, w *workflow) error
 	return nil
 }
 
-func (b *build) addSite(ctx context.Context, dir string) (cid.Cid, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return cid.Undef, fmt.Errorf("reading the output: %w", err)
+// output opens a folder with the result of commands that have ended. One that a command
+// has put a link in the place of is none.
+func (b *build) output(name string) (tree, error) {
+	info, err := b.root.Lstat(name)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%w: its folder was replaced by something else", taubyte.ErrInvalid)
 	}
-	defer root.Close()
+	if err != nil {
+		return tree{}, fmt.Errorf("reading the output: %w", err)
+	}
+	return b.opened(b.root, name)
+}
+
+func (b *build) opened(in *os.Root, name string) (tree, error) {
+	root, err := in.OpenRoot(name)
+	if err != nil {
+		return tree{}, fmt.Errorf("reading the output: %w", err)
+	}
+	return tree{root: root, dir: "."}, nil
+}
+
+func (b *build) addSite(ctx context.Context, out tree) (cid.Cid, error) {
 	var size int64
 	files := 0
-	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+	err := out.walk(ctx, ".", func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
@@ -397,10 +413,10 @@ func (b *build) addSite(ctx context.Context, dir string) (cid.Cid, error) {
 			return err
 		}
 		files++
-		if size += info.Size(); size > b.s.o.outputLimit || files > maxFiles {
-			return fmt.Errorf("%w output: more than %d bytes or %d files", taubyte.ErrTooLarge, b.s.o.outputLimit, maxFiles)
+		if size += info.Size(); size > b.s.o.outputLimit {
+			return fmt.Errorf("the output: %w: more than %d bytes", taubyte.ErrTooLarge, b.s.o.outputLimit)
 		}
-		return ctx.Err()
+		return nil
 	})
 	if err == nil && files == 0 {
 		err = fmt.Errorf("%w output: it holds no file (a workflow leaves them in the folder $OUT)", taubyte.ErrInvalid)
@@ -408,20 +424,12 @@ func (b *build) addSite(ctx context.Context, dir string) (cid.Cid, error) {
 	if err != nil {
 		return cid.Undef, err
 	}
-	return unixfs.AddFS(ctx, b.s.host.Blocks(), root.FS())
+	return unixfs.AddFS(ctx, b.s.host.Blocks(), out)
 }
 
-// maxFiles bounds a website, of which each file is a block or more.
-const maxFiles = 200_000
-
-func (b *build) addModule(ctx context.Context, dir string, t target) (cid.Cid, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return cid.Undef, fmt.Errorf("reading the output: %w", err)
-	}
-	defer root.Close()
+func (b *build) addModule(ctx context.Context, out tree, t target) (cid.Cid, error) {
 	for _, name := range []string{"main.wasm", "artifact.wasm"} {
-		info, err := root.Lstat(name)
+		info, err := out.Lstat(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -434,11 +442,12 @@ func (b *build) addModule(ctx context.Context, dir string, t target) (cid.Cid, e
 		if info.Size() > b.s.o.moduleLimit {
 			return cid.Undef, fmt.Errorf("%w: the module has %d bytes, and %d are allowed", taubyte.ErrTooLarge, info.Size(), b.s.o.moduleLimit)
 		}
-		f, err := root.Open(name)
+		opened, err := out.Open(name)
 		if err != nil {
 			return cid.Undef, fmt.Errorf("reading the output: %w", err)
 		}
-		defer f.Close()
+		defer opened.Close()
+		f := opened.(treeFile)
 		exports, err := exportedFunctions(f)
 		if err != nil {
 			return cid.Undef, err

@@ -97,7 +97,7 @@ func (c *cache) prune(ctx context.Context) error {
 
 // cacheKey names everything that a target's build depends on: its source, and what
 // it is built with.
-func (b *build) cacheKey(t target, dir string, w *workflow, tools *toolchain) (string, error) {
+func (b *build) cacheKey(ctx context.Context, t target, dir string, w *workflow, tools *toolchain) (string, error) {
 	h := sha256.New()
 	field := func(parts ...string) { // no two lists of fields have the same bytes
 		for _, p := range parts {
@@ -111,19 +111,19 @@ func (b *build) cacheKey(t target, dir string, w *workflow, tools *toolchain) (s
 		field("workflow", b.s.o.envName, w.image, strings.Join(w.env, "\x00"))
 	case tools != nil:
 		field("go", b.s.o.envName, tools.version, strings.Join(goBuild, " "), strings.Join(goVars, " "), tools.sdk)
-		if localModules(b.root.FS(), dir) {
+		if localModules(b.src, dir) {
 			field(dir)
 			dir = "."
 		}
 	}
-	if err := hashTree(h, b.root.FS(), dir); err != nil {
+	if err := hashTree(ctx, h, b.src, dir); err != nil {
 		return "", fmt.Errorf("hashing the source: %w", err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func hashTree(h io.Writer, fsys fs.FS, dir string) error {
-	return fs.WalkDir(fsys, dir, func(name string, d fs.DirEntry, err error) error {
+func hashTree(ctx context.Context, h io.Writer, fsys fs.FS, dir string) error {
+	return fs.WalkDir(fsys, dir, bounded(ctx, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -154,5 +154,5 @@ func hashTree(h io.Writer, fsys fs.FS, dir string) error {
 			fmt.Fprintf(h, "%d:%s,", len(target), target)
 		}
 		return nil
-	})
+	}))
 }

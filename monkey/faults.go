@@ -65,13 +65,14 @@ func isLost(err error) bool {
 	return errors.Is(err, taubyte.ErrConflict) || errors.Is(err, taubyte.ErrForbidden)
 }
 
-// stream marks what goes wrong in reading as an outage.
+// stream is a source on its way from other nodes: what goes wrong in reading is an outage,
+// unless they say that the source itself can't be read.
 type stream struct{ io.Reader }
 
 func (s stream) Read(p []byte) (int, error) {
 	n, err := s.Reader.Read(p)
 	if err != nil && err != io.EOF {
-		err = ours(err)
+		err = ofService(err)
 	}
 	return n, err
 }

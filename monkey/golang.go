@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/guestsdk"
 )
 
@@ -90,7 +91,7 @@ func (s *Service) extractSDK() (digest string, err error) {
 		return "", err
 	}
 	h := sha256.New()
-	if err := hashTree(h, os.DirFS(dir), "."); err != nil {
+	if err := hashTree(context.Background(), h, os.DirFS(dir), "."); err != nil {
 		return "", fmt.Errorf("hashing the guest SDK: %w", err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
@@ -104,23 +105,33 @@ var goBuild = []string{"go", "build", "-buildmode=c-shared", "-trimpath", "-buil
 
 var goVars = []string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOTOOLCHAIN=local", "GOFLAGS=", "GOENV=off"}
 
-// buildGo builds the package in a task's folder. The guest SDK is at hand without
-// network and without a line in go.mod; a folder without go.mod is given one.
-func (s *Service) buildGo(ctx context.Context, task Task, tools *toolchain) error {
-	mod := filepath.Join(task.Dir, "go.mod")
-	if _, err := os.Stat(mod); errors.Is(err, fs.ErrNotExist) {
-		text := fmt.Sprintf("module %s\n\ngo %s\n", "function", strings.TrimPrefix(version.Lang(tools.version), "go"))
-		if err := os.WriteFile(mod, []byte(text), 0o600); err != nil {
+// buildGo builds the package in a task's folder, which src is as well. The guest SDK is at
+// hand without network and without a line in go.mod; a folder without go.mod is given one.
+func (s *Service) buildGo(ctx context.Context, task Task, src tree, scratch tree, tools *toolchain) error {
+	gomod, err := src.ReadFile("go.mod")
+	if errors.Is(err, fs.ErrNotExist) {
+		gomod = fmt.Appendf(nil, "module %s\n\ngo %s\n", "function", strings.TrimPrefix(version.Lang(tools.version), "go"))
+		err = src.create("go.mod", gomod)
+		if errors.Is(err, fs.ErrExist) {
+			err = fmt.Errorf("%w go.mod: it is a link that leads nowhere", taubyte.ErrInvalid)
+		}
+		if err != nil {
 			return fmt.Errorf("making go.mod: %w", err)
 		}
 	}
-	gowork, err := guestsdk.Workspace(s.sdkDir(), task.Dir, "")
 	if err != nil {
-		return err
+		return fmt.Errorf("reading go.mod: %w", err)
 	}
-	if filepath.IsAbs(gowork) { // it names the job's folder, which goes as well
-		defer os.Remove(gowork)
-		defer os.Remove(gowork + ".sum")
+	gowork := "off"
+	if _, err := src.Stat("vendor/modules.txt"); err != nil {
+		sdk, err := guestsdk.Folder(s.sdkDir())
+		if err != nil {
+			return ours(err)
+		}
+		if err := scratch.create("go.work", []byte(guestsdk.Work(task.Dir, sdk, "", gomod))); err != nil {
+			return fmt.Errorf("making go.work: %w", err)
+		}
+		gowork = filepath.Join(task.Scratch, "go.work")
 	}
 	task.Command = goBuild
 	task.Env = append(append([]string{"GOWORK=" + gowork}, goVars...), tools.env...)
@@ -136,13 +147,13 @@ func (s *Service) buildGo(ctx context.Context, task Task, tools *toolchain) erro
 // command starts a process of its own that outlives it, in no group of ours, and
 // writes into that home after it was removed. There is no variable to say so: the
 // mode is a file in the user's configuration folder, as os.UserConfigDir finds it.
-func muteTelemetry(home string) error {
-	for _, config := range []string{".config", filepath.Join("Library", "Application Support")} {
-		dir := filepath.Join(home, config, "go", "telemetry")
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+func muteTelemetry(home tree) error {
+	for _, config := range []string{".config", "Library/Application Support"} {
+		dir := path.Join(config, "go", "telemetry")
+		if err := home.root.MkdirAll(home.at(dir), 0o700); err != nil {
 			return fmt.Errorf("making a home for the build: %w", err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, "mode"), []byte("off"), 0o600); err != nil {
+		if err := home.create(path.Join(dir, "mode"), []byte("off")); err != nil {
 			return fmt.Errorf("making a home for the build: %w", err)
 		}
 	}

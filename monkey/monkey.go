@@ -203,12 +203,22 @@ func (s *Service) clean() error {
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), workPrefix) {
-			if err := removeAll(filepath.Join(s.o.workDir, e.Name())); err != nil {
+			if err := s.remove(e.Name()); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// remove removes a folder of the work folder.
+func (s *Service) remove(name string) error {
+	root, err := os.OpenRoot(s.o.workDir)
+	if err != nil {
+		return fmt.Errorf("removing a build's folder: %w", err)
+	}
+	defer root.Close()
+	return removeAll(root, name)
 }
 
 // Close stops the worker. Jobs under way are given back, for others to take up at once.

@@ -118,3 +118,29 @@ func TestThreeNodes(t *testing.T) {
 	_, err = registry.Current(t.Context(), projectID, "main")
 	require.ErrorIs(t, err, taubyte.ErrNotFound)
 }
+
+// A job that kills the only node, worker and patrick together, is not taken up for ever:
+// each attempt is on disk before it begins.
+func TestAJobThatKillsALoneNodeEnds(t *testing.T) {
+	node := testnet.New(t).Node()
+	c := taubyte.Commit(strings.Repeat("a", 40))
+	o := &origin{trees: map[taubyte.Commit]map[string]string{c: project(shFunction)}}
+	open := func() *patrick.Service {
+		jobs, err := patrick.New(t.Context(), node, node.Store, patrick.WithAuth(o),
+			patrick.WithLease(200*time.Millisecond), patrick.WithAttempts(3, 10*time.Millisecond), patrick.WithLogger(testnet.Logger(t)))
+		require.NoError(t, err)
+		return jobs
+	}
+	jobs := open()
+	j, err := jobs.Submit(t.Context(), auth.Push{Repository: repo, Branch: "main", Commit: c})
+	require.NoError(t, err)
+	for range 3 {
+		testnet.Eventually(t, func() bool { l, err := jobs.Claim(t.Context()); return err == nil && l.Job.ID == j.ID }, "claimed")
+		require.NoError(t, jobs.Close()) // nothing is said of the attempt
+		jobs = open()
+	}
+	defer jobs.Close()
+	testnet.Eventually(t, func() bool { j, err = jobs.Job(t.Context(), j.ID); return err == nil && j.State == patrick.Failed }, "given up")
+	require.Equal(t, 3, j.Attempt)
+	t.Log(j.Error)
+}

@@ -14,6 +14,8 @@ func killGroup(cmd *exec.Cmd) { _ = cmd.Process.Kill() }
 
 func limit(*exec.Cmd, Limits) {}
 
+const dontWait = 0 // there are no pipes among files
+
 // system are variables without which programs of the system don't run.
 func system() []string {
 	var vars []string

@@ -13,12 +13,12 @@ import (
 	"github.com/taubyte/taubyte"
 )
 
-// unpack writes an archive of a commit below root. Nothing that the archive says
-// can lead out of it.
+// unpack writes an archive of a commit below root. Nothing that the archive says can lead
+// out of it, or make more of it than limit bytes and maxEntries files and folders.
 func unpack(root *os.Root, r io.Reader, limit int64) error {
+	u := unpacking{root: root, left: limit, made: map[string]bool{".": true}}
 	archive := tar.NewReader(r)
-	left := limit
-	for files := 0; ; files++ {
+	for {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
 			// The end of the stream says whether it was whole.
@@ -36,30 +36,67 @@ func unpack(root *os.Root, r io.Reader, limit int64) error {
 			continue // git's note of the commit
 		case !fs.ValidPath(name):
 			return fmt.Errorf("%w source: it holds the name %q", taubyte.ErrInvalid, h.Name)
-		case files > maxFiles || h.Size > left:
-			return fmt.Errorf("%w source: more than %d bytes or %d files", taubyte.ErrTooLarge, limit, maxFiles)
+		case h.Size > u.left:
+			return fmt.Errorf("the source: %w: more than %d bytes", taubyte.ErrTooLarge, limit)
 		}
-		left -= h.Size
-		if err := unpackOne(root, archive, h, filepath.FromSlash(name)); err != nil {
+		u.left -= h.Size
+		if err := u.one(archive, h, name); err != nil {
 			return fmt.Errorf("unpacking %s: %w", name, err)
 		}
 	}
 }
 
-func unpackOne(root *os.Root, r io.Reader, h *tar.Header, name string) (err error) {
-	if h.Typeflag == tar.TypeDir {
-		return root.MkdirAll(name, 0o700)
+// unpacking is an archive on its way to disk.
+type unpacking struct {
+	root    *os.Root
+	left    int64           // bytes
+	entries int             // so far
+	made    map[string]bool // folders
+}
+
+// folder makes a folder and those on the way to it.
+func (u *unpacking) folder(name string) error {
+	if u.made[name] {
+		return nil
 	}
-	if err := root.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+	if err := u.count(name); err != nil { // before the way is followed
 		return err
 	}
+	if err := u.folder(path.Dir(name)); err != nil {
+		return err
+	}
+	if err := u.root.Mkdir(filepath.FromSlash(name), 0o700); err != nil {
+		if info, e := u.root.Stat(filepath.FromSlash(name)); e != nil || !info.IsDir() {
+			return err
+		}
+	}
+	u.made[name] = true
+	return nil
+}
+
+func (u *unpacking) count(name string) error {
+	u.entries++
+	return bounds(u.entries, name)
+}
+
+func (u *unpacking) one(r io.Reader, h *tar.Header, name string) (err error) {
+	if h.Typeflag == tar.TypeDir {
+		return u.folder(name)
+	}
+	if err := u.count(name); err != nil {
+		return err
+	}
+	if err := u.folder(path.Dir(name)); err != nil {
+		return err
+	}
+	file := filepath.FromSlash(name)
 	switch h.Typeflag {
 	case tar.TypeReg:
 		mode := fs.FileMode(0o600)
 		if h.FileInfo().Mode()&0o100 != 0 {
 			mode = 0o700
 		}
-		f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+		f, err := u.root.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 		if err != nil {
 			return err
 		}
@@ -67,25 +104,7 @@ func unpackOne(root *os.Root, r io.Reader, h *tar.Header, name string) (err erro
 		_, err = io.Copy(f, r)
 		return err
 	case tar.TypeSymlink:
-		return root.Symlink(h.Linkname, name)
+		return u.root.Symlink(h.Linkname, file)
 	}
 	return fmt.Errorf("%w source: an entry of type %q", taubyte.ErrInvalid, h.Typeflag)
-}
-
-// removeAll removes a folder in which a build may have taken its own permissions
-// away.
-func removeAll(dir string) error {
-	if err := os.RemoveAll(dir); err == nil {
-		return nil
-	}
-	_ = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-		if d != nil && d.IsDir() {
-			_ = os.Chmod(name, 0o700) // before it is read
-		}
-		return nil
-	})
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("removing a build's folder: %w", err)
-	}
-	return nil
 }

@@ -124,7 +124,7 @@ func (s *Service) do(lease patrick.Lease) {
 
 	b := &build{s: s, held: h, job: job, log: log, dir: filepath.Join(s.o.workDir, fmt.Sprintf("%s%s-%d", workPrefix, job.ID, lease.Fence))}
 	err := b.do(ctx)
-	if e := removeAll(b.dir); e != nil {
+	if e := s.remove(filepath.Base(b.dir)); e != nil {
 		s.o.log.Warn("removing a build", "job", job.ID, "err", e)
 	}
 	if errors.Is(context.Cause(ctx), errLost) {
@@ -267,16 +267,20 @@ func (h *held) confirm(ctx context.Context) error {
 
 // do is the whole of a job: source, build, publication.
 func (b *build) do(ctx context.Context) error {
-	src := filepath.Join(b.dir, "src")
-	if err := os.MkdirAll(src, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(b.dir, "src"), 0o700); err != nil {
 		return ours(fmt.Errorf("making a folder for the build: %w", err))
 	}
-	root, err := os.OpenRoot(src)
+	root, err := os.OpenRoot(b.dir)
 	if err != nil {
 		return ours(fmt.Errorf("making a folder for the build: %w", err))
 	}
 	defer root.Close()
-	b.root = root
+	src, err := root.OpenRoot("src")
+	if err != nil {
+		return ours(fmt.Errorf("making a folder for the build: %w", err))
+	}
+	defer src.Close()
+	b.root, b.src = root, tree{root: src, dir: "."}
 	b.log.printf("building %s of branch %s, commit %s", b.job.Repository, b.job.Branch, b.job.Commit)
 
 	if b.job.Commit == "" {
@@ -284,8 +288,10 @@ func (b *build) do(ctx context.Context) error {
 	}
 	var kind auth.Kind
 	err = b.step("source", func() (bool, error) {
-		kind, err = b.source(ctx)
-		return false, cause(ctx, err)
+		timed, stop := context.WithTimeoutCause(ctx, b.s.o.timeout, errTimeout)
+		defer stop()
+		kind, err = b.source(timed)
+		return false, cause(timed, err)
 	})
 	if err != nil {
 		return err
@@ -326,7 +332,7 @@ func (b *build) source(ctx context.Context) (auth.Kind, error) {
 		return "", err
 	}
 	defer from.Archive.Close()
-	return from.Kind, unpack(b.root, stream{from.Archive}, b.s.o.sourceLimit)
+	return from.Kind, unpack(b.src.root, stream{from.Archive}, b.s.o.sourceLimit)
 }
 
 // cause prefers why a job was ended to what broke by it.

@@ -24,6 +24,8 @@ const (
 	transferTime = time.Hour
 	stallTime    = time.Minute // a client that neither sends nor takes a byte
 
+	measureTime = 5 * time.Minute // to walk a commit's tree
+
 	shortSlots = 32
 	userSlots  = 32 // clones, fetches and pushes of users
 	peerSlots  = 16 // fetches of other nodes, apart from those: users can't take them
@@ -227,6 +229,9 @@ func (s *Server) Source(ctx context.Context, name string, commit taubyte.Commit,
 		return err
 	}
 	defer release()
+	if err := measure(ctx, repository, commit); err != nil {
+		return fmt.Errorf("commit %s of %s: %w", commit, name, err)
+	}
 	var errOut bytes.Buffer
 	cmd := command(ctx, repository, "archive", "--format=tar", string(commit))
 	cmd.Stdout, cmd.Stderr = w, &errOut

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -302,4 +303,50 @@ func TestPushesSideBySide(t *testing.T) {
 	for branch, n := range seen {
 		require.Equal(t, 1, n, "branch %s is told once", branch)
 	}
+}
+
+// A few objects that stand for a tree without end are refused before they are read.
+func TestSourceOfATreeWithoutEnd(t *testing.T) {
+	b := newBench(t)
+	dir := work(t, map[string]string{"a.txt": "one"})
+	megabyte := filepath.Join(t.TempDir(), "blob")
+	require.NoError(t, os.WriteFile(megabyte, make([]byte, 1<<20), 0o600))
+	blob := git(t, dir, "hash-object", "-w", megabyte)
+	small := git(t, dir, "rev-parse", "HEAD:a.txt")
+	// nested is a commit of folders that each hold the same one, width times.
+	nested := func(levels, width int, leaf string) taubyte.Commit {
+		object, kind, mode := leaf, "blob", "100644"
+		for range levels {
+			var list strings.Builder
+			for i := range width {
+				fmt.Fprintf(&list, "%s %s %s\tname-%d\n", mode, kind, object, i)
+			}
+			file := filepath.Join(t.TempDir(), "list")
+			require.NoError(t, os.WriteFile(file, []byte(list.String()), 0o600))
+			out, err := exec.Command("sh", "-c", "git -C '"+dir+"' mktree <'"+file+"'").CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			object, kind, mode = strings.TrimSpace(string(out)), "tree", "040000"
+		}
+		return taubyte.Commit(git(t, dir, "commit-tree", "-m", "nested", object))
+	}
+	for name, c := range map[string]struct {
+		commit taubyte.Commit
+		want   string
+	}{
+		"entries": {nested(9, 10, small), "more than 200000 files and folders"},
+		"bytes":   {nested(4, 8, blob), "more than 2147483648 bytes"},
+		"depth":   {nested(140, 1, small), "nested more than 64 deep"},
+	} {
+		git(t, dir, "push", "-q", b.remote("writer", "shop"), string(c.commit)+":refs/heads/"+name)
+		var got bytes.Buffer
+		began := time.Now()
+		err := b.server.Source(t.Context(), "shop", c.commit, &got)
+		require.ErrorIs(t, err, taubyte.ErrTooLarge, name)
+		require.ErrorContains(t, err, c.want)
+		require.Zero(t, got.Len(), "nothing of it is given out")
+		t.Logf("%s: refused after %s", name, time.Since(began))
+	}
+	wide := nested(3, 20, small)
+	git(t, dir, "push", "-q", b.remote("writer", "shop"), string(wide)+":refs/heads/wide")
+	require.NoError(t, b.server.Source(t.Context(), "shop", wide, io.Discard))
 }

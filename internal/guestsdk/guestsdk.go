@@ -68,13 +68,11 @@ func Workspace(dir, functionDir, goVersion string) (gowork string, err error) {
 	if _, err := os.Stat(filepath.Join(functionDir, "vendor", "modules.txt")); err == nil {
 		return "off", nil
 	}
-	sdk, err := extracted(dir)
+	sdk, err := Folder(dir)
 	if err != nil {
 		return "", err
 	}
-	text := fmt.Sprintf("go %s\n\nuse (\n\t%s\n\t%s\n)\n\nreplace github.com/taubyte/go-sdk-symbols => %s\n",
-		latest(Minimum, goVersion, goDirective(gomod)),
-		quote(functionDir), quote(sdk), quote(filepath.Join(sdk, "go-sdk-symbols")))
+	text := Work(functionDir, sdk, goVersion, gomod)
 	gowork = filepath.Join(dir, digest([]byte(text))+".work")
 	if same, err := os.ReadFile(gowork); err == nil && string(same) == text {
 		return gowork, nil
@@ -85,9 +83,18 @@ func Workspace(dir, functionDir, goVersion string) (gowork string, err error) {
 	return gowork, nil
 }
 
-// extracted gives the folder with the SDK below dir. The folder appears whole
-// or not at all, under a name that tells its content.
-func extracted(dir string) (string, error) {
+// Work is the text of a workspace file of the module in functionDir, which has that
+// go.mod, and of the SDK in the folder sdk: of both as the go command will see them.
+// goVersion is as in Workspace.
+func Work(functionDir, sdk, goVersion string, gomod []byte) string {
+	return fmt.Sprintf("go %s\n\nuse (\n\t%s\n\t%s\n)\n\nreplace github.com/taubyte/go-sdk-symbols => %s\n",
+		latest(Minimum, goVersion, goDirective(gomod)),
+		quote(functionDir), quote(sdk), quote(filepath.Join(sdk, "go-sdk-symbols")))
+}
+
+// Folder gives the folder with the SDK below dir. It appears whole or not at all, under
+// a name that tells its content.
+func Folder(dir string) (string, error) {
 	final := filepath.Join(dir, "guest-"+digest(source))
 	if _, err := os.Stat(final); err == nil {
 		return final, nil
