@@ -177,8 +177,8 @@ func (s *Service) candidates(r *tns.Route, asset, route uint64, buf []Candidate)
 	now := time.Now()
 	all := buf[:0]
 	well := false // some node is
+	nodes := s.agent.Nodes()
 	for _, health := range []seer.Health{seer.Alive, seer.Suspect, seer.Draining, seer.Gone} {
-		nodes := s.agent.Nodes()
 		for i := range nodes {
 			n := &nodes[i]
 			if n.Health != health || !slices.Contains(n.Services, wire.Protocol) {
@@ -209,6 +209,26 @@ func (s *Service) candidates(r *tns.Route, asset, route uint64, buf []Candidate)
 	}
 	judge(all, s.served.last(route), route, now)
 	return order(all)
+}
+
+// hears reports whether a request waits for a node, of which none, or none that is not
+// suspect, is among the candidates: for a moment after the last one was lost others may
+// be about to come up, and where this gateway itself stood still, they will be heard of
+// again.
+func (s *Service) hears(nodes []Candidate) bool {
+	if slices.ContainsFunc(nodes, func(c Candidate) bool { return !c.Suspect }) {
+		if s.none.Load() != 0 {
+			s.none.Store(0)
+		}
+		return false
+	}
+	now := max(1, int64(time.Since(s.began)))
+	since := s.none.Load()
+	if since == 0 {
+		s.none.CompareAndSwap(0, now)
+		return true
+	}
+	return time.Duration(now-since) < hearing
 }
 
 // assetOf is the hash of what a route runs.

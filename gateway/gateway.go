@@ -96,6 +96,7 @@ type Service struct {
 	nodes *nodes
 	keys  *auth.Keyring // nil without WithTLS
 	began time.Time
+	none  atomic.Int64 // when a request first found no node, in nanoseconds after began; 0: there is one
 
 	shares          *shares
 	retries, hedges *budget

@@ -27,8 +27,9 @@ const (
 	// readiness is how long a request waits for a route whose module or node is
 	// just coming up: after a start, or a first deployment.
 	readiness = 10 * time.Second
-	// starting is how long a gateway may need to hear of the nodes.
-	starting = 3 * time.Second
+	// hearing is how long a gateway may need to hear of nodes, after a start of its own or
+	// of theirs.
+	hearing = 3 * time.Second
 	// pollFirst and pollMost are the pauses of such a request until it asks again.
 	pollFirst, pollMost = 50 * time.Millisecond, time.Second
 	// keptBody is the largest body that is read before it is passed on, so that it
@@ -280,7 +281,7 @@ func (e *exchange) run() {
 	wait := pollFirst
 	for began, round := time.Now(), 0; ; round++ {
 		nodes := e.s.candidates(e.route, e.asset, e.hash, e.nodes[:0])
-		waiting := len(nodes) == 0 && time.Since(e.s.began) < starting // it has not heard of any yet
+		waiting := e.s.hears(nodes)
 		e.alone = len(nodes) == 1
 		most := min(len(nodes), maxTries)
 		if round > 0 && len(nodes) > 0 { // one more, and each in turn
