@@ -23,7 +23,7 @@ type Code struct {
 // stand first.
 type Codes []Code
 
-// shared are the errors of the root package and of contexts, with the HTTP status
+// shared are the errors of the root package and of deadlines, with the HTTP status
 // of each. A service's own code has the status of the shared error it wraps.
 var shared = []struct {
 	Code
@@ -37,7 +37,6 @@ var shared = []struct {
 	{Code{"unavailable", taubyte.ErrUnavailable}, http.StatusServiceUnavailable},
 	{Code{"closed", taubyte.ErrClosed}, http.StatusServiceUnavailable},
 	{Code{"deadline", context.DeadlineExceeded}, http.StatusGatewayTimeout},
-	{Code{"canceled", context.Canceled}, 499},
 }
 
 // Error is an error that came from another node. errors.Is holds for what it
@@ -55,12 +54,18 @@ func (e *Error) Unwrap() error { return e.err }
 // maxErrorSize bounds what is read of an error's body.
 const maxErrorSize = 64 << 10
 
-// WriteError answers with err: its status, its code, its message.
+// WriteError answers with err: its status, its code, its message. That a context was
+// cancelled is taubyte.ErrUnavailable: a node that closes cuts what is under way, and
+// another may do better.
 func WriteError(w http.ResponseWriter, err error, codes Codes) {
 	e := Error{Message: err.Error(), status: http.StatusInternalServerError}
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		err = fmt.Errorf("%w: %w", taubyte.ErrTooLarge, err)
+	}
+	if errors.Is(err, context.Canceled) {
+		// Whoever still listens has not given up: it is this node that ends.
+		err = fmt.Errorf("%w: %w", taubyte.ErrUnavailable, err)
 	}
 	for _, s := range shared {
 		if errors.Is(err, s.Err) {

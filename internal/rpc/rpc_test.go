@@ -55,6 +55,9 @@ func TestCallsAndErrorsCross(t *testing.T) {
 	mux.HandleFunc("GET /special", func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, fmt.Errorf("while testing: %w", errSpecial), codes)
 	})
+	mux.HandleFunc("GET /cancelled", func(w http.ResponseWriter, _ *http.Request) {
+		rpc.Reply(w, nil, fmt.Errorf("writing: %w", context.Canceled), codes)
+	})
 	mux.HandleFunc("GET /deadline", func(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 		rpc.Reply(w, nil, r.Context().Err(), codes)
@@ -77,6 +80,11 @@ func TestCallsAndErrorsCross(t *testing.T) {
 	require.EqualError(t, err, "while testing: special case: conflict")
 	err = c.Call(ctx, "GET", "/nothing", nil, nil)
 	require.ErrorIs(t, err, taubyte.ErrNotFound)
+
+	// The node gave up, not the caller: another may do better.
+	err = c.Call(ctx, "GET", "/cancelled", nil, nil)
+	require.ErrorIs(t, err, taubyte.ErrUnavailable)
+	require.NotErrorIs(t, err, context.Canceled)
 
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
