@@ -8,8 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/taubyte/taubyte"
 )
@@ -34,12 +37,23 @@ type Folder struct {
 // Conflict says that the folder and somebody's push changed the same lines.
 // Nothing was pushed.
 type Conflict struct {
-	Paths []string
+	Paths []string // below the folder, with slashes
 }
 
 func (c *Conflict) Error() string {
+	names := make([]string, len(c.Paths))
+	for i, p := range c.Paths {
+		if names[i] = p; !printable(p) {
+			names[i] = strconv.Quote(p)
+		}
+	}
 	return fmt.Sprintf("the folder and a push to %s both changed %s: make the folder's version agree with the pushed one and save again",
-		branch, strings.Join(c.Paths, ", "))
+		branch, strings.Join(names, ", "))
+}
+
+// printable reports whether a name can be written as it is.
+func printable(name string) bool {
+	return utf8.ValidString(name) && !strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) })
 }
 
 // Is makes errors.Is(err, taubyte.ErrConflict) hold.
@@ -183,11 +197,12 @@ func (f *Folder) contains(ctx context.Context, commit, ancestor string) (bool, e
 
 // merge joins the folder's state with what others pushed.
 func (f *Folder) merge(ctx context.Context, head, snapshot string) (string, error) {
-	out, err := f.run(ctx, "merge-tree", "--write-tree", "--name-only", "--no-messages", "--allow-unrelated-histories", head, snapshot)
-	tree, rest, _ := strings.Cut(out, "\n")
+	// With -z names come as they are, each with a zero byte at its end.
+	out, err := f.run(ctx, "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", "--allow-unrelated-histories", head, snapshot)
+	tree, rest, _ := strings.Cut(out, "\x00")
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 1 {
-		return "", &Conflict{Paths: strings.Fields(rest)}
+		return "", &Conflict{Paths: strings.FieldsFunc(rest, func(c rune) bool { return c == 0 })}
 	}
 	if err != nil {
 		return "", err

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -127,6 +128,35 @@ func TestOthersPushesAreMerged(t *testing.T) {
 	write(t, dir, "a.txt", "their one\n")
 	_, _, err = f.Push(t.Context())
 	require.NoError(t, err, "settled")
+}
+
+func TestAConflictGivesNamesAsTheyAre(t *testing.T) {
+	dir, remote, open := setUp(t)
+	f := open()
+	_, _, err := f.Push(t.Context())
+	require.NoError(t, err)
+	names := []string{`a "quoted" page.html`, "a back\\slash.txt", "größe und 名前.html", "line\nbreak.txt", "my page.html", "tab\there.txt", " around "}
+	slices.Sort(names)
+	clone := filepath.Join(t.TempDir(), "clone")
+	git(t, t.TempDir(), "clone", "-q", remote, clone)
+	for _, name := range names {
+		write(t, clone, "web/"+name, "theirs\n")
+		write(t, dir, "web/"+name, "ours\n")
+	}
+	git(t, clone, "add", ".")
+	git(t, clone, "commit", "-qm", "theirs")
+	git(t, clone, "push", "-q", "origin", "main")
+	_, _, err = f.Push(t.Context())
+	var conflict *dev.Conflict
+	require.ErrorAs(t, err, &conflict)
+	slices.Sort(conflict.Paths)
+	for i := range names {
+		require.Equal(t, "web/"+names[i], conflict.Paths[i])
+	}
+	require.Len(t, conflict.Paths, len(names))
+	for _, shown := range []string{`web/a "quoted" page.html`, "web/größe und 名前.html", `"web/line\nbreak.txt"`, "web/my page.html"} {
+		require.Contains(t, err.Error(), shown)
+	}
 }
 
 func TestWatchSeesEverySave(t *testing.T) {

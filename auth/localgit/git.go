@@ -134,10 +134,36 @@ func (s *Server) makeDir(ctx context.Context, name string) (string, error) {
 	if _, err := s.short(ctx, made, "", "init", "--quiet", "--bare", "--template=", "--initial-branch="+defaultBranch); err != nil {
 		return "", err
 	}
-	if err := writeConfig(made); err != nil {
+	if err := errors.Join(writeConfig(made), writeAttributes(made)); err != nil {
 		return "", err
 	}
 	return dir, os.Rename(made, dir)
+}
+
+// attributes of every repository, which come before those of its commits. Those for
+// release archives would leave files out of a source, or change them, and a checkout
+// knows none of them (gitattributes(5), "Creating an archive").
+const attributes = "* -export-ignore -export-subst\n"
+
+// writeAttributes sets a repository's attributes unless they are set.
+func writeAttributes(dir string) error {
+	name := filepath.Join(dir, "info", "attributes")
+	if text, err := os.ReadFile(name); err == nil && string(text) == attributes {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), "attributes-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.WriteString(attributes)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
 }
 
 // writeConfig sets a repository's configuration, in one write.
@@ -216,11 +242,14 @@ func (s *Server) having(ctx context.Context, name string, commit taubyte.Commit)
 	return "", fmt.Errorf("%w: commit %s of %s", taubyte.ErrNotFound, commit, name)
 }
 
-// Source implements auth.Provider.
+// Source implements auth.Provider. The archive has the files that a checkout has.
 func (s *Server) Source(ctx context.Context, name string, commit taubyte.Commit, w io.Writer) error {
 	repository, err := s.having(ctx, name, commit)
 	if err != nil {
 		return err
+	}
+	if err := writeAttributes(repository); err != nil { // of a repository from before
+		return fmt.Errorf("reading commit %s of %s: %w", commit, name, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, transferTime)
 	defer cancel()

@@ -178,6 +178,65 @@ func TestManyObjectsOneWay(t *testing.T) {
 	require.Equal(t, git(t, dir, "rev-parse", "HEAD"), git(t, clone, "rev-parse", "origin/main"))
 }
 
+func TestARepositoryIsFoundWithoutTheSuffix(t *testing.T) {
+	b := newBench(t)
+	dir := work(t, map[string]string{"a.txt": "one"})
+	bare := strings.TrimSuffix(b.remote("writer", "shop"), ".git")
+	git(t, dir, "push", "-q", bare, "main")
+	require.Contains(t, git(t, dir, "ls-remote", bare), "refs/heads/main")
+	require.Contains(t, git(t, dir, "ls-remote", bare+"/"), "refs/heads/main")
+	clone := filepath.Join(t.TempDir(), "clone")
+	git(t, t.TempDir(), "clone", "-q", bare, clone)
+	require.FileExists(t, filepath.Join(clone, "a.txt"))
+	require.Equal(t, git(t, dir, "ls-remote", bare), git(t, dir, "ls-remote", b.remote("reader", "shop")), "it is the same one")
+	_, err := tryGit(t, dir, "push", "-q", strings.TrimSuffix(b.remote("reader", "shop"), ".git"), "main:other")
+	require.Error(t, err)
+}
+
+// Attributes for release archives are none of a checkout's.
+func TestASourceIsWhatACheckoutIs(t *testing.T) {
+	b := newBench(t)
+	dir := work(t, map[string]string{
+		".gitattributes":      "[attr]internal export-ignore\n*.map export-ignore\ndrafts export-ignore\nversion.txt export-subst\n*.bat text eol=crlf\nid.txt ident\nnotes/* internal\n",
+		"app.js.map":          "{}",
+		"drafts/a.html":       "draft",
+		"notes/b.txt":         "note",
+		"version.txt":         "$Format:%H$",
+		"run.bat":             "echo\n",
+		"id.txt":              "$Id$\n",
+		"web/.gitattributes":  "secret.html export-ignore\n/deep/ export-ignore\n",
+		"web/secret.html":     "s",
+		"web/deep/more/c.txt": "c",
+	})
+	commit := taubyte.Commit(git(t, dir, "rev-parse", "HEAD"))
+	git(t, dir, "push", "-q", b.remote("writer", "shop"), "main")
+	clone := filepath.Join(t.TempDir(), "clone")
+	git(t, t.TempDir(), "clone", "-q", b.remote("reader", "shop"), clone)
+	require.NoError(t, os.RemoveAll(filepath.Join(b.dir, "shop.git", "info"))) // a repository from before
+	for range 2 {
+		var out bytes.Buffer
+		require.NoError(t, b.server.Source(t.Context(), "shop", commit, &out))
+		got := map[string]string{}
+		archive := tar.NewReader(&out)
+		for h, err := archive.Next(); err == nil; h, err = archive.Next() {
+			if h.Typeflag == tar.TypeReg {
+				text, err := io.ReadAll(archive)
+				require.NoError(t, err)
+				got[h.Name] = string(text)
+			}
+		}
+		want := map[string]string{}
+		for _, name := range strings.Split(git(t, clone, "ls-files"), "\n") {
+			text, err := os.ReadFile(filepath.Join(clone, name))
+			require.NoError(t, err)
+			want[name] = string(text)
+		}
+		require.Equal(t, want, got)
+		require.Equal(t, "$Format:%H$", got["version.txt"])
+		require.Equal(t, "echo\r\n", got["run.bat"])
+	}
+}
+
 func TestWhoMay(t *testing.T) {
 	b := newBench(t)
 	dir := work(t, map[string]string{"a": "a"})

@@ -225,7 +225,8 @@ func (s *Server) Create(ctx context.Context, name string) error {
 }
 
 // ServeHTTP speaks git's smart HTTP protocol (gitprotocol-http): the path is
-// /<name>.git/info/refs, /<name>.git/git-upload-pack or git-receive-pack.
+// /<name>.git/info/refs, /<name>.git/git-upload-pack or git-receive-pack; ".git" may be
+// left out.
 //
 // A repository that this node can't bring up to date within ten seconds is served by
 // one that is; where none is, the answer is 503 with a Retry-After.
@@ -256,10 +257,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, passed bool) {
 	})
 	defer stop()
 	r = r.WithContext(alive)
-	name, rest, ok := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), ".git/")
+	name, rest, ok := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	name = strings.TrimSuffix(name, ".git") // as people leave it out
 	service := strings.TrimPrefix(r.URL.Query().Get("service"), "git-")
 	advertise := rest == "info/refs" && r.Method == http.MethodGet
-	if !advertise {
+	if ok && !advertise {
 		service, ok = strings.CutPrefix(rest, "git-")
 		ok = ok && r.Method == http.MethodPost
 	}
