@@ -93,6 +93,10 @@ func TestPeaksOfLatencyCountAtOnceAndFade(t *testing.T) {
 	require.Greater(t, soon, 50e6)
 	n.Observe(time.Millisecond, false, now.Add(time.Minute))
 	require.InDelta(t, 1e6, n.Judged("n", now).Latency, 1e4)
+
+	n.Observe(time.Second, false, now.Add(2*time.Minute))
+	require.InDelta(t, 1e9, n.Judged("n", now.Add(2*time.Minute)).Latency, 1)
+	require.Less(t, n.Judged("n", now.Add(4*time.Minute)).Latency, 2e6, "also of a node that is asked nothing meanwhile")
 }
 
 func TestWhoseFaultA5xxIs(t *testing.T) {

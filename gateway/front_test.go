@@ -299,6 +299,47 @@ func TestHeadersAndTrailersPass(t *testing.T) {
 	})
 }
 
+// A site sees the same request beside its gateway and apart from it.
+func TestARequestIsTheSameEverywhere(t *testing.T) {
+	var seen []string
+	besideAndApart(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		h := r.Header.Clone()
+		for _, name := range []string{wire.HeaderClient, wire.HeaderRequest} {
+			h.Del(name) // of this one
+		}
+		fmt.Fprintf(w, "%s %s %s %d %q %v", r.Method, r.Host, r.RequestURI, r.ContentLength, body, h)
+	}, func(t *testing.T, b *bench) {
+		var all strings.Builder
+		for _, request := range []string{
+			"GET /fn HTTP/1.1\r\nHost: " + site + "\r\n\r\n",
+			"GET /fn? HTTP/1.1\r\nHost: " + site + "\r\nContent-Length: 0\r\nAccept-Encoding: gzip\r\nX-Empty:\r\nX-Two: 1\r\nX-Two: 2\r\n\r\n",
+			"GET http://" + site + "/fn?a=%zz&b=\xe9 HTTP/1.1\r\nHost: other\r\nCookie: a=1; b=2\r\nReferer: \xe9\r\n\r\n",
+			"POST /fn HTTP/1.1\r\nHost: " + site + "\r\nConnection: close\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\n\r\n",
+			"POST /fn HTTP/1.1\r\nHost: " + site + ":80\r\nContent-Length: 002\r\nExpect: 100-continue\r\n\r\nhi",
+			"POST /fn HTTP/1.1\r\nHost: " + strings.ToUpper(site) + "\r\nTransfer-Encoding: chunked\r\n\r\n2;ext=1\r\nhi\r\n0\r\n\r\n",
+			"GET /site//a/%7Eb/%2e/x%20y?q=1#f HTTP/1.1\r\nHost: " + site + "\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Port: 1\r\nX-Real-IP: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\n\r\n",
+		} {
+			conn := b.dial(t, request)
+			r := bufio.NewReader(conn)
+			resp, err := http.ReadResponse(r, nil)
+			require.NoError(t, err, request)
+			for resp.StatusCode == http.StatusContinue {
+				resp, err = http.ReadResponse(r, nil)
+				require.NoError(t, err, request)
+			}
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			fmt.Fprintf(&all, "%d %s\n", resp.StatusCode, body)
+			_ = conn.Close()
+		}
+		require.NotContains(t, all.String(), "1.2.3.4")
+		seen = append(seen, all.String())
+	})
+	require.Equal(t, seen[0], seen[1])
+	t.Log(seen[0])
+}
+
 func TestASlashThatIsDataSeparatesNothing(t *testing.T) {
 	besideAndApart(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.RequestURI) }, func(t *testing.T, b *bench) {
 		resp, body := b.do("GET", site, "/site/a%2Fb?", nil)

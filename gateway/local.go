@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +28,7 @@ func (e *exchange) local(h http.Handler, c *Candidate) (outcome, error) {
 	out := e.outgoing(e.user.ctx, c)
 	out.URL.Scheme, out.URL.Host = "", ""
 	out.RequestURI = (&url.URL{Path: out.URL.Path, RawPath: out.URL.RawPath, RawQuery: out.URL.RawQuery, ForceQuery: out.URL.ForceQuery}).RequestURI()
+	sayLength(out)
 	w := &localAnswer{ResponseWriter: e.w, e: e, header: http.Header{}, timer: timer}
 	broke := w.serve(h, out)
 	switch {
@@ -62,6 +64,18 @@ func (e *exchange) local(h http.Handler, c *Candidate) (outcome, error) {
 	w.trail()
 	e.observe(w.status, w.began.Sub(began), c)
 	return done, nil
+}
+
+// sayLength gives a request the Content-Length that it would have over a stream.
+func sayLength(r *http.Request) {
+	switch {
+	case r.ContentLength > 0:
+		r.Header["Content-Length"] = []string{strconv.FormatInt(r.ContentLength, 10)}
+	case r.ContentLength == 0 && (r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch):
+		r.Header["Content-Length"] = []string{"0"}
+	default:
+		delete(r.Header, "Content-Length")
+	}
 }
 
 // localAnswer keeps a refusal from the user, and the node's own headers.
