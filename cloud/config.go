@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -27,6 +28,7 @@ type Config struct {
 	HTTP     string   `yaml:"http,omitempty"`   // address for users, with gateway
 	API      string   `yaml:"api,omitempty"`    // address of the API
 	DNS      string   `yaml:"dns,omitempty"`    // address for DNS queries, with seer
+	Public   []string `yaml:"public,omitempty"` // IP addresses at which users reach the node
 	Zone     string   `yaml:"zone,omitempty"`   // of generated host names
 	// Development: see WithDevelopment.
 	Development bool `yaml:"development,omitempty"`
@@ -116,6 +118,12 @@ func (c *Config) Options() ([]Option, error) {
 			opts = append(opts, a.with(a.value))
 		}
 	}
+	for _, s := range c.Public {
+		if _, err := netip.ParseAddr(s); err != nil {
+			return nil, fmt.Errorf("%w public address: %w", taubyte.ErrInvalid, err)
+		}
+	}
+	opts = append(opts, WithPublic(c.Public...))
 	if c.Development {
 		opts = append(opts, WithDevelopment())
 	}

@@ -17,6 +17,7 @@ type options struct {
 	host        []taubyte.HostOption
 	http, api   string
 	dns         string
+	public      []string
 	zone        string
 	development bool
 	authority   *taubyte.Authority
@@ -56,6 +57,11 @@ func WithAPI(addr string) Option { return func(o *options) { o.api = addr } }
 // WithDNS makes seer answer DNS queries for the zone on that address (UDP and
 // TCP). The default is no DNS server.
 func WithDNS(addr string) Option { return func(o *options) { o.dns = addr } }
+
+// WithPublic sets the IP addresses at which users reach the node, which DNS answers
+// with. The default is that of WithHTTP or, where it listens on all addresses and on
+// nodes without a gateway, those at which other nodes reach the node.
+func WithPublic(addrs ...string) Option { return func(o *options) { o.public = addrs } }
 
 // WithZone sets the zone that host names are generated in. There is no default:
 // without one no names are generated, but in development, where it is

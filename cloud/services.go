@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	manet "github.com/multiformats/go-multiaddr/net"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/taubyte/taubyte"
@@ -48,7 +49,12 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 	case taubyte.RoleSeer:
 		opts := n.directory()
 		if n.opts.dns != "" {
-			opts = append(opts, seer.WithDNS(n.opts.dns, n.opts.zone))
+			hosts, err := n.followHosts(ctx)
+			if err != nil {
+				return err
+			}
+			n.closers = append(n.closers, hosts)
+			opts = append(opts, seer.WithDNS(n.opts.dns, n.opts.zone), seer.WithHosts(hosts.presence))
 		}
 		s, err := seer.New(ctx, h, st, opts...)
 		return run(n, role, &n.Seer, s, err)
@@ -74,11 +80,23 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 // directory is how the node presents itself to the others.
 func (n *Node) directory() []seer.Option {
 	opts := []seer.Option{seer.WithLogger(n.log.With("service", taubyte.RoleSeer))}
-	if n.http != nil {
-		if ip := publicIP(n.http.Addr().String()); ip != "" {
-			opts = append(opts, seer.WithPublic(ip))
+	if len(n.opts.public) > 0 {
+		return append(opts, seer.WithPublic(n.opts.public...))
+	}
+	if n.http == nil {
+		return opts
+	}
+	if ip := publicIP(n.http.Addr().String()); ip != "" {
+		return append(opts, seer.WithPublic(ip))
+	}
+	// Users are sent to where other nodes are.
+	for _, a := range n.Host.Addrs() {
+		if !manet.IsIPLoopback(a) {
+			return opts
 		}
 	}
+	n.log.Warn("DNS sends users to a loopback address: the gateway listens on all addresses, and other nodes reach this node on loopback only",
+		"missing", "public, the IP addresses at which users reach it, or a listen address that is none of loopback")
 	return opts
 }
 

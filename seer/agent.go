@@ -20,6 +20,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/rpc"
@@ -55,6 +56,7 @@ type options struct {
 	public   []string
 	dns      string
 	zone     string
+	hosts    func(string) Presence
 	log      *slog.Logger
 }
 
@@ -69,12 +71,31 @@ func WithPlace(place string) Option { return func(o *options) { o.place = place 
 func WithVersion(v string) Option { return func(o *options) { o.version = v } }
 
 // WithPublic sets the IP addresses at which users reach the node: what DNS answers
-// with.
+// with. The default is those at which other nodes reach it: of its libp2p addresses the
+// public ones, without any the private ones, without any the loopback ones.
 func WithPublic(addrs ...string) Option { return func(o *options) { o.public = addrs } }
 
 // WithDNS has New serve DNS for a zone at an address, over UDP and TCP. The default
 // is no DNS server.
 func WithDNS(addr, zone string) Option { return func(o *options) { o.dns, o.zone = addr, zone } }
+
+// WithHosts has the DNS server ask f which hosts the gateways serve: those of projects,
+// below the zone, in lower case without the dot at the end. f is called for each query
+// for a name that no service and no node has, by many goroutines. The default is that
+// the gateways serve the zone's own name alone.
+func WithHosts(f func(host string) Presence) Option { return func(o *options) { o.hosts = f } }
+
+// Presence is what there is of a host.
+type Presence int
+
+// A host is Absent, Served by the gateways, or Above others that are and no host itself.
+// It is Unknown to a node that has not heard of the hosts yet.
+const (
+	Absent Presence = iota
+	Served
+	Above
+	Unknown
+)
 
 // WithLogger sets where the agent logs. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
@@ -95,6 +116,7 @@ type heartbeat struct {
 	Sequence  uint64        `json:"sequence"` // grows with each of one start
 	StartedAt time.Time     `json:"startedAt"`
 	Interval  time.Duration `json:"interval"`
+	Zone      *zoneState    `json:"zone,omitempty"` // of a node that serves DNS
 }
 
 // Agent is a hold on a host's part in the directory, which all that joined on the
@@ -117,7 +139,8 @@ type agent struct {
 	started  time.Time
 	sequence atomic.Uint64
 	draining atomic.Bool
-	now      chan struct{} // asks for a heartbeat out of turn
+	zone     atomic.Pointer[zoneState] // nil without a DNS server
+	now      chan struct{}             // asks for a heartbeat out of turn
 	meter    meter
 
 	stop context.CancelFunc
@@ -138,6 +161,7 @@ type agent struct {
 type known struct {
 	Node
 	interval time.Duration
+	zone     *zoneState
 }
 
 // Join makes the host part of the directory, or shares in the part that it has: the
@@ -353,9 +377,14 @@ func (a *agent) heartbeat() heartbeat {
 	h := heartbeat{
 		ID: a.host.ID(), Services: a.services(), Public: a.opts.public, Version: a.opts.version,
 		Place: a.opts.place, Draining: a.draining.Load(), Sequence: a.sequence.Add(1), StartedAt: a.started, Interval: a.opts.interval,
+		Zone: a.zone.Load(),
 	}
-	for _, addr := range a.host.Addrs() {
+	addrs := a.host.Addrs()
+	for _, addr := range addrs {
 		h.Addrs = append(h.Addrs, addr.String())
+	}
+	if len(h.Public) == 0 {
+		h.Public = reachedAt(addrs)
 	}
 	a.meter.read(&h.Load)
 	a.mu.Lock()
@@ -370,6 +399,42 @@ func (a *agent) heartbeat() heartbeat {
 	h.Load.bound()
 	return h
 }
+
+// reachedAt are the IP addresses among those of a host by which others reach it: of the
+// widest scope that there is.
+func reachedAt(addrs []ma.Multiaddr) []string {
+	var scopes [3][]string // public, private, loopback
+	for _, a := range addrs {
+		ip, err := manet.ToIP(a)
+		if err != nil {
+			continue
+		}
+		addr, ok := netip.AddrFromSlice(ip)
+		if addr = addr.Unmap(); !ok || addr.IsUnspecified() || addr.IsMulticast() || addr.IsLinkLocalUnicast() {
+			continue
+		}
+		scope := 0
+		switch {
+		case addr.IsLoopback():
+			scope = 2
+		case addr.IsPrivate() || shared.Contains(addr):
+			scope = 1
+		}
+		if s := addr.String(); !slices.Contains(scopes[scope], s) {
+			scopes[scope] = append(scopes[scope], s)
+		}
+	}
+	for _, found := range scopes {
+		if len(found) > 0 {
+			slices.Sort(found)
+			return found[:min(len(found), maxPublic)]
+		}
+	}
+	return nil
+}
+
+// shared is the address space of carriers' own networks (RFC 6598).
+var shared = netip.MustParsePrefix("100.64.0.0/10")
 
 // services are what the host provides to others.
 func (a *agent) services() []protocol.ID {
@@ -433,6 +498,9 @@ func (a *agent) hear(h heartbeat) {
 		return // ended since, or revoked
 	}
 	h.Services = allowed(h.Services, m)
+	if !m.Has(taubyte.RoleSeer) {
+		h.Zone = nil
+	}
 	a.take(h.ID, m.Name, h)
 }
 
@@ -469,7 +537,7 @@ func (a *agent) take(from peer.ID, name string, h heartbeat) {
 		before = k.Node
 	}
 	slices.Sort(h.Services)
-	a.known[from] = &known{interval: h.Interval, Node: Node{
+	a.known[from] = &known{interval: h.Interval, zone: h.Zone, Node: Node{
 		ID: from, Name: name, Services: h.Services, Addrs: h.Addrs, Public: h.Public, Version: h.Version, Place: h.Place,
 		Load: h.Load, Health: health, Sequence: h.Sequence, StartedAt: h.StartedAt, SeenAt: time.Now(),
 	}}

@@ -35,11 +35,15 @@ const gatewayProtocol protocol.ID = "/taubyte/gateway/1"
 //
 //	<service>.<zone>   the nodes that run a service
 //	<node>.<zone>      the node of that name
-//	anything else      the gateways: generated host names and the zone itself
+//	<zone>             the gateways
+//	a project's host   the gateways
 //
-// Answers come from a picture of the directory that is swapped when it changes.
+// Nothing else is there. Answers come from a picture of the directory that is swapped
+// when it changes.
 type dnsServer struct {
+	agent   *Agent
 	zone    string // with the dot at its end, lower-case
+	hosts   func(string) Presence
 	addr    string
 	udp     *dns.Server
 	tcp     *dns.Server
@@ -49,19 +53,22 @@ type dnsServer struct {
 	wg      sync.WaitGroup
 }
 
-// picture is what the zone holds at a moment: addresses by first label.
+// picture is what the zone holds at a moment: addresses by first label, sorted.
 type picture struct {
 	serial   uint32
 	names    map[string][]netip.Addr
 	gateways []netip.Addr
 }
 
-func startDNS(ctx context.Context, addr, zone string, a *Agent) (*dnsServer, error) {
+func startDNS(ctx context.Context, addr, zone string, hosts func(string) Presence, a *Agent) (*dnsServer, error) {
 	zone = dns.CanonicalName(zone)
 	if zone == "." {
 		return nil, fmt.Errorf("%w DNS server: no zone", taubyte.ErrInvalid)
 	}
-	d := &dnsServer{zone: zone, limit: limiter{clients: map[netip.Addr]*bucket{}}}
+	if hosts == nil {
+		hosts = func(string) Presence { return Absent }
+	}
+	d := &dnsServer{agent: a, zone: zone, hosts: hosts, limit: limiter{clients: map[netip.Addr]*bucket{}}}
 	pc, err := new(net.ListenConfig).ListenPacket(ctx, "udp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listening for DNS: %w", err)
@@ -73,7 +80,8 @@ func startDNS(ctx context.Context, addr, zone string, a *Agent) (*dnsServer, err
 	}
 	life, stop := context.WithCancel(context.Background())
 	d.stop = stop
-	d.picture.Store(draw(a.Nodes()))
+	d.picture.Store(&picture{})
+	d.redraw(a.Nodes())
 	handler := dns.HandlerFunc(d.serve)
 	var up sync.WaitGroup
 	up.Add(2)
@@ -106,24 +114,34 @@ func (d *dnsServer) Close() error {
 	d.stop()
 	err := errors.Join(d.udp.Shutdown(), d.tcp.Shutdown())
 	d.wg.Wait()
+	d.agent.zone.Store(nil)
 	return err
 }
 
-// draw makes the picture of a directory. Where no gateway is surely alive, those
+// draw makes the picture of a directory. Where nobody of a name is surely alive, those
 // that may be are better than none.
 func draw(nodes []Node) *picture {
-	p := &picture{names: map[string][]netip.Addr{}}
-	for _, r := range taubyte.Roles() { // also where nobody runs it
-		p.names[string(r)] = nil
+	p := newPicture(nodes, Alive)
+	maybe := newPicture(nodes, Suspect)
+	for name, addrs := range maybe.names {
+		if _, ok := p.names[name]; !ok {
+			p.names[name] = addrs
+		}
 	}
-	p.add(nodes, Alive)
 	if len(p.gateways) == 0 {
-		p.add(nodes, Suspect)
+		p.gateways = maybe.gateways
+	}
+	for _, r := range taubyte.Roles() { // also where nobody runs it
+		if _, ok := p.names[string(r)]; !ok {
+			p.names[string(r)] = nil
+		}
 	}
 	return p
 }
 
-func (p *picture) add(nodes []Node, health Health) {
+// newPicture is the picture of the nodes of one health.
+func newPicture(nodes []Node, health Health) *picture {
+	p := &picture{names: map[string][]netip.Addr{}}
 	for _, n := range nodes {
 		if n.Health != health {
 			continue
@@ -140,7 +158,7 @@ func (p *picture) add(nodes []Node, health Health) {
 		}
 		for _, id := range n.Services {
 			// "/taubyte/<service>/<version>"
-			if parts := strings.Split(string(id), "/"); len(parts) == 4 && parts[1] == "taubyte" {
+			if parts := strings.Split(string(id), "/"); len(parts) == 4 && parts[1] == "taubyte" && slices.Contains(taubyte.Roles(), taubyte.Role(parts[2])) {
 				p.names[parts[2]] = append(p.names[parts[2]], addrs...)
 			}
 			if id == gatewayProtocol {
@@ -148,20 +166,36 @@ func (p *picture) add(nodes []Node, health Health) {
 			}
 		}
 	}
+	for name, addrs := range p.names {
+		p.names[name] = sorted(addrs)
+	}
+	p.gateways = sorted(p.gateways)
+	return p
 }
 
-// redraw swaps the picture in, with a new serial if it says something else.
+// sorted returns addresses in order, each once.
+func sorted(addrs []netip.Addr) []netip.Addr {
+	addrs = slices.Clone(addrs)
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs)
+}
+
+// redraw swaps the picture in, with the serial that all seers give it.
 func (d *dnsServer) redraw(nodes []Node) {
 	next, now := draw(nodes), d.picture.Load()
-	same := slices.Equal(next.gateways, now.gateways) && len(next.names) == len(now.names)
-	for name, addrs := range next.names {
-		same = same && slices.Equal(addrs, now.names[name])
+	state := &zoneState{Digest: next.digest(d.zone)}
+	before := d.agent.zone.Load()
+	if before == nil {
+		before = &zoneState{}
 	}
-	if same && now.serial != 0 {
+	state.Serial = d.agent.serial(*before, state.Digest, time.Now())
+	if *state == *before && now.serial != 0 {
 		return
 	}
-	next.serial = max(uint32(time.Now().Unix()), now.serial+1)
+	next.serial = state.Serial
 	d.picture.Store(next)
+	d.agent.zone.Store(state)
+	d.agent.Announce()
 }
 
 func (d *dnsServer) serve(w dns.ResponseWriter, q *dns.Msg) {
@@ -188,7 +222,8 @@ func (d *dnsServer) serve(w dns.ResponseWriter, q *dns.Msg) {
 	switch {
 	case q.Opcode != dns.OpcodeQuery:
 		m.Rcode = dns.RcodeNotImplemented
-	case len(q.Question) != 1 || q.Question[0].Qclass != dns.ClassINET:
+	case len(q.Question) != 1 || q.Question[0].Qclass != dns.ClassINET || notOffered(q.Question[0].Qtype):
+		m.Authoritative = false
 		m.Rcode = dns.RcodeRefused
 	default:
 		d.answer(m, q.Question[0])
@@ -198,6 +233,10 @@ func (d *dnsServer) serve(w dns.ResponseWriter, q *dns.Msg) {
 	}
 	_ = w.WriteMsg(m)
 }
+
+// notOffered reports whether a type asks for something else than records of it (RFC 6895,
+// 3.1): a transfer of the zone, a mailbox of old, a key. Of these there is only ANY.
+func notOffered(t uint16) bool { return t >= 128 && t < dns.TypeANY || t == dns.TypeOPT }
 
 // answer fills in what the zone has for a question. The question's case is kept in
 // the answer (0x20 encoding).
@@ -211,14 +250,23 @@ func (d *dnsServer) answer(m *dns.Msg, q dns.Question) {
 	p := d.picture.Load()
 	label := strings.TrimSuffix(strings.TrimSuffix(name, d.zone), ".")
 	addrs, known := p.names[label]
-	switch {
-	case known:
-	case label == "" || !strings.Contains(label, "."):
-		addrs = p.gateways // the zone, and generated names, which are one label
-	default:
-		m.Rcode = dns.RcodeNameError
-		m.Ns = []dns.RR{d.soa(p)}
-		return
+	if label == "" {
+		addrs, known = p.gateways, true
+	}
+	if !known {
+		switch d.hosts(strings.TrimSuffix(name, ".")) {
+		case Served:
+			addrs = p.gateways
+		case Above: // the name is there, and has nothing
+		case Unknown:
+			m.Authoritative = false
+			m.Rcode = dns.RcodeServerFailure
+			return
+		default:
+			m.Rcode = dns.RcodeNameError
+			m.Ns = []dns.RR{d.soa(p)}
+			return
+		}
 	}
 	header := func(t uint16) dns.RR_Header {
 		return dns.RR_Header{Name: q.Name, Rrtype: t, Class: dns.ClassINET, Ttl: answerTTL}

@@ -20,5 +20,8 @@
 // # The service
 //
 // New adds what one node or a few do for all: an API, a history of load, and a DNS
-// server for the network's zone, which answers with the gateways that are alive.
+// server for the network's zone, which answers with the gateways that are alive: for the
+// zone itself and for the hosts of projects (WithHosts). A name that nobody has does not
+// exist. All DNS servers of a network give one content of the zone one serial. Zone
+// transfers are refused.
 package seer

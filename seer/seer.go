@@ -56,7 +56,7 @@ func (s *Service) start(ctx, life context.Context, opts []Option) (err error) {
 		opt(&o)
 	}
 	if o.dns != "" {
-		if s.dns, err = startDNS(ctx, o.dns, o.zone, s.Agent); err != nil {
+		if s.dns, err = startDNS(ctx, o.dns, o.zone, o.hosts, s.Agent); err != nil {
 			return err
 		}
 	}

@@ -182,6 +182,19 @@ func TestNodesLearnOfEachOtherFromAThird(t *testing.T) {
 	}, "it can be dialled")
 }
 
+// hosts are those of projects: a generated one, and one with a name between.
+func hosts(host string) seer.Presence {
+	switch host {
+	case "my-app-12345678.cloud.example", "www.team.cloud.example":
+		return seer.Served
+	case "team.cloud.example":
+		return seer.Above
+	case "early.cloud.example":
+		return seer.Unknown
+	}
+	return seer.Absent
+}
+
 // startDNS runs a seer with a zone on one node, gateways at public addresses on it
 // and on another.
 func startDNS(t *testing.T) (*seer.Service, string) {
@@ -189,7 +202,7 @@ func startDNS(t *testing.T) (*seer.Service, string) {
 	nw := testnet.New(t)
 	n, edge := nw.Named("control"), nw.Named("edge")
 	s, err := seer.New(t.Context(), n, n.Store, seer.WithInterval(beat), seer.WithLogger(testnet.Logger(t)),
-		seer.WithDNS("127.0.0.1:0", "Cloud.Example"), seer.WithPublic("192.0.2.1"))
+		seer.WithDNS("127.0.0.1:0", "Cloud.Example"), seer.WithPublic("192.0.2.1"), seer.WithHosts(hosts))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	_, err = edge.Provide("/taubyte/gateway/1", "gateway")
@@ -230,9 +243,27 @@ func TestDNS(t *testing.T) {
 		soa := ask("cloud.example", dns.TypeSOA)
 		require.NotZero(t, soa.Answer[0].(*dns.SOA).Serial)
 		require.Equal(t, "seer.cloud.example.", ask("cloud.example", dns.TypeNS).Answer[0].(*dns.NS).Ns)
-		none := ask("a.b.cloud.example", dns.TypeA)
-		require.Equal(t, dns.RcodeNameError, none.Rcode)
-		require.IsType(t, &dns.SOA{}, none.Ns[0])
+		for _, name := range []string{"a.b", "console", "zzz-no-such", "api", "x.edge", "x.gateway", "my-app-12345679", "_acme-challenge.edge", "xn--a"} {
+			none := ask(name+".cloud.example", dns.TypeA)
+			require.Equal(t, dns.RcodeNameError, none.Rcode, name)
+			require.Empty(t, none.Answer)
+			require.IsType(t, &dns.SOA{}, none.Ns[0])
+		}
+		require.Equal(t, "192.0.2.2", a("www.team.cloud.example"))
+		between := ask("team.cloud.example", dns.TypeA)
+		require.Equal(t, dns.RcodeSuccess, between.Rcode, "there are names below it")
+		require.Empty(t, between.Answer)
+		require.Equal(t, dns.RcodeServerFailure, ask("early.cloud.example", dns.TypeA).Rcode)
+		for _, name := range []string{"cloud.example", "edge.cloud.example", "none.cloud.example"} {
+			for _, typ := range []uint16{dns.TypeAXFR, dns.TypeIXFR, dns.TypeMAILB, dns.TypeMAILA, dns.TypeTSIG, dns.TypeTKEY} {
+				r := ask(name, typ)
+				require.Equal(t, dns.RcodeRefused, r.Rcode, "%s %s", name, dns.TypeToString[typ])
+				require.Empty(t, r.Answer)
+			}
+		}
+		require.Len(t, ask("edge.cloud.example", dns.TypeANY).Answer, 2)
+		ns := ask("cloud.example", dns.TypeNS).Answer[0].(*dns.NS).Ns
+		require.NotEmpty(t, ask(ns, dns.TypeA).Answer, "the name server has an address")
 		empty := ask("edge.cloud.example", dns.TypeMX)
 		require.Equal(t, dns.RcodeSuccess, empty.Rcode, "the name is there, that type is not")
 		require.Empty(t, empty.Answer)
@@ -249,6 +280,91 @@ func TestDNS(t *testing.T) {
 	require.NotNil(t, r.IsEdns0())
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
+}
+
+// One content of a zone has one serial, whichever seer is asked.
+func TestSerialsAgree(t *testing.T) {
+	nw := testnet.New(t)
+	start := func(n *testnet.Node) func(string, uint16) *dns.Msg {
+		s, err := seer.New(t.Context(), n, n.Store, seer.WithInterval(beat), seer.WithLogger(testnet.Logger(t)), seer.WithDNS("127.0.0.1:0", "cloud.example"))
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, s.Close()) })
+		return question(t, s.DNSAddr(), "udp")
+	}
+	seers := []func(string, uint16) *dns.Msg{start(nw.Named("one")), start(nw.Named("two"))}
+	serials := func() (all []uint32) {
+		for _, ask := range seers {
+			all = append(all, ask("cloud.example", dns.TypeSOA).Answer[0].(*dns.SOA).Serial)
+		}
+		return all
+	}
+	agree := func(after uint32, names ...string) (serial uint32) {
+		testnet.Eventually(t, func() bool {
+			for _, ask := range seers {
+				for _, name := range names {
+					if len(ask(name+".cloud.example", dns.TypeA).Answer) == 0 {
+						return false
+					}
+				}
+			}
+			all := serials()
+			serial = all[0]
+			for _, s := range all {
+				if s != serial || s <= after {
+					return false
+				}
+			}
+			return true
+		}, "one serial, greater than %d, with %v", after, names)
+		return serial
+	}
+	first := agree(0, "one", "two")
+	edge := nw.Named("edge")
+	join(t, edge, seer.WithPublic("192.0.2.9"))
+	second := agree(first, "one", "two", "edge")
+	// One that comes later takes the serial that there is, unless it changes the zone.
+	seers = append(seers, start(nw.Named("three")))
+	agree(second, "one", "two", "edge", "three")
+}
+
+// A node that is given no address for users has those at which other nodes reach it.
+func TestANodeHasTheAddressesThatOthersReachItBy(t *testing.T) {
+	nw := testnet.New(t)
+	n, edge := nw.Named("control"), nw.Named("edge")
+	s, err := seer.New(t.Context(), n, n.Store, seer.WithInterval(beat), seer.WithLogger(testnet.Logger(t)), seer.WithDNS("127.0.0.1:0", "cloud.example"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	_, err = edge.Provide("/taubyte/gateway/1", "gateway")
+	require.NoError(t, err)
+	join(t, edge)
+	ask := question(t, s.DNSAddr(), "udp")
+	for _, name := range []string{"cloud.example", "gateway.cloud.example", "edge.cloud.example", "seer.cloud.example", "control.cloud.example"} {
+		testnet.Eventually(t, func() bool {
+			r := ask(name, dns.TypeA)
+			return len(r.Answer) == 1 && r.Answer[0].(*dns.A).A.String() == "127.0.0.1"
+		}, "%s", name)
+	}
+}
+
+// The only node of a service is better than none while its heartbeats are late.
+func TestASuspectNodeIsAnsweredWithWhereThereIsNoOther(t *testing.T) {
+	nw := testnet.New(t)
+	n, lost := nw.Node(), nw.Named("lost")
+	s, err := seer.New(t.Context(), n, n.Store, seer.WithInterval(time.Second), seer.WithLogger(testnet.Logger(t)), seer.WithDNS("127.0.0.1:0", "cloud.example"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	_, err = lost.Provide("/taubyte/hoarder/1", "x")
+	require.NoError(t, err)
+	a, err := seer.Join(t.Context(), lost, seer.WithInterval(time.Second), seer.WithPublic("192.0.2.7"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = a.Close() })
+	ask := question(t, s.DNSAddr(), "udp")
+	testnet.Eventually(t, func() bool { return len(ask("hoarder.cloud.example", dns.TypeA).Answer) == 1 }, "seen")
+	nw.Forget(lost)
+	require.NoError(t, lost.Close())
+	testnet.Eventually(t, func() bool { return health(s.Agent, lost.ID()) == seer.Suspect }, "suspect")
+	require.Len(t, ask("hoarder.cloud.example", dns.TypeA).Answer, 1)
+	require.Len(t, ask("lost.cloud.example", dns.TypeA).Answer, 1)
 }
 
 func TestDNSRateIsBounded(t *testing.T) {

@@ -2,6 +2,7 @@ package tns
 
 import (
 	"hash/maphash"
+	"iter"
 	"maps"
 	"net/url"
 	"slices"
@@ -369,6 +370,20 @@ func normalHost(host string, buf []byte) ([]byte, bool) {
 		buf = buf[:n-1]
 	}
 	return buf, len(buf) > 0
+}
+
+// Hosts are the hosts that lead somewhere, in no order; one may be a wildcard
+// ("*.example.com").
+func (t *Table) Hosts() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, shard := range t.index.Load().shards {
+			for host := range shard {
+				if !yield(host) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Routes lists all routes that are in use.
