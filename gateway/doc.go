@@ -29,7 +29,7 @@
 // connection, and one that takes too long 504. Nothing of the inside is told.
 //
 // A user may close its sending direction and still gets the whole answer, unless that
-// stands still for 10 s. An offer to upgrade to anything but a WebSocket is not taken:
+// stands still for Limits.Grace. An offer to upgrade to anything but a WebSocket is not taken:
 // the request is served as if it had not been made. A request reaches the site with Via,
 // X-Forwarded-For, -Host and -Proto by the gateway's own word, and without the headers of
 // its connection; trailers and interim answers (1xx) pass. All of this is the same

@@ -200,30 +200,6 @@ func TestABrokenExchangeNeverLooksWhole(t *testing.T) {
 	})
 }
 
-// A user that has closed its half and is gone shows that only by not reading: an answer
-// that stands still is given up.
-func TestAnAnswerThatStandsStillIsGivenUp(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes ten seconds")
-	}
-	left := make(chan struct{}, 1)
-	b := newBench(t)
-	b.substrate(func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).Flush()
-		<-r.Context().Done()
-		left <- struct{}{}
-	})
-	conn := b.dial(t, "GET /fn HTTP/1.1\r\nHost: "+site+"\r\n\r\n")
-	_, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	require.NoError(t, err)
-	require.NoError(t, conn.Close())
-	select {
-	case <-left:
-	case <-time.After(30 * time.Second):
-		t.Fatal("the node never heard that the user left")
-	}
-}
-
 func TestHeadersAndTrailersPass(t *testing.T) {
 	besideAndApart(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)

@@ -260,7 +260,8 @@ func TestANodeThatGoesLosesNoRequest(t *testing.T) {
 func TestStreams(t *testing.T) {
 	for _, where := range []string{"local", "remote"} {
 		t.Run(where, func(t *testing.T) {
-			b := newBench(t)
+			// A user that closes its connection has closed its half, for all that is known.
+			b := newBench(t, gateway.WithLimits(gateway.Limits{Grace: 2 * time.Second}))
 			release, left := make(chan struct{}), make(chan struct{})
 			handler := func(w http.ResponseWriter, r *http.Request) {
 				switch r.URL.Path {

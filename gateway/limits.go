@@ -39,7 +39,8 @@ type Limits struct {
 	// user counts. Default 1 KiB: a slow phone has ten times that. Who is slower is told
 	// 408, or cut off in the middle of an answer.
 	MinRate int
-	// Grace is the time that a user may stay behind MinRate. Default 10 s.
+	// Grace is the time that a user may stay behind MinRate, and the time that an answer
+	// may stand still for a user that has closed its sending direction. Default 10 s.
 	Grace time.Duration
 }
 

@@ -145,7 +145,7 @@ const socketBuffer = 4 << 10
 func (e *exchange) begin(s *Service, w http.ResponseWriter, r *http.Request, route *tns.Route, socket bool) {
 	e.s, e.w, e.r, e.route, e.socket = s, w, r, route, socket
 	e.asset, e.hash = assetOf(route), hashOf(route)
-	e.user = newUser(r)
+	e.user = newUser(r, s.opts.limits.Grace)
 	dropClaims(r.Trailer)
 }
 

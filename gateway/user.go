@@ -9,11 +9,6 @@ import (
 	"time"
 )
 
-// halfOpen is how long an answer may stand still for a user that has closed its
-// sending direction. Whether such a user still reads shows only when something is
-// written.
-const halfOpen = 10 * time.Second
-
 // errGone: the user's connection is broken, or nobody reads on it.
 var errGone = errors.New("the user is gone")
 
@@ -23,12 +18,14 @@ var errGone = errors.New("the user is gone")
 // connection, also where the client has only closed its sending direction, which is no
 // sign that it is gone (RFC 9293, 3.6.1). The context of a user goes on in that case:
 // until the answer begins, for which a node has its time, and then until the answer
-// stands still for halfOpen.
+// stands still for Limits.Grace: whether such a user still reads shows only when
+// something is written.
 type user struct {
 	ctx    context.Context // ends with errGone as its cause when the user is gone
 	cancel context.CancelCauseFunc
 	conn   *conn // nil where the connection is not the gateway's
 	unhook func() bool
+	grace  time.Duration
 
 	half atomic.Bool // it sends nothing more
 
@@ -38,8 +35,8 @@ type user struct {
 	quiet *time.Timer
 }
 
-func newUser(r *http.Request) *user {
-	u := &user{}
+func newUser(r *http.Request, grace time.Duration) *user {
+	u := &user{grace: grace}
 	u.conn, _ = r.Context().Value(connKey{}).(*conn)
 	parent := r.Context()
 	if u.conn == nil || r.ProtoMajor != 1 {
@@ -83,9 +80,9 @@ func (u *user) watch(begun bool) {
 	switch {
 	case u.ended || !u.begun || !u.half.Load():
 	case u.quiet == nil:
-		u.quiet = time.AfterFunc(halfOpen, func() { u.cancel(errGone) })
+		u.quiet = time.AfterFunc(u.grace, func() { u.cancel(errGone) })
 	default:
-		u.quiet.Reset(halfOpen)
+		u.quiet.Reset(u.grace)
 	}
 }
 
