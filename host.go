@@ -121,6 +121,7 @@ type NodeHost struct {
 	dht     *dht.IpfsDHT
 	swap    *bitswap.Bitswap
 	block   blockservice.BlockService
+	shares  shares
 	log     *slog.Logger
 
 	stop  context.CancelFunc
@@ -293,7 +294,7 @@ func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, 
 		return fmt.Errorf("starting routing: %w", err)
 	}
 	blocks := blockstore.NewIdStore(blockstore.NewBlockstore(own))
-	h.swap = bitswap.New(life, bsnet.NewFromIpfsHost(h), h.dht, blocks)
+	h.swap = bitswap.New(life, bsnet.NewFromIpfsHost(h), h.dht, blocks, bitswap.WithPeerBlockRequestFilter(h.mayFetch))
 	h.block = blockservice.New(blocks, h.swap)
 
 	for _, p := range c.peers {

@@ -1,6 +1,7 @@
 package taubyte_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/ipfs/boxo/blockservice"
 	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
 	ds "github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -62,6 +64,43 @@ func TestStoreRefusesWhatIsNotItsOwn(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "TAUBYTE-STORE"), []byte("taubyte store 99\n"), 0o600))
 	_, err = taubyte.OpenDatastore(dir)
 	require.ErrorIs(t, err, taubyte.ErrInvalid, "a later format")
+}
+
+// refusal is how long a block may take to come before that is taken for a refusal.
+const refusal = 700 * time.Millisecond
+
+// A member that is no hoarder is given the blocks that a rule lets it have.
+func TestBlocksAreSharedByRules(t *testing.T) {
+	net := testnet.New(t)
+	a := net.Node(taubyte.RoleGateway)
+	hoarder, seer, monkey := net.Node(taubyte.RoleHoarder), net.Node(taubyte.RoleSeer), net.Node(taubyte.RoleMonkey)
+	one, two := blocks.NewBlock([]byte("one")), blocks.NewBlock([]byte("two"))
+	require.NoError(t, a.Blocks().AddBlocks(t.Context(), []blocks.Block{one, two}))
+	// A want that follows upon the end of another for the same block may get lost in
+	// bitswap, so it is asked several times for what should come.
+	gives := func(to *testnet.Node, b blocks.Block, times int) bool {
+		for range times {
+			ctx, cancel := context.WithTimeout(t.Context(), refusal)
+			_, err := to.Blocks().GetBlock(ctx, b.Cid())
+			cancel()
+			if err == nil {
+				return true
+			}
+		}
+		return false
+	}
+	const arrival, once = 40, 1
+	require.True(t, gives(hoarder, two, arrival))
+	require.False(t, gives(seer, one, once))
+	stop := a.ShareBlocks(func(m taubyte.Membership, c cid.Cid) bool {
+		return m.Has(taubyte.RoleSeer) && bytes.Equal(c.Hash(), one.Cid().Hash())
+	})
+	require.True(t, gives(seer, one, arrival))
+	require.False(t, gives(seer, two, once))
+	require.False(t, gives(monkey, one, once))
+	stop()
+	stop()
+	require.False(t, gives(net.Node(taubyte.RoleSeer), one, once))
 }
 
 func TestMembersShareBlocksAndGossip(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ipfs/boxo/blockservice"
+	"github.com/ipfs/go-cid"
 	ds "github.com/ipfs/go-datastore"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -106,8 +107,16 @@ type Host interface {
 	Routing() routing.Routing
 
 	// Blocks is content exchange: blocks of the node's own blockstore first,
-	// those of other members after that.
+	// those of other members after that. Members of role hoarder are given every block of
+	// this node, and others none but those of ShareBlocks: knowing a CID grants no access.
 	Blocks() blockservice.BlockService
+
+	// ShareBlocks adds a rule by which other members may fetch blocks of this node: a
+	// block is given to a member that one rule at least lets have it. may is called for
+	// each block that is asked for, concurrently, and does not wait for other nodes.
+	// Blocks are known by their hashes: the same one can be asked for under CIDs of other
+	// versions and codecs. stop takes the rule back and may be called twice.
+	ShareBlocks(may func(Membership, cid.Cid) bool) (stop func())
 
 	// Member returns the membership of peer p, asking the peer, and dialling it
 	// if its address is known, where none is known that holds now. A peer

@@ -29,9 +29,11 @@ type releaseRequest struct {
 //	POST /release        {"root", "project"}
 //	GET  /items          [Item]
 //	GET  /items/{root}   Item
+//	POST /content        {"root", "project", "branch"} → {"open", "holders"}
 //
 // Any member may read, but a node of role substrate only single items that a project
-// keeps of which something runs. Keeping and releasing is for the roles that publish.
+// keeps of which something runs. Keeping and releasing is for the roles that publish, and
+// having content opened to content exchange for those of substrate.
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /keep", func(w http.ResponseWriter, r *http.Request) {
@@ -71,6 +73,18 @@ func (s *Service) Handler() http.Handler {
 			item, err = s.grantedItem(r, item)
 		}
 		rpc.Reply(w, item, err, nil)
+	})
+	mux.HandleFunc("POST /content", func(w http.ResponseWriter, r *http.Request) {
+		var in contentRequest
+		var out contentAnswer
+		err := s.allowed(r, users)
+		if err == nil {
+			err = rpc.Decode(w, r, 64<<10, &in)
+		}
+		if err == nil {
+			out, err = s.openContent(r.Context(), in, func(i Instance) error { return s.granted(r, kindContent, i) })
+		}
+		rpc.Reply(w, out, err, nil)
 	})
 	mux.HandleFunc("POST /has", func(w http.ResponseWriter, r *http.Request) {
 		var in hasRequest

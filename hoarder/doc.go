@@ -92,9 +92,14 @@
 // They run strangers' code. Such a node reaches the stores that what runs declares, as the
 // network's registry says (WithGrants), for reading and writing; it lists, drops, releases
 // and moves nothing. The values of databases and the names of files can be heard by
-// any member of the network that listens to the gossip of hoarders, and blocks of content
-// be had by any member that knows their CID, by content exchange (bitswap), which asks
-// for no grant. What must be kept from other nodes is sealed before it is put here.
+// any member of the network that listens to the gossip of hoarders. What must be kept from
+// other nodes is sealed before it is put here.
+//
+// Knowing a CID grants no access to its blocks. Content exchange (bitswap) gives a hoarder's
+// blocks to other hoarders, and those of content that is open to nodes of role
+// substrate. Such a node has content opened by naming a branch (Client.Content): the branch
+// must run, and its project keep the content. It is open for two minutes after the last
+// node that asked. Nodes of other roles are given none.
 //
 // # Where it goes
 //

@@ -2,11 +2,16 @@ package hoarder
 
 import (
 	"context"
-
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multihash"
+
+	"github.com/taubyte/taubyte"
 )
 
 // Nearest is the node on which the handle's next call ends.
@@ -24,6 +29,9 @@ func Saw(d *Database, p peer.ID, seq uint64) { d.h.saw(position{p: seq}) }
 
 // WithReach sets how long a call waits for writes to arrive.
 func WithReach(d time.Duration) Option { return func(o *options) { o.reach = d } }
+
+// WithOpenFor sets how long content is open to substrate nodes that have asked for it.
+func WithOpenFor(d time.Duration) Option { return func(o *options) { o.openFor = d } }
 
 // EntryKey and EntryName are how a database's keys are kept.
 var (
@@ -72,3 +80,27 @@ func Hosts(ctx context.Context, s *Service, i Instance) ([]peer.ID, error) {
 
 // ID is a database's in the registry.
 func ID(i Instance) string { return i.id(kindDatabase) }
+
+// Opened is how many blocks are open to substrate nodes.
+func Opened(s *Service) int {
+	s.opened.mu.RLock()
+	defer s.opened.mu.RUnlock()
+	return len(s.opened.blocks)
+}
+
+// ManyOpened opens n blocks, and returns what asks for one of them and for another.
+func ManyOpened(n int) (may func(i int) bool, miss func() bool) {
+	var o opened
+	o.init()
+	ids := make([]cid.Cid, n)
+	for i := range ids {
+		sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i)))
+		mh, _ := multihash.Encode(sum[:], multihash.SHA2_256)
+		ids[i] = cid.NewCidV1(cid.Raw, mh)
+		o.blocks[keyOf(ids[i])]++
+	}
+	m := taubyte.Membership{Roles: []taubyte.Role{taubyte.RoleSubstrate}}
+	sum, _ := multihash.Encode(make([]byte, 32), multihash.SHA2_256)
+	other := cid.NewCidV1(cid.Raw, sum)
+	return func(i int) bool { return o.mayFetch(m, ids[i]) }, func() bool { return o.mayFetch(m, other) }
+}

@@ -22,8 +22,9 @@ import (
 type Grants interface {
 	// Granted returns nil if the store is one of something that runs, ErrForbidden if it
 	// is not, and ErrUnavailable where that is not known. kind is "database" or "storage".
-	// With an empty kind it is asked whether anything of the project runs, and of the
-	// instance only Project is set.
+	// With kind "content" it is asked whether the branch runs, and of the instance only
+	// Project and Branch are set; with an empty kind, whether anything of the project runs,
+	// and only Project is.
 	Granted(ctx context.Context, kind string, i Instance) error
 }
 
@@ -132,6 +133,9 @@ func (g *registryGrants) Granted(ctx context.Context, k string, i Instance) erro
 		return nil
 	}
 	refused := fmt.Errorf("%w: nothing that runs of project %s declares it", taubyte.ErrForbidden, i.Project)
+	if kind(k) == kindContent {
+		refused = fmt.Errorf("%w: branch %.100q of project %s does not run", taubyte.ErrForbidden, i.Branch, i.Project)
+	}
 	if k == "" {
 		return refused
 	}
@@ -201,8 +205,8 @@ func (g *registryGrants) has(k kind, i Instance) bool {
 }
 
 func (d *declared) has(k kind, i Instance) bool {
-	if !d.runs {
-		return false
+	if !d.runs || k == kindContent {
+		return d.runs
 	}
 	switch i.Application {
 	case globalsScope:
@@ -323,10 +327,11 @@ func (s *Service) granted(r *http.Request, k kind, i Instance) error {
 	if !s.bound(r) {
 		return nil
 	}
-	if err := s.o.grants.Granted(r.Context(), string(k), i); err != nil {
-		return fmt.Errorf("%s %.100q of branch %.100q: %w", k, i.Name, i.Branch, err)
+	err := s.o.grants.Granted(r.Context(), string(k), i)
+	if err != nil && k != kindContent {
+		err = fmt.Errorf("%s %.100q of branch %.100q: %w", k, i.Name, i.Branch, err)
 	}
-	return nil
+	return err
 }
 
 // grantedHere is granted for a store that this node has a replica of.

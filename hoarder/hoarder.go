@@ -34,6 +34,7 @@ type options struct {
 	grace      time.Duration
 	interval   time.Duration
 	reach      time.Duration // how long a call waits for writes to arrive
+	openFor    time.Duration // see opened.go
 	grants     Grants
 	log        *slog.Logger
 }
@@ -78,6 +79,7 @@ type Service struct {
 	o        options
 	server   *rpc.Server
 	withdraw func()
+	unshare  func()
 
 	stop context.CancelFunc
 	life context.Context // from New to Close
@@ -89,6 +91,7 @@ type Service struct {
 	space      space
 	pins       pins
 	promises   promises
+	opened     opened
 	garbage    sync.Mutex // records of garbage are written and removed
 	stores     stores
 	leases     leases
@@ -118,7 +121,7 @@ type Service struct {
 
 // New starts a hoarder on the host. ctx bounds the start only.
 func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
-	o := options{grace: time.Minute, interval: 15 * time.Second, openStores: 128, perProject: 4096, reach: 5 * time.Second, log: slog.Default()}
+	o := options{grace: time.Minute, interval: 15 * time.Second, openStores: 128, perProject: 4096, reach: 5 * time.Second, openFor: openFor, log: slog.Default()}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -140,6 +143,7 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		again:       map[string]bool{},
 	}
 	s.holds.init()
+	s.opened.init()
 	s.leases.init(s)
 	s.silences.init()
 	s.peers = NewClient(host)
@@ -205,6 +209,8 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore) error {
 	s.wg.Go(s.tendStores)
 	s.wg.Go(s.emptyTrash)
 	s.wg.Go(s.announce)
+	s.wg.Go(s.closeOpened)
+	s.unshare = s.host.ShareBlocks(s.opened.mayFetch)
 	if s.server, err = rpc.Serve(s.host, Protocol, s.Handler()); err != nil {
 		return err
 	}
@@ -221,6 +227,9 @@ func (s *Service) Close() error {
 		}
 		if s.server != nil {
 			s.err = s.server.Close()
+		}
+		if s.unshare != nil {
+			s.unshare()
 		}
 		s.handAllOver()
 		s.sayBye()

@@ -73,6 +73,7 @@ type kind string
 const (
 	kindDatabase kind = "database"
 	kindStorage  kind = "storage"
+	kindContent  kind = "content" // no store: see Grants
 )
 
 // id identifies a store in the registry: a hash over parts that carry their lengths,

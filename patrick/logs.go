@@ -174,7 +174,7 @@ func (s *Service) sealLog(ctx context.Context, a attemptID) (*logPart, error) {
 	b.closed = true
 	data := b.data
 	s.mu.Unlock()
-	root, err := unixfs.AddFile(ctx, s.host.Blocks(), bytes.NewReader(data))
+	root, err := unixfs.AddFile(ctx, s.blocks, bytes.NewReader(data))
 	if err != nil {
 		return nil, err
 	}
@@ -304,7 +304,7 @@ func (s *Service) read(ctx context.Context, a attemptID, follow, forward bool) (
 		if err != nil {
 			continue
 		}
-		f, err := unixfs.Open(ctx, s.host.Blocks(), root, "")
+		f, err := unixfs.Open(ctx, s.blocks, root, "")
 		if err != nil {
 			for _, f := range files {
 				_ = f.Close()

@@ -18,6 +18,7 @@ import (
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/crdt"
+	"github.com/taubyte/taubyte/internal/blockshare"
 	"github.com/taubyte/taubyte/internal/claim"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
@@ -81,12 +82,13 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
 // Service is patrick on one node. It is safe for concurrent use.
 type Service struct {
-	opts  options
-	log   *slog.Logger
-	host  taubyte.Host
-	own   ds.Batching // what only this node needs to know
-	store *crdt.Store
-	peers *rpc.Client // other nodes of patrick
+	opts   options
+	log    *slog.Logger
+	host   taubyte.Host
+	own    ds.Batching // what only this node needs to know
+	store  *crdt.Store
+	blocks *blockshare.Blocks // of logs, for the other nodes of patrick
+	peers  *rpc.Client        // other nodes of patrick
 
 	numbers *claim.Numbers // orders, fences and stamps
 	members *members
@@ -132,6 +134,7 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		c := auth.NewClient(host)
 		s.opts.auth, s.closeAuth = c, c.Close
 	}
+	s.blocks = blockshare.New(host, s.own, taubyte.RolePatrick)
 	s.life, s.stop = context.WithCancel(context.Background())
 	if err := s.start(ctx, store); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting patrick: %w", err), s.Close())
@@ -182,6 +185,7 @@ func (s *Service) Close() error {
 			errs = append(errs, s.server.Close())
 		}
 		s.background.Wait()
+		s.blocks.Stop()
 		s.events.close()
 		if s.store != nil {
 			errs = append(errs, s.store.Close())

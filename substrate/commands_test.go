@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
@@ -21,9 +22,10 @@ import (
 )
 
 // another starts a second node of the cloud, which is a substrate node alone, and
-// waits until all know of it.
+// waits until all know of it. There is no hoarder: the first node gives it all content.
 func (c *cloud) another(opts ...substrate.Option) *cloud {
 	c.Helper()
+	c.Cleanup(c.node.ShareBlocks(func(m taubyte.Membership, _ cid.Cid) bool { return m.Has(taubyte.RoleSubstrate) }))
 	before := len(c.node.PubSub().ListPeers("/taubyte/substrate/peers/1"))
 	other := &cloud{TB: c.TB, net: c.net, registry: c.registry, node: c.net.Node(taubyte.RoleSubstrate)}
 	other.service = other.start(opts...)

@@ -257,11 +257,12 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 			each(func() error {
 				ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 				defer cancel()
-				if _, err := unixfs.Fetch(ctx, s.host.Blocks(), root); err != nil {
+				content := s.hoarder.Content(d.Project, d.Branch, root)
+				if _, err := unixfs.Fetch(ctx, content, root); err != nil {
 					return fmt.Errorf("website %s: %w", site1.Name, err)
 				}
 				mu.Lock()
-				made.websites[resourceKey{scope.id, site1.ID}] = site.New(tree{s.host.Blocks()}, root, s.files)
+				made.websites[resourceKey{scope.id, site1.ID}] = site.New(tree{content}, root, s.files)
 				mu.Unlock()
 				return nil
 			})
@@ -395,7 +396,7 @@ type linker struct {
 const maxLinks = 32
 
 func (l *linker) load(ctx context.Context, root cid.Cid) (*vm.Module, error) {
-	m, err := l.s.module(ctx, root)
+	m, err := l.s.module(ctx, l.d, root)
 	if err != nil {
 		return nil, err
 	}
@@ -474,12 +475,12 @@ func (l *linker) release() {
 	}
 }
 
-// module loads a module from the content network.
-func (s *Service) module(ctx context.Context, root cid.Cid) (*vm.Module, error) {
+// module loads a module of a deployment from the content network.
+func (s *Service) module(ctx context.Context, d *tns.Deployment, root cid.Cid) (*vm.Module, error) {
 	return s.engine.Load(ctx, root, func(ctx context.Context) ([]byte, error) {
 		ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 		defer cancel()
-		f, err := unixfs.Open(ctx, s.host.Blocks(), root, "")
+		f, err := unixfs.Open(ctx, s.hoarder.Content(d.Project, d.Branch, root), root, "")
 		if err != nil {
 			return nil, err
 		}

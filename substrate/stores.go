@@ -30,6 +30,7 @@ type Hoarder interface {
 	Database(context.Context, hoarder.Instance, hoarder.DatabaseSpec) (*hoarder.Database, error)
 	Storage(context.Context, hoarder.Instance, hoarder.StorageSpec) (*hoarder.Storage, error)
 	Item(context.Context, cid.Cid) (hoarder.Item, error)
+	Content(taubyte.ProjectID, taubyte.Branch, cid.Cid) blockservice.BlockService
 }
 
 var (
@@ -309,7 +310,7 @@ func (o *shop) openAsset(ctx context.Context, root cid.Cid) (io.ReadSeekCloser, 
 	if !slices.ContainsFunc(item.Claims, func(c hoarder.Claim) bool { return c.Project == o.project }) {
 		return nil, fmt.Errorf("%w: another project's content %s", taubyte.ErrNotFound, root)
 	}
-	f, err := unixfs.Open(ctx, passing(o.s.host.Blocks()), root, "")
+	f, err := unixfs.Open(ctx, passing(o.s.hoarder.Content(o.project, o.branch, root)), root, "")
 	if err != nil {
 		return nil, err
 	}

@@ -106,7 +106,7 @@ func (s *Service) keepObject(ctx context.Context, raw []byte) error {
 	if string(block.RawData()) != string(raw) {
 		return fmt.Errorf("%w deployment: it is not written as this version writes it", taubyte.ErrInvalid)
 	}
-	return s.host.Blocks().AddBlock(ctx, block)
+	return s.blocks.AddBlock(ctx, block)
 }
 
 // awaitEntry returns when an entry is on this node. Gossip brings it, mostly before
@@ -120,7 +120,7 @@ func (s *Service) awaitEntry(ctx context.Context, key string) error {
 
 // publishAs puts a deployment on disk, here and elsewhere, and makes it current.
 func (s *Service) publishAs(ctx context.Context, e entry, block blocks.Block, h head) error {
-	if err := s.host.Blocks().AddBlock(ctx, block); err != nil {
+	if err := s.blocks.AddBlock(ctx, block); err != nil {
 		return fmt.Errorf("keeping the deployment: %w", err)
 	}
 	s.copied(ctx, "the deployment", copyRequest{Object: block.RawData()})

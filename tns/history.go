@@ -68,10 +68,10 @@ func (s *Service) History(ctx context.Context, project taubyte.ProjectID, branch
 
 // localOr gets a block from here, or else from wherever it is.
 func (s *Service) localOr(ctx context.Context, c cid.Cid) ([]byte, error) {
-	if b, err := s.host.Blocks().Blockstore().Get(ctx, c); err == nil {
+	if b, err := s.blocks.Blockstore().Get(ctx, c); err == nil {
 		return b.RawData(), nil
 	}
-	b, err := s.host.Blocks().GetBlock(ctx, c)
+	b, err := s.blocks.GetBlock(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func (s *Service) Assets(ctx context.Context, project taubyte.ProjectID) ([]cid.
 		return nil, err
 	}
 	for _, c := range objects {
-		b, err := s.host.Blocks().Blockstore().Get(ctx, c)
+		b, err := s.blocks.Blockstore().Get(ctx, c)
 		if ipld.IsNotFound(err) {
 			return nil, fmt.Errorf("%w: part of the history of %s is not here yet", taubyte.ErrUnavailable, project)
 		}
@@ -288,15 +288,22 @@ func (k *keeper) fetch(ctx context.Context, some []cid.Cid) bool {
 
 // keep has an object of the history fetched if it is not here.
 func (s *Service) keep(ctx context.Context, c cid.Cid) {
-	if has, err := s.host.Blocks().Blockstore().Has(ctx, c); err == nil && !has {
+	has, err := s.blocks.Blockstore().Has(ctx, c)
+	if err == nil && !has {
 		s.keeper.add(c)
+	}
+	if err == nil && has {
+		err = s.blocks.Mark(ctx, c)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.opts.log.Warn("a deployment is not looked after", "object", c, "err", err)
 	}
 }
 
 // forget deletes an object that left the history.
 func (s *Service) forget(ctx context.Context, c cid.Cid) {
 	s.keeper.drop(c)
-	if err := s.host.Blocks().Blockstore().DeleteBlock(ctx, c); err != nil && !ipld.IsNotFound(err) && ctx.Err() == nil {
+	if err := s.blocks.Blockstore().DeleteBlock(ctx, c); err != nil && !ipld.IsNotFound(err) && ctx.Err() == nil {
 		s.opts.log.Warn("old deployment not deleted", "object", c, "err", err)
 	}
 }

@@ -17,10 +17,12 @@ import (
 
 	"github.com/ipfs/go-cid"
 	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/namespace"
 	"github.com/ipfs/go-datastore/query"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/crdt"
+	"github.com/taubyte/taubyte/internal/blockshare"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
@@ -75,6 +77,7 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 type Service struct {
 	host    taubyte.Host
 	store   *crdt.Store
+	blocks  *blockshare.Blocks // deployments, for the other services of the registry
 	opts    options
 	feed    *feed
 	keeper  *keeper
@@ -111,6 +114,7 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 	life, stop := context.WithCancel(context.Background())
 	s.life, s.stop = life, stop
 	s.members = rpc.NewClient(host, Protocol, nil)
+	s.blocks = blockshare.New(host, namespace.Wrap(store, ds.NewKey("/tns")), taubyte.RoleTNS)
 	if err := s.start(ctx, life, store); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -171,6 +175,7 @@ func (s *Service) Close() error {
 			errs = append(errs, s.server.Close())
 		}
 		s.wg.Wait()
+		s.blocks.Stop()
 		s.members.Close()
 		if s.store != nil {
 			errs = append(errs, s.store.Close())
@@ -193,7 +198,7 @@ func (s *Service) load(ctx context.Context) (missing []branchKey, objects []cid.
 	if err != nil {
 		return nil, nil, err
 	}
-	local := s.host.Blocks().Blockstore()
+	local := s.blocks.Blockstore()
 	get := func(ctx context.Context, c cid.Cid) ([]byte, error) {
 		b, err := local.Get(ctx, c)
 		if err != nil {
@@ -268,7 +273,7 @@ func (s *Service) refetch(ctx context.Context, c cid.Cid) ([]byte, error) {
 }
 
 func (s *Service) fetchIn(ctx context.Context, in slots, c cid.Cid) ([]byte, error) {
-	if b, err := s.host.Blocks().Blockstore().Get(ctx, c); err == nil {
+	if b, err := s.blocks.Blockstore().Get(ctx, c); err == nil {
 		return b.RawData(), nil
 	}
 	select {
