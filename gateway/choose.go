@@ -9,11 +9,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rendezvous"
 	"github.com/taubyte/taubyte/seer"
 	"github.com/taubyte/taubyte/substrate/wire"
 	"github.com/taubyte/taubyte/tns"
@@ -173,7 +173,7 @@ type Candidate struct {
 
 // candidates judges the nodes that run substrate, in the order in which they
 // would be tried.
-func (s *Service) candidates(r *tns.Route, asset, route uint64, buf []Candidate) []Candidate {
+func (s *Service) candidates(r *tns.Route, asset rendezvous.Key, route uint64, buf []Candidate) []Candidate {
 	now := time.Now()
 	all := buf[:0]
 	well := false // some node is
@@ -200,7 +200,7 @@ func (s *Service) candidates(r *tns.Route, asset, route uint64, buf []Candidate)
 			if !c.Warm {
 				c.Score *= coldPenalty
 			}
-			c.Affinity = mix(xxhash.Sum64String(string(n.ID)) ^ asset)
+			c.Affinity = asset.Weight(n.ID)
 			all = append(all, c)
 		}
 		if well {
@@ -231,25 +231,16 @@ func (s *Service) hears(nodes []Candidate) bool {
 	return time.Duration(now-since) < hearing
 }
 
-// assetOf is the hash of what a route runs.
-func assetOf(r *tns.Route) uint64 {
+// assetOf is the key under which nodes are preferred for what a route runs.
+func assetOf(r *tns.Route) rendezvous.Key {
 	if !r.Asset.Defined() { // a socket: those of a branch are better together
-		return xxhash.Sum64String(string(r.Project)) ^ xxhash.Sum64String(string(r.Branch))*3
+		return rendezvous.Of(string(r.Project)).And(string(r.Branch))
 	}
-	return xxhash.Sum64String(r.Asset.KeyString())
+	return rendezvous.Of(r.Asset.KeyString())
 }
 
 // hashOf is the hash of a route.
-func hashOf(r *tns.Route) uint64 {
-	return mix(assetOf(r) ^ xxhash.Sum64String(string(r.Resource)))
-}
-
-// mix finishes a hash, as splitmix64 does.
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
+func hashOf(r *tns.Route) uint64 { return uint64(assetOf(r).And(string(r.Resource))) }
 
 // order puts the node to try first first, and the others by score.
 func order(all []Candidate) []Candidate {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rendezvous"
 	"github.com/taubyte/taubyte/internal/rpc"
 	"github.com/taubyte/taubyte/substrate/wire"
 	"github.com/taubyte/taubyte/tns"
@@ -120,8 +121,8 @@ type exchange struct {
 	w     http.ResponseWriter
 	r     *http.Request // the user's
 	route *tns.Route
-	asset uint64 // hash of what the route runs
-	hash  uint64 // hash of the route
+	asset rendezvous.Key // of what the route runs
+	hash  uint64         // hash of the route
 	place admission
 	user  *user
 	body  *countedBody

@@ -14,13 +14,25 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-// Weight is how much a node is preferred for a key. It is part of what nodes agree on:
-// two versions of a program that compute it differently choose different nodes.
-func Weight(key string, p peer.ID) uint64 {
-	return weight(mix(xxhash.Sum64String(key)), p)
-}
+// A Key is what a node is chosen for. Keys are part of what nodes agree on: two versions of
+// a program that make them differently choose different nodes.
+type Key uint64
 
-func weight(key uint64, p peer.ID) uint64 { return mix(xxhash.Sum64String(string(p)) ^ key) }
+// Of makes a key of a name.
+func Of(name string) Key { return Key(mix(xxhash.Sum64String(name))) }
+
+// And makes a key of this one and a further name.
+func (k Key) And(name string) Key { return Key(mix(uint64(k)*3 ^ xxhash.Sum64String(name))) }
+
+// AndNumber makes a key of this one and a number.
+func (k Key) AndNumber(n uint64) Key { return Key(mix(uint64(k)*3 ^ mix(n))) }
+
+// Weight is how much a node is preferred for the key: the one of the largest weight most.
+// It allocates nothing.
+func (k Key) Weight(p peer.ID) uint64 { return mix(xxhash.Sum64String(string(p)) ^ uint64(k)) }
+
+// Weight is Of(key).Weight(p).
+func Weight(key string, p peer.ID) uint64 { return Of(key).Weight(p) }
 
 // mix spreads a hash over all bits (the finalizer of SplitMix64).
 func mix(x uint64) uint64 {
@@ -34,9 +46,9 @@ func mix(x uint64) uint64 {
 func Best(key string, peers []peer.ID) peer.ID {
 	var best peer.ID
 	var most uint64
-	k := mix(xxhash.Sum64String(key))
+	k := Of(key)
 	for _, p := range peers {
-		w := weight(k, p)
+		w := k.Weight(p)
 		if best == "" || w > most || w == most && p > best {
 			best, most = p, w
 		}
@@ -44,17 +56,19 @@ func Best(key string, peers []peer.ID) peer.ID {
 	return best
 }
 
-// Rank returns the nodes in the order of preference for a key, the first preferred
+// Rank is Of(key).Rank(peers).
+func Rank(key string, peers []peer.ID) []peer.ID { return Of(key).Rank(peers) }
+
+// Rank returns the nodes in the order of preference for the key, the first preferred
 // most. peers is left as it is.
-func Rank(key string, peers []peer.ID) []peer.ID {
+func (k Key) Rank(peers []peer.ID) []peer.ID {
 	type weighted struct {
 		p peer.ID
 		w uint64
 	}
-	k := mix(xxhash.Sum64String(key))
 	all := make([]weighted, len(peers))
 	for i, p := range peers {
-		all[i] = weighted{p, weight(k, p)}
+		all[i] = weighted{p, k.Weight(p)}
 	}
 	slices.SortFunc(all, func(a, b weighted) int {
 		return cmp.Or(cmp.Compare(b.w, a.w), cmp.Compare(b.p, a.p))

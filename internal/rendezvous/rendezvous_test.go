@@ -56,6 +56,22 @@ func TestOnlyTheLeaversKeysMove(t *testing.T) {
 func TestWeightsStay(t *testing.T) {
 	require.Equal(t, []peer.ID{"peer-000", "peer-002", "peer-001"}, rendezvous.Rank("job", peers(3)))
 	require.Equal(t, uint64(0x9dd67abe52d6fb2a), rendezvous.Weight("job", "peer-000"))
+	require.Equal(t, rendezvous.Rank("job", peers(9)), rendezvous.Of("job").Rank(peers(9)))
+}
+
+// Keys of several parts spread over the nodes as those of one do.
+func TestKeysOfParts(t *testing.T) {
+	all := peers(10)
+	share, numbered := map[peer.ID]int{}, map[peer.ID]int{}
+	for i := range 10_000 {
+		share[rendezvous.Of("a").And(fmt.Sprint(i)).Rank(all)[0]]++
+		numbered[rendezvous.Of("a").AndNumber(uint64(i)).Rank(all)[0]]++
+	}
+	for _, p := range all {
+		require.InDelta(t, 1000, share[p], 150, "%s", p)
+		require.InDelta(t, 1000, numbered[p], 150, "%s", p)
+	}
+	require.NotEqual(t, rendezvous.Of("a").And("b"), rendezvous.Of("b").And("a"))
 }
 
 func BenchmarkBest(b *testing.B) {

@@ -2,7 +2,6 @@ package messages
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,10 +12,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rendezvous"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
@@ -165,31 +164,12 @@ func (r *runs) send(to Function, m *Message, local bool) {
 // each node is the first equally often, and each has the rest of one that is lost.
 // This node is among the last resorts.
 func choose(nodes []peer.ID, self peer.ID, message uint64, to Function) []peer.ID {
-	key := mix(message ^ xxhash.Sum64String(string(self)) ^ xxhash.Sum64String(string(to.ID))*3)
-	type ranked struct {
-		id   peer.ID
-		rank uint64
-	}
-	all := make([]ranked, len(nodes))
-	for i, n := range nodes {
-		all[i] = ranked{n, mix(key ^ xxhash.Sum64String(string(n)))}
-	}
-	slices.SortFunc(all, func(a, b ranked) int { return cmp.Compare(b.rank, a.rank) })
-	var out []peer.ID
-	for _, n := range all[:min(len(all), tripTries)] {
-		out = append(out, n.id)
-	}
+	ranked := rendezvous.Of(string(to.ID)).And(string(self)).AndNumber(message).Rank(nodes)
+	out := ranked[:min(len(ranked), tripTries)]
 	if !slices.Contains(out, self) {
 		out = append(out, self)
 	}
 	return out
-}
-
-// mix finishes a hash, as splitmix64 does.
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 // carry is a courier: it ends when there is nothing left on the way.

@@ -1,17 +1,16 @@
 package timers
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/rendezvous"
 )
 
 // Key names a timer in the cluster.
@@ -211,28 +210,5 @@ func (t *Timers) voters(key Key) []peer.ID {
 
 // rank orders nodes for a tick of a timer, alike on every node.
 func rank(nodes []peer.ID, key Key, tick int64) []peer.ID {
-	type ranked struct {
-		id    peer.ID
-		score uint64
-	}
-	all := make([]ranked, len(nodes))
-	for i, n := range nodes {
-		h := fnv.New64a()
-		_, _ = fmt.Fprintf(h, "%q %q %q %q %d %q", key.Project, key.Branch, key.Application, key.Function, tick, string(n))
-		all[i] = ranked{n, mix(h.Sum64())}
-	}
-	slices.SortFunc(all, func(a, b ranked) int { return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.id, b.id)) })
-	out := make([]peer.ID, len(all))
-	for i, r := range all {
-		out[i] = r.id
-	}
-	return out
-}
-
-// mix spreads a hash whose high bits depend little on its last bytes
-// (SplitMix64's finalizer).
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
+	return rendezvous.Of(fmt.Sprintf("%q %q %q %q", key.Project, key.Branch, key.Application, key.Function)).AndNumber(uint64(tick)).Rank(nodes)
 }
