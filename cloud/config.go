@@ -9,12 +9,15 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/gateway"
 )
 
 // Config is a node's configuration file (YAML). Relative paths are relative to
@@ -30,6 +33,8 @@ type Config struct {
 	DNS      string   `yaml:"dns,omitempty"`    // address for DNS queries, with seer
 	Public   []string `yaml:"public,omitempty"` // IP addresses at which users reach the node
 	Zone     string   `yaml:"zone,omitempty"`   // of generated host names
+	// Limits of what users take of the gateway: see WithGatewayLimits.
+	Limits *Limits `yaml:"limits,omitempty"`
 	// Development: see WithDevelopment.
 	Development bool `yaml:"development,omitempty"`
 	// Network, Membership and Authority are files that "taubyte init" makes: the
@@ -40,6 +45,46 @@ type Config struct {
 	Authority  string `yaml:"authority,omitempty"`
 
 	dir string // of the file
+}
+
+// Limits are those of gateway.Limits that a file sets; one that is not there has its
+// default. None can be switched off.
+type Limits struct {
+	Requests    *int           `yaml:"requests,omitempty"`    // under way at a time
+	Sockets     *int           `yaml:"sockets,omitempty"`     // WebSockets open at a time
+	Connections *int           `yaml:"connections,omitempty"` // of users, idle ones included
+	MinRate     *int           `yaml:"min_rate,omitempty"`    // bytes a second, as "1024"
+	Grace       *time.Duration `yaml:"grace,omitempty"`       // behind min_rate, as "10s"
+}
+
+// mostOf bounds each number of Limits: more is a slip of the keyboard.
+const mostOf = 100_000_000
+
+func (l *Limits) options() (g gateway.Limits, err error) {
+	for _, n := range []struct {
+		key  string
+		from *int
+		to   *int
+	}{
+		{"requests", l.Requests, &g.Requests}, {"sockets", l.Sockets, &g.Sockets},
+		{"connections", l.Connections, &g.Connections}, {"min_rate", l.MinRate, &g.MinRate},
+	} {
+		if n.from == nil {
+			continue
+		}
+		if *n.to = *n.from; *n.to < 1 || *n.to > mostOf {
+			return g, fmt.Errorf("%w limits: %s is %d: it takes 1 to %d, or is left out for its default", taubyte.ErrInvalid, n.key, *n.from, mostOf)
+		}
+	}
+	if l.Grace != nil {
+		if g.Grace = *l.Grace; g.Grace < time.Second || g.Grace > time.Hour {
+			return g, fmt.Errorf("%w limits: grace is %s: it takes 1s to 1h, or is left out for its default", taubyte.ErrInvalid, g.Grace)
+		}
+	}
+	if g.Sockets > 0 && g.Connections > 0 && g.Sockets > g.Connections {
+		return g, fmt.Errorf("%w limits: %d sockets need as many connections, and connections is %d", taubyte.ErrInvalid, g.Sockets, g.Connections)
+	}
+	return g, nil
 }
 
 // ReadConfig reads a configuration file. Unknown keys are faults.
@@ -124,6 +169,16 @@ func (c *Config) Options() ([]Option, error) {
 		}
 	}
 	opts = append(opts, WithPublic(c.Public...))
+	if c.Limits != nil {
+		if !slices.Contains(roles, taubyte.RoleGateway) {
+			return nil, fmt.Errorf("%w limits: they are those of the gateway, which is not among the services", taubyte.ErrInvalid)
+		}
+		l, err := c.Limits.options()
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, WithGatewayLimits(l))
+	}
 	if c.Development {
 		opts = append(opts, WithDevelopment())
 	}

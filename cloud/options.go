@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/gateway"
 )
 
 // An Option changes the node that Open makes.
@@ -19,6 +20,7 @@ type options struct {
 	dns         string
 	public      []string
 	zone        string
+	limits      gateway.Limits
 	development bool
 	authority   *taubyte.Authority
 	membership  *membershipFile
@@ -68,6 +70,11 @@ func WithPublic(addrs ...string) Option { return func(o *options) { o.public = a
 // "localhost".
 func WithZone(zone string) Option { return func(o *options) { o.zone = zone } }
 
+// WithGatewayLimits bounds what users take of the node's gateway. A zero field has
+// its default, which is in gateway.Limits with what each field means; a negative one is
+// ErrInvalid.
+func WithGatewayLimits(l gateway.Limits) Option { return func(o *options) { o.limits = l } }
+
 // WithName names a node that signs its own membership: with WithAuthority, or alone.
 // Others have the name that their membership gives them. The default is none. See
 // taubyte.CheckNodeName.
@@ -92,6 +99,9 @@ func (o *options) check() error {
 		if !slices.Contains(taubyte.Roles(), r) {
 			return fmt.Errorf("%w node: no service %q (the services are %v)", taubyte.ErrInvalid, r, taubyte.Roles())
 		}
+	}
+	if l := o.limits; min(l.Requests, l.Sockets, l.Connections, l.MinRate) < 0 || l.Grace < 0 {
+		return fmt.Errorf("%w node: a limit of its gateway is negative: %+v", taubyte.ErrInvalid, l)
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 		s, err := substrate.New(ctx, h, st, substrate.WithLogger(log), substrate.WithCacheDir(filepath.Join(n.dir, dirCache)))
 		return run(n, role, &n.Substrate, s, err)
 	case taubyte.RoleGateway:
-		s, err := gateway.New(ctx, h, st, gateway.WithLogger(log), gateway.WithListener(n.http))
+		s, err := gateway.New(ctx, h, st, gateway.WithLogger(log), gateway.WithListener(n.http), gateway.WithLimits(n.opts.limits))
 		return run(n, role, &n.Gateway, s, err)
 	}
 	return fmt.Errorf("%w service %q", taubyte.ErrInvalid, role)
