@@ -219,10 +219,15 @@ func BenchmarkStorageOpen(b *testing.B) {
 	})
 }
 
-// BenchmarkConfirmedPut is what it costs that a write is on two disks when it returns.
+// BenchmarkConfirmedPut is what it costs that a write is on two disks when it returns,
+// beside one that is on one, and the bare store.
 func BenchmarkConfirmedPut(b *testing.B) {
-	for _, replicas := range []int{1, 2} {
-		for _, writers := range []int{1, 64} {
+	for _, writers := range []int{1, 64} {
+		b.Run(fmt.Sprintf("pebble/writers=%d", writers), func(b *testing.B) {
+			d := plainStore{onDiskStore(b)}
+			puts(b, writers, func(key string, value []byte) error { return d.Put(b.Context(), key, value) })
+		})
+		for _, replicas := range []int{1, 2} {
 			b.Run(fmt.Sprintf("replicas=%d/writers=%d", replicas, writers), func(b *testing.B) {
 				net := testnet.New(b)
 				var at *hoarder.Service
@@ -239,28 +244,36 @@ func BenchmarkConfirmedPut(b *testing.B) {
 					c, err := d.PutCopies(b.Context(), "first", nil)
 					return err == nil && c.Disks == replicas
 				}, "%d replicas", replicas)
-				value := make([]byte, 128)
-				var next, single atomic.Int64
-				b.ResetTimer()
-				var wg sync.WaitGroup
-				for range writers {
-					wg.Go(func() {
-						for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
-							c, err := d.PutCopies(b.Context(), fmt.Sprint(n), value)
-							if err != nil {
-								b.Error(err)
-								return
-							}
-							if c.Disks < replicas {
-								single.Add(1)
-							}
-						}
-					})
-				}
-				wg.Wait()
-				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
+				var single atomic.Int64
+				puts(b, writers, func(key string, value []byte) error {
+					c, err := d.PutCopies(b.Context(), key, value)
+					if c.Disks < replicas {
+						single.Add(1)
+					}
+					return err
+				})
 				b.ReportMetric(float64(single.Load()), "unconfirmed")
 			})
 		}
 	}
+}
+
+// puts has so many writers put b.N values of 128 bytes.
+func puts(b *testing.B, writers int, put func(key string, value []byte) error) {
+	value := make([]byte, 128)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for range writers {
+		wg.Go(func() {
+			for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+				if err := put(fmt.Sprint(n), value); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
 }
