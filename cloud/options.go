@@ -81,8 +81,9 @@ func WithGatewayLimits(l gateway.Limits) Option { return func(o *options) { o.li
 func WithName(name string) Option { return func(o *options) { o.name = name } }
 
 // WithDevelopment takes every host name that a project configures as owned by it,
-// and generates names under "localhost". It is for one developer's machine: where
-// strangers can push, it lets one take the other's names.
+// and generates names under "localhost". DNS answers for labels of the zone before
+// they are deployed, those that are reserved apart (taubyte.CheckNodeName). It is for
+// one developer's machine: where strangers can push, it lets one take the other's names.
 func WithDevelopment() Option {
 	return func(o *options) { o.development = true }
 }

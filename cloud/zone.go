@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/seer"
 	"github.com/taubyte/taubyte/tns"
 )
@@ -15,6 +16,7 @@ import (
 // zoneHosts tells a DNS server which hosts the gateways serve: those that lead somewhere
 // by tns, which it follows as a gateway does.
 type zoneHosts struct {
+	zone   string // in development, where any label may be a project's: otherwise ""
 	client *tns.Client
 	table  *tns.Table
 	above  atomic.Pointer[map[string]struct{}] // the names that hosts are below of
@@ -27,6 +29,9 @@ const settle = 200 * time.Millisecond
 
 func (n *Node) followHosts(ctx context.Context) (*zoneHosts, error) {
 	z := &zoneHosts{client: tns.NewClient(n.Host)}
+	if n.opts.development {
+		z.zone = strings.ToLower(strings.Trim(n.opts.zone, "."))
+	}
 	var err error
 	if z.table, err = tns.NewTable(ctx, z.client, tns.WithTableLogger(n.log.With("service", "dns"))); err != nil {
 		return nil, errors.Join(err, z.client.Close())
@@ -68,6 +73,11 @@ func (z *zoneHosts) presence(host string) seer.Presence {
 	}
 	if _, ok := (*z.above.Load())[host]; ok {
 		return seer.Above
+	}
+	// In development whoever configures a label has it, so that it leads to the gateways
+	// before, and no resolver remembers that there was nothing.
+	if label, ok := strings.CutSuffix(host, "."+z.zone); ok && z.zone != "" && taubyte.CheckNodeName(label) == nil {
+		return seer.Served
 	}
 	select {
 	case <-z.table.Ready():

@@ -53,8 +53,28 @@ func TestTheZoneHasWhatTnsKnows(t *testing.T) {
 	served("shop.z.test")
 	served("www.team.z.test")
 	testnet.Eventually(t, func() bool { code, addrs := ask("team.z.test"); return code == dns.RcodeSuccess && addrs == nil }, "a name above a host")
-	for _, name := range []string{"console.z.test", "shops.z.test", "x.shop.z.test", "x.team.z.test"} {
+	served("soon.z.test") // in development a label is whose it will be
+	for _, name := range []string{"console.z.test", "api.z.test", "x.shop.z.test", "x.team.z.test", "a--b.z.test"} {
 		code, _ := ask(name)
 		require.Equal(t, dns.RcodeNameError, code, name)
 	}
+}
+
+func TestALabelOfTheZoneIsNobodysUntilItIsDeployed(t *testing.T) {
+	testnet.CheckLeaks(t)
+	n, err := cloud.Open(t.Context(), t.TempDir(), cloud.WithServices(taubyte.RoleTNS, taubyte.RoleSeer, taubyte.RoleGateway),
+		cloud.WithPublic("192.0.2.4", "2001:db8::4"), cloud.WithDNS("127.0.0.1:0"), cloud.WithZone("z.test"), cloud.WithLogger(testnet.Logger(t)))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, n.Close()) }()
+	ask := func(name string, typ uint16) *dns.Msg {
+		m := new(dns.Msg)
+		m.SetQuestion(name+".", typ)
+		r, _, err := new(dns.Client).Exchange(m, n.Seer.DNSAddr())
+		require.NoError(t, err)
+		return r
+	}
+	testnet.Eventually(t, func() bool { return ask("soon.z.test", dns.TypeA).Rcode == dns.RcodeNameError }, "it is known that there is nothing")
+	testnet.Eventually(t, func() bool { return len(ask("z.test", dns.TypeA).Answer) == 1 }, "the gateway")
+	require.Equal(t, "192.0.2.4", ask("z.test", dns.TypeA).Answer[0].(*dns.A).A.String())
+	require.Equal(t, "2001:db8::4", ask("seer.z.test", dns.TypeAAAA).Answer[0].(*dns.AAAA).AAAA.String())
 }
