@@ -2,6 +2,8 @@ package monkey
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,6 +53,9 @@ type build struct {
 	root *os.Root // of dir
 	src  tree     // in dir
 	log  *jobLog
+
+	lacks  []lack // of the source
+	digest string // of the whole source, if a target may read all of it
 
 	mu    sync.Mutex
 	steps []patrick.Step
@@ -252,6 +257,14 @@ func originTargets(c *config.Project, repo taubyte.RepositoryID) (all []target) 
 func (b *build) targets(ctx context.Context, p *product, all []target) error {
 	p.assets = map[taubyte.ResourceID]cid.Cid{}
 	p.kinds = map[taubyte.ResourceID]string{}
+	// Before any of them runs, and may change it.
+	if slices.ContainsFunc(all, func(t target) bool { return b.readsAll(t, b.folder(t)) }) {
+		h := sha256.New()
+		if err := hashTree(ctx, h, b.src, "."); err != nil {
+			return fmt.Errorf("hashing the source: %w", err)
+		}
+		b.digest = hex.EncodeToString(h.Sum(nil))
+	}
 	errs := make([]error, len(all))
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -289,21 +302,39 @@ func (b *build) targets(ctx context.Context, p *product, all []target) error {
 	return errors.Join(errs...)
 }
 
-// target builds one, or finds that it was built before.
-func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cached bool, err error) {
-	dir := ""
+// folder is where a target's source is, "" where it has none.
+func (b *build) folder(t target) string {
 	for _, d := range t.dirs {
 		if info, err := b.src.Stat(d); err == nil && info.IsDir() {
-			dir = d
-			break
+			return d
 		}
 	}
+	return ""
+}
+
+// lacking is why a target can't be built from what there is: a name that can't be kept,
+// or, in a website that is taken as it is, a file that would be served without content.
+func (b *build) lacking(t target, dir string, w *workflow) error {
+	for _, l := range b.lacks {
+		if l.below(dir) && (l.name || w == nil && t.kind == "website") {
+			return fmt.Errorf("%w: %s", taubyte.ErrInvalid, l)
+		}
+	}
+	return nil
+}
+
+// target builds one, or finds that it was built before.
+func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cached bool, err error) {
+	dir := b.folder(t)
 	if dir == "" {
 		return root, false, fmt.Errorf("%w: the configuration names it, and there is no folder %s", taubyte.ErrInvalid, t.dirs[len(t.dirs)-1])
 	}
 	src := b.src.sub(dir)
 	w, err := readWorkflow(src)
 	if err != nil {
+		return root, false, err
+	}
+	if err := b.lacking(t, dir, w); err != nil {
 		return root, false, err
 	}
 	golang := w == nil && t.kind != "website"

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"strings"
 	"time"
 
@@ -29,7 +30,7 @@ type cache struct {
 }
 
 const (
-	cacheVersion = "1" // of the way in which things are built
+	cacheVersion = "2" // of the way in which things are built
 	cacheAge     = 30 * 24 * time.Hour
 )
 
@@ -95,8 +96,8 @@ func (c *cache) prune(ctx context.Context) error {
 	return nil
 }
 
-// cacheKey names everything that a target's build depends on: its source, and what
-// it is built with.
+// cacheKey names everything that a target's build depends on: what it can read of the
+// source, and what it is built with.
 func (b *build) cacheKey(ctx context.Context, t target, dir string, w *workflow, tools *toolchain) (string, error) {
 	h := sha256.New()
 	field := func(parts ...string) { // no two lists of fields have the same bytes
@@ -111,15 +112,38 @@ func (b *build) cacheKey(ctx context.Context, t target, dir string, w *workflow,
 		field("workflow", b.s.o.envName, w.image, strings.Join(w.env, "\x00"))
 	case tools != nil:
 		field("go", b.s.o.envName, tools.version, strings.Join(goBuild, " "), strings.Join(goVars, " "), tools.sdk)
-		if localModules(b.src, dir) {
-			field(dir)
-			dir = "."
-		}
 	}
-	if err := hashTree(ctx, h, b.src, dir); err != nil {
+	if b.readsAll(t, dir) {
+		field(dir, b.digest)
+	} else if err := hashTree(ctx, h, b.src, dir); err != nil {
 		return "", fmt.Errorf("hashing the source: %w", err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// readsAll reports whether a target's build may read what is outside of its folder. A
+// script may read whatever was pushed; so may a Go module that replaces others by
+// folders beside it, and one with links. A website without a script is its folder.
+func (b *build) readsAll(t target, dir string) bool {
+	if dir == "" {
+		return false
+	}
+	for _, folder := range workflowFolders {
+		if _, err := b.src.Lstat(path.Join(dir, folder)); err == nil {
+			return true
+		}
+	}
+	return t.kind != "website" && (localModules(b.src, dir) || hasLinks(b.src, dir))
+}
+
+func hasLinks(fsys fs.FS, dir string) bool {
+	err := fs.WalkDir(fsys, dir, bounded(context.Background(), func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type()&fs.ModeSymlink != 0 {
+			err = fs.ErrExist
+		}
+		return err
+	}))
+	return err != nil
 }
 
 func hashTree(ctx context.Context, h io.Writer, fsys fs.FS, dir string) error {

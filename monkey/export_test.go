@@ -1,13 +1,23 @@
 package monkey
 
-import "time"
+import (
+	"io"
+	"os"
+	"testing/fstest"
+	"time"
+)
 
 // What has no way in from outside but a whole build, and has to stand any input.
 var (
 	ExportedFunctions = exportedFunctions
 	ParseWorkflow     = func(text []byte) error { _, err := parseWorkflow(text); return err }
-	Unpack            = unpack
+	Unpack            = func(root *os.Root, r io.Reader, limit int64) error { _, err := unpack(root, r, limit); return err }
 )
+
+// LocalModules says whether a module with that go.mod may need folders beside its own.
+func LocalModules(gomod string) bool {
+	return localModules(fstest.MapFS{"x/go.mod": {Data: []byte(gomod)}}, "x")
+}
 
 // WithPatience sets how long a worker waits for other nodes.
 func WithPatience(service, publish time.Duration) Option {

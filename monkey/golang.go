@@ -13,7 +13,10 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/mod/modfile"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/guestsdk"
@@ -160,8 +163,15 @@ func muteTelemetry(home tree) error {
 	return nil
 }
 
-// localModules reports whether a module needs folders beside its own.
+// localModules reports whether a module may need folders beside its own.
 func localModules(fsys fs.FS, dir string) bool {
 	text, err := fs.ReadFile(fsys, path.Join(dir, "go.mod"))
-	return err == nil && strings.Contains(string(text), "=> .")
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	file, err := modfile.Parse("go.mod", text, nil)
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(file.Replace, func(r *modfile.Replace) bool { return r.New.Version == "" })
 }

@@ -129,6 +129,9 @@ func (q *queue) Source(_ context.Context, l patrick.Lease) (s patrick.Source, er
 				h = tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: to}
 				text = ""
 			}
+			if strings.HasSuffix(name, "/") { // as of a submodule
+				h = tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755}
+			}
 			_ = w.WriteHeader(&h)
 			_, _ = w.Write([]byte(text))
 		}

@@ -2,46 +2,98 @@ package monkey
 
 import (
 	"archive/tar"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/taubyte/taubyte"
 )
 
-// unpack writes an archive of a commit below root. Nothing that the archive says can lead
-// out of it, or make more of it than limit bytes and maxEntries files and folders.
-func unpack(root *os.Root, r io.Reader, limit int64) error {
-	u := unpacking{root: root, left: limit, made: map[string]bool{".": true}}
+// A lack is something of a commit that its source has not.
+type lack struct {
+	path string
+	why  string
+	name bool // it is left out for its name alone
+}
+
+func (l lack) String() string {
+	if utf8.ValidString(l.path) {
+		return l.path + " " + l.why
+	}
+	return strconv.Quote(l.path) + " " + l.why
+}
+
+// below reports whether it is in a folder of the source.
+func (l lack) below(dir string) bool { return dir == "." || strings.HasPrefix(l.path, dir+"/") }
+
+// What a commit only refers to, and what is left out of it.
+const (
+	lackLFS    = "is a pointer of Git LFS: the file itself is not part of the push"
+	lackAnnex  = "is a pointer of git-annex: the file itself is not part of the push"
+	lackModule = "is a submodule: its content is not part of the push"
+	lackName   = "is left out: its name is not UTF-8"
+)
+
+// maxPointer is the largest file that a pointer may be (git-lfs, docs/spec.md).
+const maxPointer = 1024
+
+var pointerRule = regexp.MustCompile(`\Aversion https?://[!-~]+\n(ext-[!-~ ]+\n)*oid [a-z0-9]+:[0-9a-f]{32,128}\nsize [0-9]+\n\z`)
+
+// pointer says what a file is that stands for another, "" of any other.
+func pointer(text []byte) string {
+	switch {
+	case pointerRule.Match(text):
+		return lackLFS
+	case bytes.HasPrefix(text, []byte("/annex/objects/")) && bytes.IndexByte(text, '\n') == len(text)-1:
+		return lackAnnex
+	}
+	return ""
+}
+
+// unpack writes an archive of a commit below root, and returns what it lacks. Nothing that
+// the archive says can lead out of root, or make more of it than limit bytes and
+// maxEntries files and folders.
+func unpack(root *os.Root, r io.Reader, limit int64) ([]lack, error) {
+	u := unpacking{root: root, left: limit, made: map[string]bool{".": true}, empty: map[string]bool{}}
 	archive := tar.NewReader(r)
 	for {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
 			// The end of the stream says whether it was whole.
 			if _, err := io.Copy(io.Discard, io.LimitReader(r, limit)); err != nil {
-				return fmt.Errorf("unpacking the source: %w", err)
+				return nil, fmt.Errorf("unpacking the source: %w", err)
 			}
-			return nil
+			for _, name := range slices.Sorted(maps.Keys(u.empty)) {
+				u.lacks = append(u.lacks, lack{path: name, why: lackModule})
+			}
+			return u.lacks, nil
 		}
 		if err != nil {
-			return fmt.Errorf("unpacking the source: %w", err)
+			return nil, fmt.Errorf("unpacking the source: %w", err)
 		}
 		name := path.Clean(h.Name)
 		switch {
 		case h.Typeflag == tar.TypeXGlobalHeader, name == ".":
 			continue // git's note of the commit
-		case !fs.ValidPath(name):
-			return fmt.Errorf("%w source: it holds the name %q", taubyte.ErrInvalid, h.Name)
+		case !fs.ValidPath(strings.ToValidUTF8(name, "_")):
+			return nil, fmt.Errorf("%w source: it holds the name %q", taubyte.ErrInvalid, h.Name)
 		case h.Size > u.left:
-			return fmt.Errorf("the source: %w: more than %d bytes", taubyte.ErrTooLarge, limit)
+			return nil, fmt.Errorf("the source: %w: more than %d bytes", taubyte.ErrTooLarge, limit)
 		}
 		u.left -= h.Size
 		if err := u.one(archive, h, name); err != nil {
-			return fmt.Errorf("unpacking %s: %w", name, err)
+			return nil, fmt.Errorf("unpacking %s: %w", name, err)
 		}
 	}
 }
@@ -52,6 +104,8 @@ type unpacking struct {
 	left    int64           // bytes
 	entries int             // so far
 	made    map[string]bool // folders
+	empty   map[string]bool // those with nothing in them: git has none but for submodules
+	lacks   []lack
 }
 
 // folder makes a folder and those on the way to it.
@@ -80,10 +134,22 @@ func (u *unpacking) count(name string) error {
 }
 
 func (u *unpacking) one(r io.Reader, h *tar.Header, name string) (err error) {
+	delete(u.empty, path.Dir(name))
+	if !utf8.ValidString(name) {
+		if h.Typeflag == tar.TypeDir {
+			return nil
+		}
+		u.lacks = append(u.lacks, lack{path: name, why: lackName, name: true})
+		return u.count(name)
+	}
 	if h.Typeflag == tar.TypeDir {
+		u.empty[name] = true
 		return u.folder(name)
 	}
 	if err := u.count(name); err != nil {
+		return err
+	}
+	if r, err = u.look(r, h, name); err != nil {
 		return err
 	}
 	if err := u.folder(path.Dir(name)); err != nil {
@@ -107,4 +173,22 @@ func (u *unpacking) one(r io.Reader, h *tar.Header, name string) (err error) {
 		return u.root.Symlink(h.Linkname, file)
 	}
 	return fmt.Errorf("%w source: an entry of type %q", taubyte.ErrInvalid, h.Typeflag)
+}
+
+// look notes an entry that stands for something else, and returns its content.
+func (u *unpacking) look(r io.Reader, h *tar.Header, name string) (io.Reader, error) {
+	switch {
+	case h.Typeflag == tar.TypeSymlink && strings.Contains(h.Linkname, ".git/annex/objects/"):
+		u.lacks = append(u.lacks, lack{path: name, why: lackAnnex})
+	case h.Typeflag == tar.TypeReg && h.Size <= maxPointer:
+		text, err := io.ReadAll(r)
+		if err != nil {
+			return nil, err
+		}
+		if why := pointer(text); why != "" {
+			u.lacks = append(u.lacks, lack{path: name, why: why})
+		}
+		return bytes.NewReader(text), nil
+	}
+	return r, nil
 }

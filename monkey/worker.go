@@ -332,7 +332,18 @@ func (b *build) source(ctx context.Context) (auth.Kind, error) {
 		return "", err
 	}
 	defer from.Archive.Close()
-	return from.Kind, unpack(b.src.root, stream{from.Archive}, b.s.o.sourceLimit)
+	if b.lacks, err = unpack(b.src.root, stream{from.Archive}, b.s.o.sourceLimit); err != nil {
+		return "", err
+	}
+	const most = 50
+	for i, l := range b.lacks {
+		if i == most {
+			b.log.printf("note: and %d more", len(b.lacks)-most)
+			break
+		}
+		b.log.printf("note: %s", l)
+	}
+	return from.Kind, nil
 }
 
 // cause prefers why a job was ended to what broke by it.

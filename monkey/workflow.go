@@ -23,6 +23,9 @@ type workflow struct {
 	scripts []string // without ".sh"
 }
 
+// workflowFolders are where a workflow may be, the first that has one.
+var workflowFolders = []string{".taubyte", "taubyte"}
+
 // maxWorkflowSize bounds a file that people write.
 const maxWorkflowSize = 1 << 20
 
@@ -34,7 +37,7 @@ var (
 // readWorkflow returns the workflow of a resource's folder, or nil where it has
 // none.
 func readWorkflow(fsys fs.FS) (*workflow, error) {
-	for _, folder := range []string{".taubyte", "taubyte"} {
+	for _, folder := range workflowFolders {
 		name := path.Join(folder, "config.yaml")
 		info, err := fs.Stat(fsys, name)
 		if errors.Is(err, fs.ErrNotExist) {
