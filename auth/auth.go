@@ -36,6 +36,9 @@ type options struct {
 	providers []Provider
 	authority *taubyte.Authority
 	settings  Settings
+	resolver  Resolver
+	verifier  Verifier
+	now       func() time.Time
 	log       *slog.Logger
 }
 
@@ -62,6 +65,7 @@ type Service struct {
 	log       *slog.Logger
 	secrets   *secrets.Store
 	certs     *certificates
+	domains   *domains
 	settings  Settings
 	rpc       *rpc.Client // to other auth nodes
 	membersMu sync.Mutex  // what this node decides as an arbiter, it decides one by one
@@ -91,13 +95,13 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		s.providers[p.Name()] = p
 	}
 	s.life, s.stop = context.WithCancel(context.Background())
-	if err := s.start(ctx, store); err != nil {
+	if err := s.start(ctx, store, o); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-func (s *Service) start(ctx context.Context, store taubyte.Datastore) (err error) {
+func (s *Service) start(ctx context.Context, store taubyte.Datastore, o options) (err error) {
 	if s.key, err = ownKey(ctx, store); err != nil {
 		return err
 	}
@@ -112,6 +116,9 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore) (err error
 		return err
 	}
 	if s.certs, err = startCertificates(ctx, s.life, s); err != nil {
+		return err
+	}
+	if err := s.startDomains(ctx, store, o); err != nil {
 		return err
 	}
 	if err := s.tendMembers(s.life); err != nil {
@@ -145,6 +152,9 @@ func (s *Service) Close() error {
 		}
 		s.wg.Wait()
 		s.rpc.Close()
+		if s.domains != nil {
+			errs = append(errs, s.domains.close())
+		}
 		if s.secrets != nil {
 			errs = append(errs, s.secrets.Close())
 		}

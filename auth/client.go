@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -173,17 +172,7 @@ func (c *Client) WatchCertificates(ctx context.Context) (<-chan []Certificate, e
 		defer close(out)
 		body := rpc.Followed(resp.Body, rpc.Silence)
 		defer body.Close()
-		for lines := json.NewDecoder(body); ; {
-			var all []Certificate
-			if lines.Decode(&all) != nil {
-				return
-			}
-			select {
-			case out <- all:
-			case <-ctx.Done():
-				return
-			}
-		}
+		readCertificates(ctx, body, out)
 	}()
 	return out, nil
 }

@@ -22,6 +22,13 @@
 // to substrate, which runs strangers' code, what the functions that run there may read.
 // Each access is in an audit log.
 //
+// # Domains
+//
+// A project shows that it owns a host name by a TXT record with a token that auth has
+// signed for the two (a JWT by ES256): ClaimDomain makes it, DNS is asked each minute at
+// first and twice a day later, and tns is told what was found. A record that is missing
+// takes the name away after a day; of two projects with records the first keeps it.
+//
 // # Members
 //
 // With the network's root key (WithAuthority), auth keeps the registry of members. A

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -20,7 +21,10 @@ import (
 //	GET        /repositories/{id}/commits/{commit}   its tree, as tar
 //	GET, POST  /certificates           all, without keys; {"cert", "key"} to import
 //	DELETE     /certificates/{id}      by its id or host
-//	GET        /certificates/watch     all, again at each change
+//	GET        /certificates/watch     all, then what changes
+//	GET, POST  /domains?project=       all; {"project", "host"} to claim one
+//	POST       /domains/{host}/projects/{project}/check   ask DNS now
+//	DELETE     /domains/{host}/projects/{project}
 //	POST       /membership             the caller's own, renewed
 //	GET, POST  /members                all; {"name", "roles", "valid"} to invite one
 //	DELETE     /members/{id}           by name or peer ID: revoked
@@ -92,6 +96,25 @@ func handler(s *Service) http.Handler {
 		rpc.Reply(w, hosts, err, nil)
 	}, taubyte.RoleAuth))
 	mux.HandleFunc("GET /certificates/watch", only(s.serveCertificates, taubyte.RoleGateway))
+	mux.HandleFunc("GET /domains", func(w http.ResponseWriter, r *http.Request) {
+		all, err := s.Domains(r.Context(), taubyte.ProjectID(r.URL.Query().Get("project")))
+		rpc.Reply(w, all, err, nil)
+	})
+	mux.HandleFunc("POST /domains", only(func(w http.ResponseWriter, r *http.Request) {
+		var d Domain
+		err := rpc.Decode(w, r, 1<<12, &d)
+		if err == nil {
+			d, err = s.ClaimDomain(r.Context(), d.Project, d.Host)
+		}
+		rpc.Reply(w, d, err, nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("POST /domains/{host}/projects/{project}/check", only(func(w http.ResponseWriter, r *http.Request) {
+		d, err := s.CheckDomain(r.Context(), taubyte.ProjectID(r.PathValue("project")), r.PathValue("host"))
+		rpc.Reply(w, d, err, nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("DELETE /domains/{host}/projects/{project}", only(func(w http.ResponseWriter, r *http.Request) {
+		rpc.Reply(w, nil, s.DropDomain(r.Context(), taubyte.ProjectID(r.PathValue("project")), r.PathValue("host")), nil)
+	}, taubyte.RoleAuth))
 	mux.HandleFunc("POST /membership", func(w http.ResponseWriter, r *http.Request) {
 		m, ok := rpc.Caller(r.Context())
 		if !ok {
@@ -216,11 +239,19 @@ func (b *begun) Write(p []byte) (int, error) {
 }
 
 func (s *Service) serveCertificates(w http.ResponseWriter, r *http.Request) {
-	changes, err := s.WatchCertificates(r.Context())
+	ctx, cancel := context.WithCancel(r.Context())
+	lists, err := s.WatchCertificates(ctx)
 	if err != nil {
+		cancel()
 		rpc.WriteError(w, err, nil)
 		return
 	}
+	changes := certificateChanges(ctx, lists)
+	defer func() {
+		cancel()
+		for range changes { // until it has ended
+		}
+	}()
 	stream, err := rpc.NewStream(w)
 	if err != nil {
 		return

@@ -3,8 +3,11 @@ package auth
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,18 +21,51 @@ type CertificateWatcher interface {
 	WatchCertificates(ctx context.Context) (<-chan []Certificate, error)
 }
 
+// parsedCertificates is how many certificates a Keyring holds ready for a handshake;
+// one takes about 10 KiB, and one that is not ready is parsed in about 0.1 ms.
+const parsedCertificates = 2048
+
 // Keyring keeps certificates in memory, current by a watch, for tls.Config. It
-// keeps what it has while auth is away. It is safe for concurrent use.
+// keeps what it has while auth is away. A certificate is parsed at its first handshake,
+// and a change costs what changed. It is safe for concurrent use.
 type Keyring struct {
-	byHost atomic.Pointer[map[string]*tls.Certificate]
+	log    *slog.Logger
+	byHost sync.Map // of *keyringEntry
+	ready  ring
+	held   map[pair]*keyringEntry     // of the goroutine that follows
+	of     map[string][]*keyringEntry // by host, as well
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
 }
 
+// keyringEntry is a certificate and, once somebody asked for it, what it was parsed to.
+type keyringEntry struct {
+	c      Certificate
+	parsed atomic.Pointer[tls.Certificate]
+}
+
+// ring has the entries that are parsed, and lets the oldest go.
+type ring struct {
+	mu      sync.Mutex
+	entries []*keyringEntry
+	at      int
+}
+
+func (r *ring) add(e *keyringEntry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.entries) < parsedCertificates {
+		r.entries = append(r.entries, e)
+		return
+	}
+	r.entries[r.at].parsed.Store(nil)
+	r.entries[r.at] = e
+	r.at = (r.at + 1) % len(r.entries)
+}
+
 // NewKeyring begins to follow certificates and returns at once. Close ends it.
 func NewKeyring(w CertificateWatcher, log *slog.Logger) *Keyring {
-	k := &Keyring{}
-	k.byHost.Store(&map[string]*tls.Certificate{})
+	k := &Keyring{log: log, held: map[pair]*keyringEntry{}, of: map[string][]*keyringEntry{}}
 	ctx, stop := context.WithCancel(context.Background())
 	k.stop = stop
 	k.wg.Go(func() {
@@ -37,7 +73,7 @@ func NewKeyring(w CertificateWatcher, log *slog.Logger) *Keyring {
 			if changes, err := w.WatchCertificates(ctx); err == nil {
 				for all := range changes {
 					wait = 100 * time.Millisecond
-					k.set(all, log)
+					k.set(all)
 				}
 			}
 			select {
@@ -49,38 +85,102 @@ func NewKeyring(w CertificateWatcher, log *slog.Logger) *Keyring {
 	return k
 }
 
-func (k *Keyring) set(all []Certificate, log *slog.Logger) {
-	byHost := map[string]*tls.Certificate{}
+// set brings what is held to what there is now.
+func (k *Keyring) set(all []Certificate) {
+	now := make(map[pair]*keyringEntry, len(all))
+	touched := map[string]bool{} // hosts of which a certificate came or went
 	for _, c := range all {
-		pair, err := tls.X509KeyPair([]byte(c.Cert), []byte(c.Key))
-		if err != nil {
-			log.Warn("certificate not usable", "hosts", c.Hosts, "err", err)
-			continue
+		id := pair{c.Cert, c.Key}
+		e, ok := k.held[id]
+		if !ok {
+			e = &keyringEntry{c: c}
+			for _, h := range c.Hosts {
+				touched[h] = true
+				k.of[h] = append(k.of[h], e)
+			}
 		}
-		for _, h := range c.Hosts {
-			// Of two for one host the one that lasts longer is used.
-			if have, ok := byHost[h]; !ok || have.Leaf.NotAfter.Before(pair.Leaf.NotAfter) {
-				byHost[h] = &pair
+		now[id] = e
+	}
+	for id, e := range k.held {
+		if _, ok := now[id]; !ok {
+			for _, h := range e.c.Hosts {
+				touched[h] = true
+				k.of[h] = slices.DeleteFunc(slices.Clone(k.of[h]), func(o *keyringEntry) bool { return o == e })
 			}
 		}
 	}
-	k.byHost.Store(&byHost)
+	k.held = now
+	for h := range touched {
+		if best := newest(k.of[h]); best != nil {
+			k.byHost.Store(h, best)
+		} else {
+			k.byHost.Delete(h)
+			delete(k.of, h)
+		}
+	}
+}
+
+// pair is what makes a certificate another one.
+type pair struct{ cert, key string }
+
+// newest returns the certificate to use of several for one host: the one that began
+// last, and of those the one that lasts longest. What can't be read comes after all
+// others.
+func newest(entries []*keyringEntry) (best *keyringEntry) {
+	if len(entries) == 1 {
+		return entries[0]
+	}
+	var leaf *x509.Certificate
+	for _, e := range entries {
+		l, err := leafOf(e.c.Cert)
+		switch {
+		case err != nil && best == nil:
+			best = e
+		case err != nil:
+		case leaf == nil, l.NotBefore.After(leaf.NotBefore), l.NotBefore.Equal(leaf.NotBefore) && l.NotAfter.After(leaf.NotAfter),
+			l.NotBefore.Equal(leaf.NotBefore) && l.NotAfter.Equal(leaf.NotAfter) && e.c.Cert > best.c.Cert:
+			best, leaf = e, l
+		}
+	}
+	return best
+}
+
+// leafOf parses the first certificate of a chain.
+func leafOf(chain string) (*x509.Certificate, error) {
+	block, _ := pem.Decode([]byte(chain))
+	if block == nil {
+		return nil, fmt.Errorf("%w certificate: no PEM", taubyte.ErrInvalid)
+	}
+	return x509.ParseCertificate(block.Bytes)
 }
 
 // GetCertificate finds the certificate of a host: its own, or that of a wildcard
-// one label up. It is for tls.Config.
+// one label up. It is for tls.Config. ErrNotFound: there is none; nothing is kept of who
+// asks for such.
 func (k *Keyring) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	byHost := *k.byHost.Load()
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	if c, ok := byHost[name]; ok {
-		return c, nil
-	}
-	if _, rest, ok := strings.Cut(name, "."); ok {
-		if c, ok := byHost["*."+rest]; ok {
-			return c, nil
+	found, ok := k.byHost.Load(name)
+	if !ok {
+		if _, rest, cut := strings.Cut(name, "."); cut {
+			found, ok = k.byHost.Load("*." + rest)
 		}
 	}
-	return nil, fmt.Errorf("%w: certificate for %q", taubyte.ErrNotFound, name)
+	if !ok {
+		return nil, fmt.Errorf("%w: certificate for %q", taubyte.ErrNotFound, name)
+	}
+	e := found.(*keyringEntry)
+	if c := e.parsed.Load(); c != nil {
+		return c, nil
+	}
+	pair, err := tls.X509KeyPair([]byte(e.c.Cert), []byte(e.c.Key))
+	if err != nil {
+		k.log.Warn("certificate not usable", "hosts", e.c.Hosts, "err", err)
+		return nil, fmt.Errorf("certificate for %q: %w", name, err)
+	}
+	if e.parsed.CompareAndSwap(nil, &pair) {
+		k.ready.add(e)
+	}
+	return &pair, nil
 }
 
 // Close ends the keyring.

@@ -98,6 +98,8 @@ type Service struct {
 	began time.Time
 	none  atomic.Int64 // when a request first found no node, in nanoseconds after began; 0: there is one
 
+	challenges challenges
+
 	shares          *shares
 	retries, hedges *budget
 	latencies       latencies
@@ -188,7 +190,7 @@ func (s *Service) startTLS(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listening for users: %w", err)
 	}
-	s.serve(l, &tls.Config{GetCertificate: s.keys.GetCertificate, MinVersion: tls.VersionTLS12})
+	s.serve(l, s.tlsConfig())
 	return nil
 }
 
@@ -277,6 +279,7 @@ func (s *Service) Close() error {
 //
 //	GET /explain?host=&path=&method=   which node a request would go to, and why
 //	GET /routes                        what the table holds
+//	PUT, DELETE /challenges/{token}    a certificate authority's challenge, from nodes of role auth
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {
@@ -290,7 +293,30 @@ func (s *Service) Handler() http.Handler {
 	mux.HandleFunc("GET /routes", func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, s.Routes(), nil, nil)
 	})
+	mux.HandleFunc("PUT /challenges/{token}", fromAuth(func(w http.ResponseWriter, r *http.Request) {
+		var c auth.Challenge
+		err := rpc.Decode(w, r, 1<<12, &c)
+		if err == nil {
+			c.Token = r.PathValue("token")
+			err = s.PresentChallenge(r.Context(), c)
+		}
+		rpc.Reply(w, nil, err, nil)
+	}))
+	mux.HandleFunc("DELETE /challenges/{token}", fromAuth(func(w http.ResponseWriter, r *http.Request) {
+		rpc.Reply(w, nil, s.WithdrawChallenge(r.Context(), r.PathValue("token")), nil)
+	}))
 	return mux
+}
+
+// fromAuth lets nodes of role auth through.
+func fromAuth(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if m, ok := rpc.Caller(r.Context()); !ok || !m.Has(taubyte.RoleAuth) {
+			rpc.WriteError(w, fmt.Errorf("%w: answering challenges takes the role %s", taubyte.ErrForbidden, taubyte.RoleAuth), nil)
+			return
+		}
+		next(w, r)
+	}
 }
 
 // A Route is a line of the gateway's table.

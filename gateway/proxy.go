@@ -43,6 +43,9 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.leaving.Load() {
 		w.Header().Set("Connection", "close")
 	}
+	if s.answerChallenge(w, r) {
+		return
+	}
 	path := tns.RequestPath(r.URL)
 	m := s.lookup(r, path)
 	if _, _, ok := wire.Socket(r.URL.Path); ok && m.Status != tns.NoHost {

@@ -37,6 +37,7 @@ const gatewayProtocol protocol.ID = "/taubyte/gateway/1"
 //	<node>.<zone>      the node of that name
 //	<zone>             the gateways
 //	a project's host   the gateways
+//	a name with texts  the TXT records that nodes of role auth asked for, of any zone
 //
 // Nothing else is there. Answers come from a picture of the directory that is swapped
 // when it changes.
@@ -48,6 +49,7 @@ type dnsServer struct {
 	udp     *dns.Server
 	tcp     *dns.Server
 	picture atomic.Pointer[picture]
+	texts   *texts
 	limit   limiter
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
@@ -68,7 +70,7 @@ func startDNS(ctx context.Context, addr, zone string, hosts func(string) Presenc
 	if hosts == nil {
 		hosts = func(string) Presence { return Absent }
 	}
-	d := &dnsServer{agent: a, zone: zone, hosts: hosts, limit: limiter{clients: map[netip.Addr]*bucket{}}}
+	d := &dnsServer{agent: a, zone: zone, hosts: hosts, texts: &texts{}, limit: limiter{clients: map[netip.Addr]*bucket{}}}
 	pc, err := new(net.ListenConfig).ListenPacket(ctx, "udp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listening for DNS: %w", err)
@@ -242,6 +244,10 @@ func notOffered(t uint16) bool { return t >= 128 && t < dns.TypeANY || t == dns.
 // the answer (0x20 encoding).
 func (d *dnsServer) answer(m *dns.Msg, q dns.Question) {
 	name := dns.CanonicalName(q.Name)
+	if texts := d.texts.of(name); len(texts) > 0 {
+		d.answerText(m, q, texts)
+		return
+	}
 	if !dns.IsSubDomain(d.zone, name) {
 		m.Authoritative = false
 		m.Rcode = dns.RcodeRefused

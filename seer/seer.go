@@ -160,6 +160,7 @@ func (s *Service) Usage(id peer.ID) []Sample {
 //	GET /nodes/{id}
 //	GET /nodes/{id}/usage
 //	GET /watch               all nodes, again at each change, a line of JSON each
+//	PUT, DELETE /texts/{name}   {"value", "time"}: a TXT record, from nodes of role auth
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /nodes", func(w http.ResponseWriter, r *http.Request) {
@@ -177,6 +178,22 @@ func (s *Service) Handler() http.Handler {
 		n, err := s.named(r)
 		rpc.Reply(w, s.Usage(n.ID), err, nil)
 	})
+	mux.HandleFunc("PUT /texts/{name}", fromAuth(func(w http.ResponseWriter, r *http.Request) {
+		var t Text
+		err := rpc.Decode(w, r, 1<<12, &t)
+		if err == nil {
+			err = s.AddText(r.PathValue("name"), t.Value, t.Time)
+		}
+		rpc.Reply(w, nil, err, nil)
+	}))
+	mux.HandleFunc("DELETE /texts/{name}", fromAuth(func(w http.ResponseWriter, r *http.Request) {
+		var t Text
+		err := rpc.Decode(w, r, 1<<12, &t)
+		if err == nil {
+			s.RemoveText(r.PathValue("name"), t.Value)
+		}
+		rpc.Reply(w, nil, err, nil)
+	}))
 	mux.HandleFunc("GET /watch", func(w http.ResponseWriter, r *http.Request) {
 		stream, err := rpc.NewStream(w)
 		for err == nil {
@@ -192,6 +209,23 @@ func (s *Service) Handler() http.Handler {
 		}
 	})
 	return mux
+}
+
+// Text is the body of PUT and DELETE /texts/{name}.
+type Text struct {
+	Value string        `json:"value"`
+	Time  time.Duration `json:"time,omitempty"` // how long it is there, in nanoseconds
+}
+
+// fromAuth lets nodes of role auth through.
+func fromAuth(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if m, ok := rpc.Caller(r.Context()); !ok || !m.Has(taubyte.RoleAuth) {
+			rpc.WriteError(w, fmt.Errorf("%w: a record in DNS takes the role %s", taubyte.ErrForbidden, taubyte.RoleAuth), nil)
+			return
+		}
+		next(w, r)
+	}
 }
 
 // named finds the node that a path names, by id or name.
