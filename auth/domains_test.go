@@ -152,6 +152,7 @@ func TestOwnershipOfADomain(t *testing.T) {
 
 	// The other node checks what this one has signed.
 	z.set(mine.Record, "v=spf1", mine.Token)
+	c.move(time.Second)
 	testnet.Eventually(t, func() bool {
 		d, err := other.CheckDomain(ctx, "QmShop", "shop.example")
 		return err == nil && d.State == auth.DomainOwned

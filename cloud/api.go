@@ -95,6 +95,9 @@ func (n *Node) startAPI(ctx context.Context) error {
 		prefix := "/v1/" + string(role)
 		mux.Handle(prefix+"/", n.bearer(asMember(own, http.StripPrefix(prefix, h))))
 	}
+	if n.ACME != nil {
+		mux.Handle("/v1/acme/", n.bearer(asMember(own, http.StripPrefix("/v1/acme", n.ACME.Handler()))))
+	}
 	if n.git != nil {
 		mux.Handle("/git/", http.StripPrefix("/git", n.git))
 	}

@@ -2,10 +2,12 @@ package cloud
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -29,12 +31,19 @@ type Config struct {
 	Listen   []string `yaml:"listen,omitempty"` // multiaddrs for other nodes
 	Peers    []string `yaml:"peers,omitempty"`  // multiaddrs of other nodes, with /p2p/<id>
 	HTTP     string   `yaml:"http,omitempty"`   // address for users, with gateway
+	HTTPS    string   `yaml:"https,omitempty"`  // address for users by HTTPS, with gateway
 	API      string   `yaml:"api,omitempty"`    // address of the API
 	DNS      string   `yaml:"dns,omitempty"`    // address for DNS queries, with seer
 	Public   []string `yaml:"public,omitempty"` // IP addresses at which users reach the node
 	Zone     string   `yaml:"zone,omitempty"`   // of generated host names
 	// Limits of what users take of the gateway: see WithGatewayLimits.
 	Limits *Limits `yaml:"limits,omitempty"`
+	// ACME orders certificates, with auth: "acme: {}" at Let's Encrypt, to whose terms of
+	// service that agrees. Every node of role auth has the same.
+	ACME *ACMEConfig `yaml:"acme,omitempty"`
+	// Resolver is the address of the DNS server that is asked who owns a host name. The
+	// default is the system's resolver.
+	Resolver string `yaml:"resolver,omitempty"`
 	// Development: see WithDevelopment.
 	Development bool `yaml:"development,omitempty"`
 	// Network, Membership and Authority are files that "taubyte init" makes: the
@@ -158,7 +167,7 @@ func (c *Config) Options() ([]Option, error) {
 	for _, a := range []struct {
 		value string
 		with  func(string) Option
-	}{{c.HTTP, WithHTTP}, {c.API, WithAPI}, {c.DNS, WithDNS}, {c.Zone, WithZone}} {
+	}{{c.HTTP, WithHTTP}, {c.HTTPS, WithHTTPS}, {c.API, WithAPI}, {c.DNS, WithDNS}, {c.Zone, WithZone}} {
 		if a.value != "" {
 			opts = append(opts, a.with(a.value))
 		}
@@ -178,6 +187,21 @@ func (c *Config) Options() ([]Option, error) {
 			return nil, err
 		}
 		opts = append(opts, WithGatewayLimits(l))
+	}
+	if c.Resolver != "" {
+		if _, _, err := net.SplitHostPort(c.Resolver); err != nil {
+			return nil, fmt.Errorf("%w resolver %q: %w", taubyte.ErrInvalid, c.Resolver, err)
+		}
+		opts = append(opts, WithResolver(&net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, c.Resolver)
+		}}))
+	}
+	if c.ACME != nil {
+		acme, err := c.acme()
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, WithACME(acme...))
 	}
 	if c.Development {
 		opts = append(opts, WithDevelopment())

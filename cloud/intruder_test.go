@@ -30,7 +30,7 @@ import (
 
 // served are the protocols of handlers between nodes, by the folder of their code.
 var served = map[string]protocol.ID{
-	"auth": "/taubyte/auth/1", "seer": "/taubyte/seer/1", "tns": "/taubyte/tns/1",
+	"auth": "/taubyte/auth/1", "auth/acme": "/taubyte/auth/acme/1", "seer": "/taubyte/seer/1", "tns": "/taubyte/tns/1",
 	"hoarder": "/taubyte/hoarder/1", "patrick": "/taubyte/patrick/1", "monkey": "/taubyte/monkey/1", "gateway": "/taubyte/gateway/1",
 	"substrate": "/taubyte/substrate/control/1", "substrate/internal/messages": "/taubyte/substrate/peers/1", "substrate/internal/commands": "/taubyte/substrate/peers/1",
 }
@@ -147,7 +147,7 @@ func TestWhoMayCallWhat(t *testing.T) {
 
 	a, err := taubyte.NewAuthority()
 	require.NoError(t, err)
-	n, err := cloud.Open(t.Context(), filepath.Join(t.TempDir(), "node"), cloud.WithAuthority(a), cloud.WithDevelopment(), cloud.WithLogger(testnet.Logger(t)))
+	n, err := cloud.Open(t.Context(), filepath.Join(t.TempDir(), "node"), cloud.WithAuthority(a), cloud.WithDevelopment(), cloud.WithACME(), cloud.WithLogger(testnet.Logger(t)))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	got, hosts := map[string][]taubyte.Role{}, map[taubyte.Role]*taubyte.NodeHost{}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/auth/acme"
 	"github.com/taubyte/taubyte/auth/localgit"
 	"github.com/taubyte/taubyte/gateway"
 	"github.com/taubyte/taubyte/hoarder"
@@ -40,6 +41,8 @@ type Node struct {
 	Monkey    *monkey.Service
 	Substrate *substrate.Service
 	Gateway   *gateway.Service
+	// ACME orders certificates, beside Auth; nil without WithACME.
+	ACME *acme.Service
 
 	agent *seer.Agent
 
@@ -230,6 +233,15 @@ func (n *Node) URL() string {
 		return ""
 	}
 	return "http://" + reachable(n.http.Addr().String())
+}
+
+// SecureURL is where users reach the node's gateway by HTTPS, "" where it does not
+// listen for that.
+func (n *Node) SecureURL() string {
+	if n.Gateway == nil || n.Gateway.TLSAddr() == "" {
+		return ""
+	}
+	return "https://" + reachable(n.Gateway.TLSAddr())
 }
 
 // API is the base URL of the node's API.

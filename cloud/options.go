@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/auth/acme"
 	"github.com/taubyte/taubyte/gateway"
 )
 
@@ -17,6 +19,9 @@ type options struct {
 	services    []taubyte.Role
 	host        []taubyte.HostOption
 	http, api   string
+	https       string
+	acme        []acme.Option // nil: none is run
+	resolver    auth.Resolver
 	dns         string
 	public      []string
 	zone        string
@@ -51,6 +56,22 @@ func WithAuthority(a *taubyte.Authority) Option {
 // WithHTTP sets where the gateway listens for users. The default is 127.0.0.1:0,
 // a free port of loopback, which Node.URL tells.
 func WithHTTP(addr string) Option { return func(o *options) { o.http = addr } }
+
+// WithHTTPS makes the gateway listen for HTTPS too, with the certificates that auth has.
+// The default is not to.
+func WithHTTPS(addr string) Option { return func(o *options) { o.https = addr } }
+
+// WithACME orders certificates for the host names that are served, where the node runs
+// auth: see package auth/acme for the options. The node's zone is given to it. Without
+// any option, Let's Encrypt is asked, whose terms of service the caller so agrees to. The
+// default is to order none.
+func WithACME(opts ...acme.Option) Option {
+	return func(o *options) { o.acme = append(append([]acme.Option{}, o.acme...), opts...) }
+}
+
+// WithResolver sets where the TXT records that show who owns a host name are looked up.
+// The default is the system's resolver.
+func WithResolver(r auth.Resolver) Option { return func(o *options) { o.resolver = r } }
 
 // WithAPI sets where the node's API listens. The default is loopback, on the port
 // that the node had the last time if that is free: git remotes hold it.

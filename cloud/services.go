@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/auth/acme"
 	"github.com/taubyte/taubyte/auth/localgit"
 	"github.com/taubyte/taubyte/gateway"
 	"github.com/taubyte/taubyte/hoarder"
@@ -44,8 +46,14 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 			}
 			opts = append(opts, auth.WithProvider(n.git))
 		}
+		if n.opts.resolver != nil {
+			opts = append(opts, auth.WithResolver(n.opts.resolver))
+		}
 		s, err := auth.New(ctx, h, st, opts...)
-		return run(n, role, &n.Auth, s, err)
+		if err := run(n, role, &n.Auth, s, err); err != nil || n.opts.acme == nil {
+			return err
+		}
+		return n.startACME(ctx, log)
 	case taubyte.RoleSeer:
 		opts := n.directory()
 		if n.opts.dns != "" {
@@ -71,10 +79,27 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 		s, err := substrate.New(ctx, h, st, substrate.WithLogger(log), substrate.WithCacheDir(filepath.Join(n.dir, dirCache)))
 		return run(n, role, &n.Substrate, s, err)
 	case taubyte.RoleGateway:
-		s, err := gateway.New(ctx, h, st, gateway.WithLogger(log), gateway.WithListener(n.http), gateway.WithLimits(n.opts.limits))
+		opts := []gateway.Option{gateway.WithLogger(log), gateway.WithListener(n.http), gateway.WithLimits(n.opts.limits)}
+		if n.opts.https != "" {
+			opts = append(opts, gateway.WithTLS(n.opts.https))
+		}
+		s, err := gateway.New(ctx, h, st, opts...)
 		return run(n, role, &n.Gateway, s, err)
 	}
 	return fmt.Errorf("%w service %q", taubyte.ErrInvalid, role)
+}
+
+// startACME orders certificates, beside auth.
+func (n *Node) startACME(ctx context.Context, log *slog.Logger) (err error) {
+	opts := []acme.Option{acme.WithLogger(log), acme.WithZone(n.opts.zone)}
+	if n.opts.resolver != nil {
+		opts = append(opts, acme.WithResolver(n.opts.resolver))
+	}
+	opts = append(opts, n.opts.acme...)
+	if n.ACME, err = acme.New(ctx, n.Host, n.Store, opts...); err == nil {
+		n.closers = append(n.closers, n.ACME)
+	}
+	return err
 }
 
 // directory is how the node presents itself to the others.

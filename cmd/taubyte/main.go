@@ -62,7 +62,7 @@ func commands() []command {
 	return []command{
 		devCommand(), startCommand(), initCommand(), joinCommand(), memberCommand(), validateCommand(),
 		projectsCommand(), jobsCommand(), logsCommand(), rollbackCommand(),
-		routesCommand(), nodesCommand(), explainCommand(), storeCommand(), networkCommand(), versionCommand(), completionCommand(),
+		routesCommand(), nodesCommand(), explainCommand(), certsCommand(), domainsCommand(), storeCommand(), networkCommand(), versionCommand(), completionCommand(),
 	}
 }
 

@@ -39,11 +39,14 @@ func start(inv *invocation, c *cloud.Config, opts []cloud.Option) error {
 		return err
 	}
 	if inv.asJSON {
-		err = inv.json(map[string]string{"id": node.Host.ID().String(), "api": node.API(), "url": node.URL()})
+		err = inv.json(map[string]string{"id": node.Host.ID().String(), "api": node.API(), "url": node.URL(), "secureURL": node.SecureURL()})
 	} else {
 		_, err = fmt.Fprintf(inv.out, "node %s runs %s\n  API  %s\n", node.Host.ID(), strings.Join(c.Services, ", "), node.API())
 		if url := node.URL(); url != "" && err == nil {
 			_, err = fmt.Fprintf(inv.out, "  HTTP %s\n", url)
+		}
+		if url := node.SecureURL(); url != "" && err == nil {
+			_, err = fmt.Fprintf(inv.out, "  HTTPS %s\n", url)
 		}
 	}
 	if err == nil {

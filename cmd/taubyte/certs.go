@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/auth/acme"
+)
+
+func certsCommand() command {
+	return command{
+		name: "certs", args: "list | renew HOST | import CERT KEY | rm HOST",
+		summary: "list, renew, import or remove certificates, at a node that runs auth; CERT and KEY are files in PEM, the chain with the host's certificate first",
+		minArgs: 1, maxArgs: 3,
+		prepare: func(fs *flag.FlagSet) func(*invocation) error {
+			return asking(fs, func(inv *invocation, c *api) error {
+				verb, args := inv.args[0], inv.args[1:]
+				wants := map[string]int{"list": 0, "renew": 1, "import": 2, "rm": 1}
+				n, known := wants[verb]
+				if !known {
+					return fmt.Errorf("%w: certs %q: it is list, renew, import or rm", taubyte.ErrInvalid, verb)
+				}
+				if len(args) != n {
+					return fmt.Errorf("%w: certs %s takes %d arguments", taubyte.ErrInvalid, verb, n)
+				}
+				switch verb {
+				case "list":
+					return listCerts(inv, c)
+				case "rm":
+					if err := c.call(http.MethodDelete, "/v1/auth/certificates/"+url.PathEscape(args[0]), nil, nil); err != nil {
+						return err
+					}
+					return told(inv, map[string]any{"removed": args[0]}, "the certificate for "+args[0]+" is removed")
+				case "renew":
+					if err := c.call(http.MethodPost, "/v1/acme/certificates/"+url.PathEscape(args[0])+"/order", nil, nil); err != nil {
+						return err
+					}
+					return told(inv, map[string]any{"ordered": args[0]}, "a certificate for "+args[0]+" is being ordered")
+				}
+				return importCert(inv, c, args[0], args[1])
+			})
+		},
+	}
+}
+
+// listCerts asks what orders certificates or, where nothing does, what keeps them.
+func listCerts(inv *invocation, c *api) error {
+	heading := []string{"HOSTS", "STATE", "UNTIL", "NEXT", "ISSUER", ""}
+	err := list(inv, c, "/v1/acme/certificates", heading, certRow)
+	if !errors.Is(err, taubyte.ErrUnavailable) {
+		return err
+	}
+	return list(inv, c, "/v1/auth/certificates", heading, func(i auth.CertificateInfo) [][]string {
+		state := acme.StateServed
+		if time.Now().After(i.NotAfter) {
+			state = acme.StateExpired
+		}
+		return certRow(acme.Certificate{Hosts: i.Hosts, Issuer: i.Issuer, NotAfter: i.NotAfter, State: state})
+	})
+}
+
+func certRow(c acme.Certificate) [][]string {
+	at := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return t.Local().Format(time.DateTime)
+	}
+	why := c.Error
+	if c.Failures > 0 {
+		why = fmt.Sprintf("%d failed: %s", c.Failures, c.Error)
+	}
+	return [][]string{{strings.Join(c.Hosts, ","), string(c.State), at(c.NotAfter), at(c.Next), c.Issuer, why}}
+}
+
+func importCert(inv *invocation, c *api, certFile, keyFile string) error {
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return err
+	}
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return err
+	}
+	var hosts []string
+	if err := c.call(http.MethodPost, "/v1/auth/certificates", map[string]string{"cert": string(cert), "key": string(key)}, &hosts); err != nil {
+		return err
+	}
+	return told(inv, map[string]any{"imported": hosts}, "the certificate for "+strings.Join(hosts, ", ")+" is served")
+}

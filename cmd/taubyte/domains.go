@@ -1,0 +1,90 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
+)
+
+func domainsCommand() command {
+	return command{
+		name: "domains", args: "list | add HOST | check HOST | rm HOST",
+		summary: "list, claim, check or give up the host names that a project owns, at a node that runs auth; add prints the TXT record that shows ownership",
+		minArgs: 1, maxArgs: 2,
+		prepare: func(fs *flag.FlagSet) func(*invocation) error {
+			project := fs.String("project", "", "the project's id; with list, that project only")
+			return asking(fs, func(inv *invocation, c *api) error {
+				verb, host := inv.args[0], ""
+				if len(inv.args) == 2 {
+					host = inv.args[1]
+				}
+				if (host == "") != (verb == "list") {
+					return fmt.Errorf("%w: domains %s takes a host, and list none", taubyte.ErrInvalid, verb)
+				}
+				if verb != "list" && *project == "" {
+					return fmt.Errorf("%w: domains %s takes --project", taubyte.ErrInvalid, verb)
+				}
+				at := "/v1/auth/domains/" + url.PathEscape(host) + "/projects/" + url.PathEscape(*project)
+				switch verb {
+				case "list":
+					return list(inv, c, "/v1/auth/domains?project="+url.QueryEscape(*project), []string{"HOST", "PROJECT", "STATE", "SINCE", "CHECKED", ""}, domainRow)
+				case "add":
+					return addDomain(inv, c, host, *project)
+				case "check":
+					var d auth.Domain
+					if err := c.call(http.MethodPost, at+"/check", nil, &d); err != nil {
+						return err
+					}
+					if inv.asJSON {
+						return inv.json(d)
+					}
+					_, err := fmt.Fprintf(inv.out, "%s is %s for project %s\n", d.Host, d.State, d.Project)
+					if d.Detail != "" && err == nil {
+						_, err = fmt.Fprintln(inv.out, d.Detail)
+					}
+					return err
+				case "rm":
+					if err := c.call(http.MethodDelete, at, nil, nil); err != nil {
+						return err
+					}
+					return told(inv, map[string]any{"removed": host}, host+" is no longer the project's own")
+				}
+				return fmt.Errorf("%w: domains %q: it is list, add, check or rm", taubyte.ErrInvalid, verb)
+			})
+		},
+	}
+}
+
+func domainRow(d auth.Domain) [][]string {
+	checked := ""
+	if !d.Checked.IsZero() {
+		checked = d.Checked.Local().Format(time.DateTime)
+	}
+	return [][]string{{d.Host, string(d.Project), string(d.State), d.Since.Local().Format(time.DateTime), checked, d.Detail}}
+}
+
+func addDomain(inv *invocation, c *api, host, project string) error {
+	var d auth.Domain
+	if err := c.call(http.MethodPost, "/v1/auth/domains", map[string]string{"project": project, "host": host}, &d); err != nil {
+		return err
+	}
+	if inv.asJSON {
+		return inv.json(d)
+	}
+	fmt.Fprintf(inv.err, "Make this TXT record until %s, and leave it; it is looked for each minute at first, and at once by \"taubyte domains check\".\n", d.Until.Local().Format(time.DateTime))
+	_, err := fmt.Fprintf(inv.out, "%s. TXT%s\n", d.Record, quoted(d.Token))
+	return err
+}
+
+// quoted writes a text as the strings of a TXT record, of 255 bytes at most.
+func quoted(text string) (out string) {
+	for ; len(text) > 255; text = text[255:] {
+		out += ` "` + text[:255] + `"`
+	}
+	return out + ` "` + text + `"`
+}
