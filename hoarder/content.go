@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/ipfs/boxo/blockservice"
@@ -66,7 +68,7 @@ func (x *content) Close() error { return nil }
 
 // NewSession implements exchange.SessionExchange.
 func (x *content) NewSession(ctx context.Context) exchange.Fetcher {
-	return &contentSession{x, x.session(ctx)}
+	return &contentSession{x: x, life: ctx, inner: x.session(ctx)}
 }
 
 func (x *content) session(ctx context.Context) exchange.Fetcher {
@@ -77,28 +79,46 @@ func (x *content) session(ctx context.Context) exchange.Fetcher {
 }
 
 func (x *content) GetBlock(ctx context.Context, k cid.Cid) (blocks.Block, error) {
-	return x.get(ctx, x.Interface, k)
+	s := contentSession{x: x, life: ctx, inner: x.Interface}
+	return s.GetBlock(ctx, k)
 }
 
 func (x *content) GetBlocks(ctx context.Context, ks []cid.Cid) (<-chan blocks.Block, error) {
-	return x.getAll(ctx, x.Interface, ks)
+	s := contentSession{x: x, life: ctx, inner: x.Interface}
+	return s.GetBlocks(ctx, ks)
 }
 
+// contentSession fetches blocks of one DAG. A session of the exchange goes on asking the
+// nodes that had the first blocks, so where those are silent another one is begun, for all
+// that follows as well.
 type contentSession struct {
-	x     *content
+	x    *content
+	life context.Context // of the sessions
+
+	mu    sync.Mutex
 	inner exchange.Fetcher
 }
 
+func (s *contentSession) fetcher() exchange.Fetcher {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inner
+}
+
+// renew puts another session in the place of one that was of no use.
+func (s *contentSession) renew(useless exchange.Fetcher) exchange.Fetcher {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inner == useless {
+		s.inner = s.x.session(s.life)
+	}
+	return s.inner
+}
+
+// GetBlock has hoarders open the content and fetches a block, again and again until ctx
+// ends.
 func (s *contentSession) GetBlock(ctx context.Context, k cid.Cid) (blocks.Block, error) {
-	return s.x.get(ctx, s.inner, k)
-}
-
-func (s *contentSession) GetBlocks(ctx context.Context, ks []cid.Cid) (<-chan blocks.Block, error) {
-	return s.x.getAll(ctx, s.inner, ks)
-}
-
-// get has hoarders open the content and fetches a block, again and again until ctx ends.
-func (x *content) get(ctx context.Context, from exchange.Fetcher, k cid.Cid) (blocks.Block, error) {
+	x, from := s.x, s.fetcher()
 	again := time.Time{}
 	for stall := firstStall; ; stall = min(2*stall, mostStall) {
 		err := x.open(ctx, again)
@@ -119,65 +139,78 @@ func (x *content) get(ctx context.Context, from exchange.Fetcher, k cid.Cid) (bl
 		}
 		// What was asked for and denied is not asked for again in the same session, and a
 		// want may get lost that comes at the moment at which the last one ends.
-		again, from = time.Now(), x.session(ctx)
+		again, from = time.Now(), s.renew(from)
 		if !pause(ctx, firstStall/30) {
 			return nil, ctx.Err()
 		}
 	}
 }
 
-// getAll is get for several blocks.
-func (x *content) getAll(ctx context.Context, from exchange.Fetcher, ks []cid.Cid) (<-chan blocks.Block, error) {
-	if err := x.open(ctx, time.Time{}); err != nil && !errors.Is(err, taubyte.ErrUnavailable) {
+// GetBlocks is GetBlock for several blocks.
+func (s *contentSession) GetBlocks(ctx context.Context, ks []cid.Cid) (<-chan blocks.Block, error) {
+	if err := s.x.open(ctx, time.Time{}); err != nil && !errors.Is(err, taubyte.ErrUnavailable) {
 		return nil, err
 	}
-	in, err := from.GetBlocks(ctx, ks)
+	from := s.fetcher()
+	attempt, cancel := context.WithCancel(ctx)
+	in, err := from.GetBlocks(attempt, ks)
 	if err != nil {
+		cancel()
 		return nil, err
-	}
-	missing := make(map[cid.Cid]bool, len(ks))
-	for _, k := range ks {
-		missing[k] = true
 	}
 	out := make(chan blocks.Block)
 	go func() { // ends with ctx, as that of the exchange does
 		defer close(out)
-		for len(missing) > 0 {
-			stalled := time.NewTimer(firstStall)
-			select {
-			case b, ok := <-in:
-				stalled.Stop()
-				if ok {
-					delete(missing, b.Cid())
-					select {
-					case out <- b:
-						continue
-					case <-ctx.Done():
-					}
-				}
-				if ctx.Err() != nil {
-					return
-				}
-			case <-stalled.C:
-			case <-ctx.Done():
-				stalled.Stop()
+		for stall := firstStall; ; stall = min(2*stall, mostStall) {
+			ks = forward(ctx, in, out, ks, stall)
+			// What is wanted already is not asked for again, so it is given up first.
+			cancel()
+			if len(ks) == 0 || ctx.Err() != nil {
 				return
 			}
-			break
-		}
-		for k := range missing {
-			b, err := x.get(ctx, x.session(ctx), k)
-			if err != nil {
-				return // who waits for the block asks for it, and hears why
+			if err := s.x.open(ctx, time.Now()); err != nil && !errors.Is(err, taubyte.ErrUnavailable) {
+				return // who waits for a block asks for it, and hears why
 			}
-			select {
-			case out <- b:
-			case <-ctx.Done():
+			if !pause(ctx, firstStall/30) {
+				return
+			}
+			from = s.renew(from)
+			attempt, cancel = context.WithCancel(ctx)
+			if in, err = from.GetBlocks(attempt, ks); err != nil {
+				cancel()
 				return
 			}
 		}
 	}()
 	return out, nil
+}
+
+// forward passes blocks on until one does not come for so long, and returns which are
+// missing then.
+func forward(ctx context.Context, in <-chan blocks.Block, out chan<- blocks.Block, ks []cid.Cid, stall time.Duration) []cid.Cid {
+	missing := slices.Clone(ks)
+	stalled := time.NewTimer(stall)
+	defer stalled.Stop()
+	for len(missing) > 0 {
+		select {
+		case b, ok := <-in:
+			if !ok {
+				return missing
+			}
+			select {
+			case out <- b:
+			case <-ctx.Done():
+				return missing
+			}
+			missing = slices.DeleteFunc(missing, func(k cid.Cid) bool { return k.Equals(b.Cid()) })
+			stalled.Reset(stall)
+		case <-stalled.C:
+			return missing
+		case <-ctx.Done():
+			return missing
+		}
+	}
+	return missing
 }
 
 // open has a hoarder open the content, unless one has lately, and since a time.
