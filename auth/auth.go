@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,12 +18,14 @@ import (
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multihash"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth/internal/secrets"
 	"github.com/taubyte/taubyte/crdt"
 	"github.com/taubyte/taubyte/internal/envelope"
 	"github.com/taubyte/taubyte/internal/rpc"
+	"github.com/taubyte/taubyte/tns"
 )
 
 // Protocol is auth's protocol between nodes, and the name under which its host
@@ -39,6 +42,8 @@ type options struct {
 	resolver  Resolver
 	verifier  Verifier
 	now       func() time.Time
+	webhooks  string
+	deployed  Deployments
 	log       *slog.Logger
 }
 
@@ -46,6 +51,17 @@ type options struct {
 func WithProvider(p Provider) Option {
 	return func(o *options) { o.providers = append(o.providers, p) }
 }
+
+// WithWebhooks sets the URL that providers send events to; below it each repository has a
+// path of its own, <provider>/<id there>. There is none by default, and then repositories
+// get no webhooks.
+func WithWebhooks(url string) Option {
+	return func(o *options) { o.webhooks = strings.TrimRight(url, "/") }
+}
+
+// WithDeployments sets what is told that a project was deleted. The default is tns, wherever
+// on the network it runs.
+func WithDeployments(d Deployments) Option { return func(o *options) { o.deployed = d } }
 
 // WithAuthority lets the service add, renew and revoke members with the network's root
 // key. Without it, other auth nodes do.
@@ -57,18 +73,21 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
 // Service is auth on one node. It is safe for concurrent use.
 type Service struct {
-	host      taubyte.Host
-	store     *crdt.Store
-	key       *envelope.Key
-	providers map[string]Provider
-	authority *taubyte.Authority
-	log       *slog.Logger
-	secrets   *secrets.Store
-	certs     *certificates
-	domains   *domains
-	settings  Settings
-	rpc       *rpc.Client // to other auth nodes
-	membersMu sync.Mutex  // what this node decides as an arbiter, it decides one by one
+	host             taubyte.Host
+	store            *crdt.Store
+	key              *envelope.Key
+	providers        map[string]Provider
+	authority        *taubyte.Authority
+	log              *slog.Logger
+	secrets          *secrets.Store
+	certs            *certificates
+	domains          *domains
+	settings         Settings
+	webhooks         string
+	deployments      Deployments
+	closeDeployments func() error // of the default
+	rpc              *rpc.Client  // to other auth nodes
+	membersMu        sync.Mutex   // what this node decides as an arbiter, it decides one by one
 
 	server     *rpc.Server
 	withdraw   func()
@@ -87,12 +106,17 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 	for _, opt := range opts {
 		opt(&o)
 	}
-	s := &Service{host: host, providers: map[string]Provider{}, authority: o.authority, settings: o.settings, log: o.log, rpc: rpc.NewClient(host, Protocol, nil)}
+	s := &Service{host: host, providers: map[string]Provider{}, authority: o.authority, settings: o.settings, webhooks: o.webhooks, log: o.log, rpc: rpc.NewClient(host, Protocol, nil)}
 	for _, p := range o.providers {
 		if _, taken := s.providers[p.Name()]; taken {
 			return nil, fmt.Errorf("%w auth: two providers are named %s", taubyte.ErrInvalid, p.Name())
 		}
 		s.providers[p.Name()] = p
+	}
+	s.deployments, s.closeDeployments = o.deployed, func() error { return nil }
+	if s.deployments == nil {
+		client := tns.NewClient(host)
+		s.deployments, s.closeDeployments = client, client.Close
 	}
 	s.life, s.stop = context.WithCancel(context.Background())
 	if err := s.start(ctx, store, o); err != nil {
@@ -155,6 +179,7 @@ func (s *Service) Close() error {
 		if s.domains != nil {
 			errs = append(errs, s.domains.close())
 		}
+		errs = append(errs, s.closeDeployments())
 		if s.secrets != nil {
 			errs = append(errs, s.secrets.Close())
 		}
@@ -207,9 +232,18 @@ func checkProjectID(id taubyte.ProjectID) error {
 	return nil
 }
 
-// CreateProject makes a project known. The same again changes nothing; another
-// name renames it.
+// CreateProject makes a project known. Without an id it is given a new one. The same again
+// changes nothing; another name renames it.
 func (s *Service) CreateProject(ctx context.Context, p Project) (Project, error) {
+	if p.ID == "" {
+		random := make([]byte, 32)
+		_, _ = rand.Read(random) // never fails
+		hash, err := multihash.Sum(random, multihash.SHA2_256, -1)
+		if err != nil {
+			return p, fmt.Errorf("making a project id: %w", err)
+		}
+		p.ID = taubyte.ProjectID(hash.B58String())
+	}
 	if err := checkProjectID(p.ID); err != nil {
 		return p, err
 	}
@@ -348,7 +382,11 @@ func (s *Service) Heads(ctx context.Context, id taubyte.RepositoryID) (map[tauby
 	if err != nil {
 		return nil, err
 	}
-	return p.Heads(ctx, r.Name)
+	remote, err := s.remote(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return p.Heads(ctx, remote)
 }
 
 // Source writes the tree of a commit of a registered repository as a tar stream.
@@ -357,7 +395,11 @@ func (s *Service) Source(ctx context.Context, id taubyte.RepositoryID, commit ta
 	if err != nil {
 		return err
 	}
-	return p.Source(ctx, r.Name, commit, w)
+	remote, err := s.remote(ctx, r)
+	if err != nil {
+		return err
+	}
+	return p.Source(ctx, remote, commit, w)
 }
 
 func (s *Service) provided(ctx context.Context, id taubyte.RepositoryID) (Repository, Provider, error) {

@@ -30,19 +30,19 @@ type provider struct{}
 
 func (provider) Name() string { return "local" }
 
-func (provider) Heads(_ context.Context, name string) (map[taubyte.Branch]taubyte.Commit, error) {
-	if name != "shop" {
+func (provider) Heads(_ context.Context, r auth.Remote) (map[taubyte.Branch]taubyte.Commit, error) {
+	if r.ID != "shop" {
 		return nil, taubyte.ErrNotFound
 	}
 	return map[taubyte.Branch]taubyte.Commit{"main": "c"}, nil
 }
 
-func (provider) Source(_ context.Context, name string, c taubyte.Commit, w io.Writer) error {
+func (provider) Source(_ context.Context, r auth.Remote, c taubyte.Commit, w io.Writer) error {
 	switch {
 	case c == "cut":
 		_, _ = w.Write(make([]byte, 64<<10))
 		return errors.New("the disk is on fire")
-	case name != "shop" || c != "c":
+	case r.ID != "shop" || c != "c":
 		return taubyte.ErrNotFound
 	}
 	_, err := io.WriteString(w, "tree of c")
@@ -93,6 +93,9 @@ func TestProjectsAndRepositories(t *testing.T) {
 	}
 	_, err = s.Register(ctx, auth.Repository{ID: "github/1", Project: "QmShop", Kind: auth.KindConfig})
 	require.ErrorIs(t, err, taubyte.ErrNotFound, "no such provider")
+	fresh, err := s.CreateProject(ctx, auth.Project{Name: "fresh"})
+	require.NoError(t, err)
+	require.Len(t, string(fresh.ID), 46, "an id was made")
 	_, err = s.CreateProject(ctx, auth.Project{ID: "a/b"})
 	require.ErrorIs(t, err, taubyte.ErrInvalid)
 

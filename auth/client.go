@@ -63,10 +63,10 @@ func (c *Client) Projects(ctx context.Context) (all []Project, err error) {
 	return all, err
 }
 
-// RemoveProject is Service.RemoveProject.
-func (c *Client) RemoveProject(ctx context.Context, id taubyte.ProjectID) error {
+// DeleteProject is Service.DeleteProject by the providers' own credentials.
+func (c *Client) DeleteProject(ctx context.Context, id taubyte.ProjectID) error {
 	if s := c.local(); s != nil {
-		return s.RemoveProject(ctx, id)
+		return s.DeleteProject(ctx, id, "")
 	}
 	return c.rpc.Call(ctx, http.MethodDelete, projectPath(id), nil, nil)
 }
@@ -80,10 +80,10 @@ func (c *Client) Register(ctx context.Context, r Repository) (Repository, error)
 	return r, err
 }
 
-// Unregister is Service.Unregister.
-func (c *Client) Unregister(ctx context.Context, id taubyte.RepositoryID) error {
+// RemoveRepository is Service.RemoveRepository by the provider's own credential.
+func (c *Client) RemoveRepository(ctx context.Context, id taubyte.RepositoryID) error {
 	if s := c.local(); s != nil {
-		return s.Unregister(ctx, id)
+		return s.RemoveRepository(ctx, id, "")
 	}
 	return c.rpc.Call(ctx, http.MethodDelete, repositoryPath(id, ""), nil, nil)
 }
@@ -223,4 +223,39 @@ func (c *Client) RevokeMember(ctx context.Context, who string) error {
 		return s.RevokeMember(ctx, who)
 	}
 	return c.rpc.Call(ctx, http.MethodDelete, memberPath(who, ""), nil, nil)
+}
+
+// AddRepository is Service.AddRepository.
+func (c *Client) AddRepository(ctx context.Context, a Addition) (r Repository, err error) {
+	if s := c.local(); s != nil {
+		return s.AddRepository(ctx, a)
+	}
+	err = c.rpc.Call(ctx, http.MethodPost, "/additions", a, &r)
+	return r, err
+}
+
+// ImportProject is Service.ImportProject.
+func (c *Client) ImportProject(ctx context.Context, in Import) (out Imported, err error) {
+	if s := c.local(); s != nil {
+		return s.ImportProject(ctx, in)
+	}
+	err = c.rpc.Call(ctx, http.MethodPost, "/imports", in, &out)
+	return out, err
+}
+
+// Event is Service.Event.
+func (c *Client) Event(ctx context.Context, id taubyte.RepositoryID, header http.Header, body []byte) (e Event, err error) {
+	if s := c.local(); s != nil {
+		return s.Event(ctx, id, header, body)
+	}
+	err = c.rpc.Call(ctx, http.MethodPost, repositoryPath(id, "/events"), sentEvent{header, body}, &e)
+	return e, err
+}
+
+// SetStatus is Service.SetStatus.
+func (c *Client) SetStatus(ctx context.Context, id taubyte.RepositoryID, commit taubyte.Commit, status Status) error {
+	if s := c.local(); s != nil {
+		return s.SetStatus(ctx, id, commit, status)
+	}
+	return c.rpc.Call(ctx, http.MethodPost, repositoryPath(id, "/statuses"), sentStatus{commit, status}, nil)
 }

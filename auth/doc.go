@@ -9,8 +9,16 @@
 //
 // A repository belongs to one project. Two nodes may register one repository for
 // two projects at the same moment: then the earlier registration counts, on every
-// node alike. Git providers are packages of their own behind the interface
-// Provider.
+// node alike.
+//
+// Git providers are packages of their own behind the interface Provider and those beside
+// it: auth/github, auth/gitea, and auth/localgit, which keeps repositories itself. A
+// repository at one of the first two is added or imported, by a credential that
+// administers it there, and is given a deploy key and a webhook:
+//
+//	service, err := auth.New(ctx, host, store, auth.WithProvider(github), auth.WithWebhooks(url))
+//	imported, err := service.ImportProject(ctx, auth.Import{Provider: "github", Repository: "acme/tb_shop"})
+//	event, err := service.Event(ctx, id, header, body) // what came to <url>/<id>
 //
 // # Secrets
 //

@@ -15,9 +15,14 @@ import (
 //
 //	GET, POST  /projects               all; a Project to create
 //	GET, DELETE /projects/{id}
+//	POST       /imports                an Import
+//	POST       /additions              an Addition: a repository at a provider
 //	GET, POST  /repositories?project=  all; a Repository to register
 //	GET, DELETE /repositories/{id}     the id escaped
 //	GET        /repositories/{id}/heads
+//	POST       /repositories/{id}/webhook    another secret
+//	POST       /repositories/{id}/events     {"header", "body"}: as a provider sent it
+//	POST       /repositories/{id}/statuses   {"commit", "status"}
 //	GET        /repositories/{id}/commits/{commit}   its tree, as tar
 //	GET, POST  /certificates           all, without keys; {"cert", "key"} to import
 //	DELETE     /certificates/{id}      by its id or host
@@ -53,8 +58,46 @@ func handler(s *Service) http.Handler {
 		rpc.Reply(w, p, err, nil)
 	}, taubyte.RoleAuth, taubyte.RolePatrick))
 	mux.HandleFunc("DELETE /projects/{id}", only(func(w http.ResponseWriter, r *http.Request) {
-		rpc.Reply(w, nil, s.RemoveProject(r.Context(), taubyte.ProjectID(r.PathValue("id"))), nil)
+		rpc.Reply(w, nil, s.DeleteProject(r.Context(), taubyte.ProjectID(r.PathValue("id")), r.Header.Get(CredentialHeader)), nil)
 	}, taubyte.RoleAuth))
+	mux.HandleFunc("POST /imports", only(func(w http.ResponseWriter, r *http.Request) {
+		var in Import
+		var out Imported
+		err := rpc.Decode(w, r, 1<<16, &in)
+		if err == nil {
+			out, err = s.ImportProject(r.Context(), in)
+		}
+		rpc.Reply(w, out, err, nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("POST /additions", only(func(w http.ResponseWriter, r *http.Request) {
+		var a Addition
+		var repo Repository
+		err := rpc.Decode(w, r, 1<<16, &a)
+		if err == nil {
+			repo, err = s.AddRepository(r.Context(), a)
+		}
+		rpc.Reply(w, repo, err, nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("POST /repositories/{id}/webhook", only(func(w http.ResponseWriter, r *http.Request) {
+		rpc.Reply(w, nil, s.RotateWebhook(r.Context(), repositoryOf(r), r.Header.Get(CredentialHeader)), nil)
+	}, taubyte.RoleAuth))
+	mux.HandleFunc("POST /repositories/{id}/events", only(func(w http.ResponseWriter, r *http.Request) {
+		var in sentEvent
+		var e Event
+		err := rpc.Decode(w, r, 2*MaxEvent, &in)
+		if err == nil {
+			e, err = s.Event(r.Context(), repositoryOf(r), in.Header, in.Body)
+		}
+		rpc.Reply(w, e, err, nil)
+	}, taubyte.RoleAuth, taubyte.RolePatrick))
+	mux.HandleFunc("POST /repositories/{id}/statuses", only(func(w http.ResponseWriter, r *http.Request) {
+		var in sentStatus
+		err := rpc.Decode(w, r, 1<<14, &in)
+		if err == nil {
+			err = s.SetStatus(r.Context(), repositoryOf(r), in.Commit, in.Status)
+		}
+		rpc.Reply(w, nil, err, nil)
+	}, taubyte.RoleAuth, taubyte.RolePatrick))
 	mux.HandleFunc("GET /repositories", only(func(w http.ResponseWriter, r *http.Request) {
 		all, err := s.Repositories(r.Context(), taubyte.ProjectID(r.URL.Query().Get("project")))
 		rpc.Reply(w, all, err, nil)
@@ -72,7 +115,7 @@ func handler(s *Service) http.Handler {
 		rpc.Reply(w, repo, err, nil)
 	}, taubyte.RoleAuth, taubyte.RolePatrick))
 	mux.HandleFunc("DELETE /repositories/{id}", only(func(w http.ResponseWriter, r *http.Request) {
-		rpc.Reply(w, nil, s.Unregister(r.Context(), repositoryOf(r)), nil)
+		rpc.Reply(w, nil, s.RemoveRepository(r.Context(), repositoryOf(r), r.Header.Get(CredentialHeader)), nil)
 	}, taubyte.RoleAuth))
 	mux.HandleFunc("GET /repositories/{id}/heads", only(func(w http.ResponseWriter, r *http.Request) {
 		heads, err := s.Heads(r.Context(), repositoryOf(r))
@@ -174,6 +217,22 @@ func handler(s *Service) http.Handler {
 		rpc.Reply(w, nil, err, nil)
 	}, taubyte.RoleAuth))
 	return mux
+}
+
+// CredentialHeader is the header of the API that carries the caller's token at a git
+// provider, for requests that have no body.
+const CredentialHeader = "Taubyte-Provider-Credential"
+
+// sentEvent is the body of POST /repositories/{id}/events.
+type sentEvent struct {
+	Header http.Header `json:"header"`
+	Body   []byte      `json:"body"`
+}
+
+// sentStatus is the body of POST /repositories/{id}/statuses.
+type sentStatus struct {
+	Commit taubyte.Commit `json:"commit"`
+	Status Status         `json:"status"`
 }
 
 // rotation is the body of POST /network/rotation.

@@ -62,7 +62,7 @@ func handler(s *Service) http.Handler {
 		rpc.Reply(w, all, err, nil)
 	})
 	mux.HandleFunc("GET /watch", s.serveWatch)
-	mux.HandleFunc("POST /copies", only("keeping copies", s.serveCopies, taubyte.RoleTNS, taubyte.RoleTNS))
+	mux.HandleFunc("POST /copies", only("keeping copies", s.serveCopies, taubyte.RoleTNS))
 	const branch = "/projects/{project}/branches/{branch}"
 	mux.HandleFunc("GET "+branch, func(w http.ResponseWriter, r *http.Request) {
 		d, err := s.Current(r.Context(), projectOf(r), branchOf(r))
@@ -77,9 +77,9 @@ func handler(s *Service) http.Handler {
 		d, err := s.Diff(r.Context(), projectOf(r), branchOf(r), q.Get("from"), q.Get("to"))
 		rpc.Reply(w, d, err, nil)
 	})
-	mux.HandleFunc("DELETE "+branch, writers(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("DELETE "+branch, only("taking a branch off the air", func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.Remove(r.Context(), projectOf(r), branchOf(r)), nil)
-	}))
+	}, taubyte.RoleAuth, taubyte.RoleMonkey, taubyte.RoleTNS))
 	mux.HandleFunc("POST "+branch+"/parts", writers(func(w http.ResponseWriter, r *http.Request) {
 		var part Part
 		if err := rpc.Decode(w, r, publishLimit, &part); err != nil {
@@ -106,11 +106,11 @@ func writers(next http.HandlerFunc) http.HandlerFunc {
 	return only("publishing", next, taubyte.RoleMonkey, taubyte.RoleTNS)
 }
 
-func only(what string, next http.HandlerFunc, a, b taubyte.Role) http.HandlerFunc {
+func only(what string, next http.HandlerFunc, roles ...taubyte.Role) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		m, ok := rpc.Caller(r.Context())
-		if !ok || !m.Has(a, b) {
-			rpc.WriteError(w, fmt.Errorf("%w: %s takes the role %s or %s", taubyte.ErrForbidden, what, a, b), nil)
+		if !ok || !m.Has(roles...) {
+			rpc.WriteError(w, fmt.Errorf("%w: %s takes one of the roles %v", taubyte.ErrForbidden, what, roles), nil)
 			return
 		}
 		next(w, r)

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/auth/internal/gitcmd"
 )
 
 // Limits of git processes. Short commands read or change references and look at
@@ -23,8 +25,6 @@ const (
 	shortTime    = 2 * time.Minute
 	transferTime = time.Hour
 	stallTime    = time.Minute // a client that neither sends nor takes a byte
-
-	measureTime = 5 * time.Minute // to walk a commit's tree
 
 	shortSlots = 32
 	userSlots  = 32 // clones, fetches and pushes of users
@@ -45,27 +45,6 @@ func (s slots) take(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// command prepares git on a repository, with none of the caller's configuration and
-// nothing of its environment that may be secret.
-func command(ctx context.Context, repository string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "git", args...)
-	for _, kv := range os.Environ() {
-		name, _, _ := strings.Cut(kv, "=")
-		switch name {
-		case "PATH", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LANG":
-			cmd.Env = append(cmd.Env, kv)
-		}
-	}
-	cmd.Env = append(cmd.Env,
-		"GIT_DIR="+repository, "HOME="+repository,
-		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_TERMINAL_PROMPT=0", "LC_ALL=C",
-	)
-	cmd.Dir = repository
-	cmd.WaitDelay = 5 * time.Second
-	endGroup(cmd)
-	return cmd
-}
-
 // short runs a git command that takes a moment and returns what it printed.
 func (s *Server) short(ctx context.Context, repository, input string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, shortTime)
@@ -75,7 +54,7 @@ func (s *Server) short(ctx context.Context, repository, input string, args ...st
 		return "", err
 	}
 	defer release()
-	return run(ctx, command(ctx, repository, args...), input)
+	return run(ctx, gitcmd.New(ctx, repository, args...), input)
 }
 
 // run runs a command and returns what it printed.
@@ -186,7 +165,8 @@ func (s *Server) Name() string { return "local" }
 
 // Heads implements auth.Provider. It is answered from the replicated references, which
 // are compared with those of the other control nodes first.
-func (s *Server) Heads(ctx context.Context, name string) (map[taubyte.Branch]taubyte.Commit, error) {
+func (s *Server) Heads(ctx context.Context, r auth.Remote) (map[taubyte.Branch]taubyte.Commit, error) {
+	name := r.ID
 	if err := s.fresh(ctx, name); err != nil {
 		return nil, err
 	}
@@ -243,7 +223,8 @@ func (s *Server) having(ctx context.Context, name string, commit taubyte.Commit)
 }
 
 // Source implements auth.Provider. The archive has the files that a checkout has.
-func (s *Server) Source(ctx context.Context, name string, commit taubyte.Commit, w io.Writer) error {
+func (s *Server) Source(ctx context.Context, r auth.Remote, commit taubyte.Commit, w io.Writer) error {
+	name := r.ID
 	repository, err := s.having(ctx, name, commit)
 	if err != nil {
 		return err
@@ -258,11 +239,11 @@ func (s *Server) Source(ctx context.Context, name string, commit taubyte.Commit,
 		return err
 	}
 	defer release()
-	if err := measure(ctx, repository, commit); err != nil {
+	if err := gitcmd.Measure(ctx, repository, commit); err != nil {
 		return fmt.Errorf("commit %s of %s: %w", commit, name, err)
 	}
 	var errOut bytes.Buffer
-	cmd := command(ctx, repository, "archive", "--format=tar", string(commit))
+	cmd := gitcmd.New(ctx, repository, "archive", "--format=tar", string(commit))
 	cmd.Stdout, cmd.Stderr = w, &errOut
 	if err := cmd.Run(); err != nil {
 		return errors.Join(ctx.Err(), fmt.Errorf("reading commit %s of %s: %s: %w", commit, name, strings.TrimSpace(errOut.String()), err))

@@ -125,7 +125,7 @@ func TestPushCloneFetchAndDelete(t *testing.T) {
 	git(t, dir, "push", "-q", b.remote("writer", "shop"), "main", "main:feature/x")
 	git(t, clone, "fetch", "-q", "origin")
 	require.Equal(t, string(second), git(t, clone, "rev-parse", "origin/main"))
-	heads, err := b.server.Heads(t.Context(), "shop")
+	heads, err := b.server.Heads(t.Context(), auth.Remote{ID: "shop"})
 	require.NoError(t, err)
 	require.Equal(t, map[taubyte.Branch]taubyte.Commit{"main": second, "feature/x": second}, heads)
 
@@ -134,7 +134,7 @@ func TestPushCloneFetchAndDelete(t *testing.T) {
 	require.Equal(t, auth.Push{Repository: "local/shop", Branch: "feature/x"}, told[len(told)-1])
 
 	var archive bytes.Buffer
-	require.NoError(t, b.server.Source(t.Context(), "shop", first, &archive))
+	require.NoError(t, b.server.Source(t.Context(), auth.Remote{ID: "shop"}, first, &archive))
 	files := map[string]string{}
 	for r := tar.NewReader(&archive); ; {
 		h, err := r.Next()
@@ -149,9 +149,9 @@ func TestPushCloneFetchAndDelete(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]string{"a.txt": "one"}, files, "the exact commit, not the head")
-	require.ErrorIs(t, b.server.Source(t.Context(), "shop", taubyte.Commit(strings.Repeat("0", 40)), io.Discard), taubyte.ErrNotFound)
-	require.ErrorIs(t, b.server.Source(t.Context(), "shop", "--help", io.Discard), taubyte.ErrInvalid)
-	require.ErrorIs(t, b.server.Source(t.Context(), "none", first, io.Discard), taubyte.ErrNotFound)
+	require.ErrorIs(t, b.server.Source(t.Context(), auth.Remote{ID: "shop"}, taubyte.Commit(strings.Repeat("0", 40)), io.Discard), taubyte.ErrNotFound)
+	require.ErrorIs(t, b.server.Source(t.Context(), auth.Remote{ID: "shop"}, "--help", io.Discard), taubyte.ErrInvalid)
+	require.ErrorIs(t, b.server.Source(t.Context(), auth.Remote{ID: "none"}, first, io.Discard), taubyte.ErrNotFound)
 	one, err := b.server.File(t.Context(), "shop", second, "dir/b.txt", 10)
 	require.NoError(t, err)
 	require.Equal(t, "b", string(one))
@@ -215,7 +215,7 @@ func TestASourceIsWhatACheckoutIs(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(b.dir, "shop.git", "info"))) // a repository from before
 	for range 2 {
 		var out bytes.Buffer
-		require.NoError(t, b.server.Source(t.Context(), "shop", commit, &out))
+		require.NoError(t, b.server.Source(t.Context(), auth.Remote{ID: "shop"}, commit, &out))
 		got := map[string]string{}
 		archive := tar.NewReader(&out)
 		for h, err := archive.Next(); err == nil; h, err = archive.Next() {
@@ -245,7 +245,7 @@ func TestWhoMay(t *testing.T) {
 		require.Error(t, err)
 	}
 	require.Empty(t, b.told())
-	_, err := b.server.Heads(t.Context(), "shop")
+	_, err := b.server.Heads(t.Context(), auth.Remote{ID: "shop"})
 	require.ErrorIs(t, err, taubyte.ErrNotFound, "a refused push makes no repository")
 	_, err = tryGit(t, dir, "clone", b.remote("reader", "shop"), "x")
 	require.Error(t, err)
@@ -272,7 +272,7 @@ func TestAPushIsNotLostToItsListener(t *testing.T) {
 	dir := work(t, map[string]string{"a": "a"})
 	out := git(t, dir, "push", b.remote("writer", "shop"), "main")
 	require.Contains(t, out, "remote: taubyte: patrick is away")
-	heads, err := b.server.Heads(t.Context(), "shop")
+	heads, err := b.server.Heads(t.Context(), auth.Remote{ID: "shop"})
 	require.NoError(t, err)
 	require.Len(t, heads, 1)
 }
@@ -281,7 +281,7 @@ func TestAPushThatIsCutChangesNothing(t *testing.T) {
 	b := newBench(t, localgit.WithMaxPush(64<<10))
 	dir := work(t, map[string]string{"a": "a"})
 	git(t, dir, "push", "-q", b.remote("writer", "shop"), "main")
-	before, err := b.server.Heads(t.Context(), "shop")
+	before, err := b.server.Heads(t.Context(), auth.Remote{ID: "shop"})
 	require.NoError(t, err)
 
 	noise := make([]byte, 0, 512<<10)
@@ -291,7 +291,7 @@ func TestAPushThatIsCutChangesNothing(t *testing.T) {
 	commit(t, dir, map[string]string{"noise": string(noise)})
 	_, err = tryGit(t, dir, "push", "-q", b.remote("writer", "shop"), "main")
 	require.Error(t, err, "beyond the limit")
-	after, err := b.server.Heads(t.Context(), "shop")
+	after, err := b.server.Heads(t.Context(), auth.Remote{ID: "shop"})
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 	require.Len(t, b.told(), 1)
@@ -318,7 +318,7 @@ func TestAPushThatIsCutChangesNothing(t *testing.T) {
 	cancel()
 	_ = w.CloseWithError(context.Canceled)
 	<-ended
-	after, err = b.server.Heads(t.Context(), "shop")
+	after, err = b.server.Heads(t.Context(), auth.Remote{ID: "shop"})
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 }
@@ -399,7 +399,7 @@ func TestSourceOfATreeWithoutEnd(t *testing.T) {
 		git(t, dir, "push", "-q", b.remote("writer", "shop"), string(c.commit)+":refs/heads/"+name)
 		var got bytes.Buffer
 		began := time.Now()
-		err := b.server.Source(t.Context(), "shop", c.commit, &got)
+		err := b.server.Source(t.Context(), auth.Remote{ID: "shop"}, c.commit, &got)
 		require.ErrorIs(t, err, taubyte.ErrTooLarge, name)
 		require.ErrorContains(t, err, c.want)
 		require.Zero(t, got.Len(), "nothing of it is given out")
@@ -407,5 +407,5 @@ func TestSourceOfATreeWithoutEnd(t *testing.T) {
 	}
 	wide := nested(3, 20, small)
 	git(t, dir, "push", "-q", b.remote("writer", "shop"), string(wide)+":refs/heads/wide")
-	require.NoError(t, b.server.Source(t.Context(), "shop", wide, io.Discard))
+	require.NoError(t, b.server.Source(t.Context(), auth.Remote{ID: "shop"}, wide, io.Discard))
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth/internal/gitcmd"
 )
 
 // A stream of objectsProtocol begins with a line, the name of the repository. The
@@ -93,7 +94,7 @@ func (s *Server) fetchOver(ctx context.Context, dir string, tips []string, in io
 		return err
 	}
 	// git speaks over descriptor 3, and says on it when it has no more to say.
-	cmd := command(ctx, dir, "fetch", "--quiet", "--no-write-fetch-head", "--no-tags", "--no-auto-gc", "--refmap=", "--stdin", "fd::3")
+	cmd := gitcmd.New(ctx, dir, "fetch", "--quiet", "--no-write-fetch-head", "--no-tags", "--no-auto-gc", "--refmap=", "--stdin", "fd::3")
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Stdin = strings.NewReader(strings.Join(tips, "\n") + "\n")
 	var errOut bytes.Buffer
@@ -186,7 +187,7 @@ func (s *Server) giveObjects(raw network.Stream) error {
 
 // uploadPack runs git as the server of who is at the other end of a stream.
 func uploadPack(ctx context.Context, dir string, in io.Reader, stream *guardStream) error {
-	cmd := command(ctx, dir, "upload-pack", "--strict", dir)
+	cmd := gitcmd.New(ctx, dir, "upload-pack", "--strict", dir)
 	cmd.Env = append(cmd.Env, "GIT_PROTOCOL=version=2") // in which objects are had that no reference leads to yet
 	var errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = struct{ io.Writer }{stream}, &errOut

@@ -18,6 +18,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/auth/internal/gitcmd"
 )
 
 // The server's side of a push (gitprotocol-pack, "Pushing data to a server"). It is not
@@ -248,7 +249,7 @@ func (s *Server) takePack(ctx context.Context, p push, in *bufio.Reader, refused
 	case bytes.Equal(head[8:12], []byte{0, 0, 0, 0}): // no objects: they are here already
 	default:
 		var errOut bytes.Buffer
-		cmd := command(ctx, dir, "index-pack", "--stdin", "--fix-thin", "--strict", "--max-input-size="+strconv.FormatInt(s.maxPush, 10))
+		cmd := gitcmd.New(ctx, dir, "index-pack", "--stdin", "--fix-thin", "--strict", "--max-input-size="+strconv.FormatInt(s.maxPush, 10))
 		cmd.Env = append(cmd.Env, apart...)
 		cmd.Stderr = &errOut
 		if err := converse(cmd, in, &errOut, func() {}); err != nil {
@@ -311,7 +312,7 @@ func (s *Server) apart(ctx context.Context, dir string, env []string, input stri
 		return "", err
 	}
 	defer release()
-	cmd := command(ctx, dir, args...)
+	cmd := gitcmd.New(ctx, dir, args...)
 	cmd.Env = append(cmd.Env, env...)
 	return run(ctx, cmd, input)
 }

@@ -141,7 +141,7 @@ func TestEveryControlNodeServesEveryRepository(t *testing.T) {
 		require.NotContains(t, out, "one node only")
 		require.Contains(t, other.onDisk(name), head+" refs/heads/main", "on the other's disk when it is acknowledged")
 		require.Equal(t, head, git(t, other.clone(name), "rev-parse", "HEAD"))
-		heads, err := other.server.Heads(t.Context(), name)
+		heads, err := other.server.Heads(t.Context(), auth.Remote{ID: name})
 		require.NoError(t, err)
 		require.Equal(t, map[taubyte.Branch]taubyte.Commit{"main": taubyte.Commit(head)}, heads)
 		text, err := other.server.File(t.Context(), name, taubyte.Commit(head), "a", 100)
@@ -204,7 +204,7 @@ func TestAnAcknowledgedPushSurvivesItsNode(t *testing.T) {
 	require.NoError(t, os.RemoveAll(a.dir))
 	for i := range 4 {
 		require.Equal(t, head, git(t, b.clone(fmt.Sprint("shop", i)), "rev-parse", "HEAD"))
-		require.NoError(t, b.server.Source(t.Context(), fmt.Sprint("shop", i), taubyte.Commit(head), &strings.Builder{}))
+		require.NoError(t, b.server.Source(t.Context(), auth.Remote{ID: fmt.Sprint("shop", i)}, taubyte.Commit(head), &strings.Builder{}))
 	}
 	require.Len(t, c.pushes(), 4, "each heard of once")
 
@@ -229,7 +229,7 @@ func TestAnAcknowledgedPushSurvivesItsNode(t *testing.T) {
 	for i := range 4 {
 		n.clone(fmt.Sprint("shop", i))
 	}
-	_, err := n.server.Heads(t.Context(), "empty")
+	_, err := n.server.Heads(t.Context(), auth.Remote{ID: "empty"})
 	require.NoError(t, err)
 }
 
@@ -440,7 +440,7 @@ func TestCloseEndsWhatIsUnderWay(t *testing.T) {
 	require.Less(t, time.Since(began), 20*time.Second)
 	_ = w.CloseWithError(io.ErrUnexpectedEOF)
 	<-ended
-	_, err = b.server.Heads(t.Context(), "shop")
+	_, err = b.server.Heads(t.Context(), auth.Remote{ID: "shop"})
 	require.ErrorIs(t, err, taubyte.ErrClosed)
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/auth/internal/gitcmd"
 	"github.com/taubyte/taubyte/crdt"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
@@ -48,8 +49,8 @@ func WithMaxPush(bytes int64) Option { return func(s *Server) { s.maxPush = byte
 // WithLogger sets where the server logs. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option { return func(s *Server) { s.log = l } }
 
-// Server is the git provider. It is an http.Handler and an auth.Provider, and safe
-// for concurrent use.
+// Server is the git provider. It is an http.Handler and an auth.Provider, in which
+// a repository's name is its id. It is safe for concurrent use.
 type Server struct {
 	dir       string
 	authorize func(ctx context.Context, user, password, repository string, write bool) bool
@@ -347,7 +348,7 @@ func (s *Server) advertise(w http.ResponseWriter, r *http.Request, dir string) {
 		return
 	}
 	defer release()
-	cmd := command(ctx, dir, "upload-pack", "--stateless-rpc", "--advertise-refs", dir)
+	cmd := gitcmd.New(ctx, dir, "upload-pack", "--stateless-rpc", "--advertise-refs", dir)
 	protocolVersion(cmd, r)
 	out, err := run(ctx, cmd, "")
 	if err != nil {
@@ -425,7 +426,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request, dir string) {
 	_ = rc.EnableFullDuplex()
 	w.Header().Set("Content-Type", "application/x-git-upload-pack-result")
 	var errOut strings.Builder
-	cmd := command(ctx, dir, "upload-pack", "--stateless-rpc", dir)
+	cmd := gitcmd.New(ctx, dir, "upload-pack", "--stateless-rpc", dir)
 	protocolVersion(cmd, r)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = body, &unstalled{w: w, rc: rc, life: s.life}, &errOut
 	if err := cmd.Run(); err != nil && r.Context().Err() == nil {

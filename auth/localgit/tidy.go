@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/taubyte/taubyte/auth/internal/gitcmd"
 )
 
 // tidyTime bounds one repository's collection.
@@ -55,12 +57,12 @@ func (s *Server) collect(ctx context.Context, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, tidyTime)
 	defer cancel()
 	var errOut bytes.Buffer
-	cmd := command(ctx, dir, "gc", "--auto", "--quiet")
+	cmd := gitcmd.New(ctx, dir, "gc", "--auto", "--quiet")
 	cmd.Stderr = &errOut
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	yield(cmd)
+	gitcmd.Yield(cmd)
 	if err := cmd.Wait(); err != nil {
 		return &gcError{err, strings.TrimSpace(errOut.String())}
 	}

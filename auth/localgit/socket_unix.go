@@ -6,19 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"syscall"
 )
-
-// endGroup puts a command into a process group, all of which ends with it: git
-// starts helpers of its own.
-func endGroup(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-}
-
-// yield lets everything else on the machine go before a command that was started.
-func yield(cmd *exec.Cmd) { _ = syscall.Setpriority(syscall.PRIO_PGRP, cmd.Process.Pid, 15) }
 
 // socketPair returns two ends of a connection within this machine, one of them to be
 // handed to a command.

@@ -1,4 +1,4 @@
-package localgit
+package gitcmd
 
 import (
 	"bufio"
@@ -9,27 +9,29 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/taubyte/taubyte"
 )
 
-// What Source gives out of a commit. A few objects can stand for a tree without end, each
+// What is given out of a commit. A few objects can stand for a tree without end, each
 // of its folders the same one ten times.
 const (
-	maxSourceEntries = 200_000 // files and folders
+	measureTime      = 5 * time.Minute // to walk a tree
+	maxSourceEntries = 200_000         // files and folders
 	maxSourceBytes   = 2 << 30
 	maxSourceDepth   = 64
 	maxSourcePath    = 4096
 )
 
-// measure walks a commit's tree before it is read, and returns taubyte.ErrTooLarge for one
+// Measure walks a commit's tree before it is read, and returns taubyte.ErrTooLarge for one
 // beyond the bounds, as soon as that is known. To git archive it would be memory.
-func measure(ctx context.Context, repository string, commit taubyte.Commit) error {
+func Measure(ctx context.Context, repository string, commit taubyte.Commit) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, measureTime,
 		fmt.Errorf("%w: its tree can't be walked in %s", taubyte.ErrTooLarge, measureTime))
 	defer cancel()
 	var errOut bytes.Buffer
-	cmd := command(ctx, repository, "ls-tree", "-r", "-t", "-l", "-z", "--full-tree", string(commit))
+	cmd := New(ctx, repository, "ls-tree", "-r", "-t", "-l", "-z", "--full-tree", string(commit))
 	cmd.Stderr = &errOut
 	out, err := cmd.StdoutPipe()
 	if err != nil {
