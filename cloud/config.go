@@ -46,6 +46,10 @@ type Config struct {
 	Resolver string `yaml:"resolver,omitempty"`
 	// Development: see WithDevelopment.
 	Development bool `yaml:"development,omitempty"`
+	// Providers are git providers by their names, with auth; Webhooks is the URL that they
+	// send events to. See ProviderConfig and WithWebhooks.
+	Providers map[string]ProviderConfig `yaml:"providers,omitempty"`
+	Webhooks  string                    `yaml:"webhooks,omitempty"`
 	// Network, Membership and Authority are files that "taubyte init" makes: the
 	// network's keys, this node's membership of it, and, on nodes that sign
 	// memberships, the root key. Without them the node is a network of its own.
@@ -206,6 +210,11 @@ func (c *Config) Options() ([]Option, error) {
 	if c.Development {
 		opts = append(opts, WithDevelopment())
 	}
+	providers, err := c.providers()
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	opts = append(opts, providers...)
 	membership, err := c.membership(roles)
 	return append(opts, membership...), err
 }

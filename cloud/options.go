@@ -29,6 +29,8 @@ type options struct {
 	development bool
 	authority   *taubyte.Authority
 	membership  *membershipFile
+	providers   []auth.Provider
+	webhooks    string
 	log         *slog.Logger
 }
 

@@ -40,6 +40,10 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 		if n.opts.authority != nil {
 			opts = append(opts, auth.WithAuthority(n.opts.authority))
 		}
+		for _, p := range n.opts.providers {
+			opts = append(opts, auth.WithProvider(p))
+		}
+		opts = append(opts, auth.WithWebhooks(n.opts.webhooks))
 		if n.opts.runs(taubyte.RolePatrick) {
 			if err := n.startGit(ctx); err != nil {
 				return err

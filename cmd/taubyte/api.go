@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -63,6 +64,7 @@ func list[T any](inv *invocation, c *api, path string, heading []string, rows fu
 type api struct {
 	inv        *invocation
 	url, token string
+	header     http.Header // sent with each request
 	http       *http.Client
 }
 
@@ -141,6 +143,7 @@ func (c *api) stream(method, path string, body io.Reader) (*http.Response, error
 	if err != nil {
 		return nil, fmt.Errorf("%w API %s: %w", taubyte.ErrInvalid, c.url, err)
 	}
+	maps.Copy(req.Header, c.header)
 	req.Header.Set("Authorization", "Bearer "+c.token)
 	resp, err := c.http.Do(req)
 	if errors.Is(err, syscall.ECONNREFUSED) {

@@ -61,7 +61,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		devCommand(), startCommand(), initCommand(), joinCommand(), memberCommand(), validateCommand(),
-		projectsCommand(), jobsCommand(), logsCommand(), rollbackCommand(),
+		projectsCommand(), repoCommand(), jobsCommand(), logsCommand(), rollbackCommand(),
 		routesCommand(), nodesCommand(), explainCommand(), certsCommand(), domainsCommand(), storeCommand(), networkCommand(), versionCommand(), completionCommand(),
 	}
 }

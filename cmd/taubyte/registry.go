@@ -17,9 +17,20 @@ import (
 
 func projectsCommand() command {
 	return command{
-		name: "projects", summary: "list what is deployed: projects, their branches, and the commit that each runs",
+		name: "projects", args: "[create NAME | import PROVIDER/REPOSITORY | delete ID]",
+		summary: "list what is deployed: projects, their branches, and the commit that each runs; or create, import or delete a project",
+		maxArgs: 2,
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
+			code := fs.String("code", "", "with import: the repository of the functions (default: tb_code_NAME beside tb_NAME)")
+			credential := credentialFlag(fs)
 			return asking(fs, func(inv *invocation, c *api) error {
+				if len(inv.args) > 0 {
+					token, err := readCredential(*credential)
+					if err != nil {
+						return err
+					}
+					return changeProjects(inv, c, token, *code)
+				}
 				return list(inv, c, "/v1/tns/projects", []string{"PROJECT", "NAME", "BRANCH", "COMMIT", "DEPLOYMENT", "SINCE", "NOT SERVED"}, func(p tns.Summary) (rows [][]string) {
 					for _, b := range p.Branches {
 						rows = append(rows, []string{string(p.Project), p.Name, string(b.Branch), short(b.Commit), strconv.FormatUint(b.Sequence, 10), b.Time.Local().Format(time.DateTime), lost(b.Conflicts)})
