@@ -175,3 +175,31 @@ func (w waits) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return nil, http.ErrServerClosed
 }
+
+// The rates are of all nodes together.
+func TestRatesHoldForAllNodes(t *testing.T) {
+	n := newNetwork(t, nil)
+	first, second, _ := n.three(acme.WithLimits(acme.Limits{Orders: 2, Per: time.Hour}))
+	var hosts []string
+	for i := range 5 {
+		hosts = append(hosts, string(rune('a'+i))+"-"+lower(projectA[len(projectA)-8:])+"."+zone)
+	}
+	deploy(t, first.TNS, projectA, 1, hosts...)
+	testnet.Eventually(t, func() bool {
+		served, later := map[string]bool{}, map[string]bool{}
+		for _, node := range []*cloud.Node{first, second} {
+			all, err := node.ACME.Certificates(t.Context())
+			require.NoError(t, err)
+			for _, c := range all {
+				switch {
+				case c.State == acme.StateServed:
+					served[c.Hosts[0]] = true
+				case c.Next.After(time.Now().Add(30 * time.Minute)): // the node whose turn it is knows
+					later[c.Hosts[0]] = true
+				}
+			}
+		}
+		return len(served) == 2 && len(later) == 3
+	}, "two are ordered, three wait")
+	require.Equal(t, 2, issued(n))
+}
