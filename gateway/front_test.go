@@ -251,7 +251,10 @@ func TestHeadersAndTrailersPass(t *testing.T) {
 		resp = get("426", "")
 		require.Equal(t, http.StatusUpgradeRequired, resp.StatusCode)
 		require.Equal(t, "websocket", resp.Header.Get("Upgrade"))
-		require.Contains(t, resp.Header.Get("Connection"), "Upgrade")
+		require.Equal(t, "Upgrade", resp.Header.Get("Connection"))
+		text, err := io.ReadAll(b.dial(t, "GET /fn?426 HTTP/1.1\r\nHost: "+site+"\r\nConnection: close\r\n\r\n"))
+		require.NoError(t, err)
+		require.Contains(t, string(text), "\r\nConnection: Upgrade, close\r\n")
 
 		resp = get("named", "")
 		require.Empty(t, resp.Header.Get("X-Inner"))

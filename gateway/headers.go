@@ -127,7 +127,11 @@ func answerHeaders(to, from http.Header, status int, r *http.Request) {
 	dropNamed(to, from)
 	if status == http.StatusUpgradeRequired && r.ProtoMajor == 1 && len(from["Upgrade"]) > 0 {
 		to["Upgrade"] = from["Upgrade"] // which it has to say (RFC 9110, 15.5.22)
-		to["Connection"] = append(to["Connection"], "Upgrade")
+		option := "Upgrade"
+		if r.Close || len(to["Connection"]) > 0 {
+			option = "Upgrade, close" // in one line, or the server would replace it
+		}
+		to["Connection"] = []string{option}
 	}
 }
 
