@@ -178,6 +178,19 @@ func TestManyObjectsOneWay(t *testing.T) {
 	require.Equal(t, git(t, dir, "rev-parse", "HEAD"), git(t, clone, "rev-parse", "origin/main"))
 }
 
+func TestACloneHasTheBranchThatWasPushedFirst(t *testing.T) {
+	b := newBench(t)
+	for i, branch := range []string{"master", "trunk", "feature/x", "main"} {
+		dir := work(t, map[string]string{"a.txt": branch})
+		remote := b.remote("writer", fmt.Sprint("shop", i))
+		git(t, dir, "push", "-q", remote, "main:"+branch)
+		clone := filepath.Join(t.TempDir(), "clone")
+		git(t, t.TempDir(), "clone", "-q", remote, clone)
+		require.Equal(t, branch, git(t, clone, "branch", "--show-current"))
+		require.FileExists(t, filepath.Join(clone, "a.txt"))
+	}
+}
+
 func TestARepositoryIsFoundWithoutTheSuffix(t *testing.T) {
 	b := newBench(t)
 	dir := work(t, map[string]string{"a.txt": "one"})
