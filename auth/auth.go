@@ -21,6 +21,7 @@ import (
 	"github.com/multiformats/go-multihash"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth/environment"
 	"github.com/taubyte/taubyte/auth/internal/secrets"
 	"github.com/taubyte/taubyte/crdt"
 	"github.com/taubyte/taubyte/internal/envelope"
@@ -30,7 +31,7 @@ import (
 
 // Protocol is auth's protocol between nodes, and the name under which its host
 // provides it.
-const Protocol protocol.ID = "/taubyte/auth/1"
+const Protocol protocol.ID = environment.Protocol
 
 // Option changes what New makes.
 type Option func(*options)
@@ -44,6 +45,7 @@ type options struct {
 	now       func() time.Time
 	webhooks  string
 	deployed  Deployments
+	running   Registry
 	log       *slog.Logger
 }
 
@@ -86,6 +88,8 @@ type Service struct {
 	webhooks         string
 	deployments      Deployments
 	closeDeployments func() error // of the default
+	running          Registry
+	closeRunning     func() error // of the default
 	rpc              *rpc.Client  // to other auth nodes
 	membersMu        sync.Mutex   // what this node decides as an arbiter, it decides one by one
 
@@ -117,6 +121,11 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 	if s.deployments == nil {
 		client := tns.NewClient(host)
 		s.deployments, s.closeDeployments = client, client.Close
+	}
+	s.running, s.closeRunning = o.running, func() error { return nil }
+	if s.running == nil {
+		client := tns.NewClient(host)
+		s.running, s.closeRunning = client, client.Close
 	}
 	s.life, s.stop = context.WithCancel(context.Background())
 	if err := s.start(ctx, store, o); err != nil {
@@ -179,7 +188,7 @@ func (s *Service) Close() error {
 		if s.domains != nil {
 			errs = append(errs, s.domains.close())
 		}
-		errs = append(errs, s.closeDeployments())
+		errs = append(errs, s.closeDeployments(), s.closeRunning())
 		if s.secrets != nil {
 			errs = append(errs, s.secrets.Close())
 		}
@@ -276,7 +285,7 @@ func (s *Service) Projects(ctx context.Context) ([]Project, error) {
 	return all, err
 }
 
-// RemoveProject forgets a project and the registrations of its repositories. What
+// RemoveProject forgets a project, the registrations of its repositories and its secrets. What
 // it has deployed is tns's to remove.
 func (s *Service) RemoveProject(ctx context.Context, id taubyte.ProjectID) error {
 	repos, err := s.Repositories(ctx, id)
@@ -287,6 +296,9 @@ func (s *Service) RemoveProject(ctx context.Context, id taubyte.ProjectID) error
 		if err := s.Unregister(ctx, r.ID); err != nil {
 			return err
 		}
+	}
+	if err := s.removeVariables(ctx, id); err != nil {
+		return err
 	}
 	return s.store.Delete(ctx, projectKey(id))
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth/environment"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
@@ -112,6 +113,24 @@ func (c *Client) RemoveCertificate(ctx context.Context, id string) error {
 		return s.RemoveCertificate(ctx, id)
 	}
 	return c.rpc.Call(ctx, http.MethodDelete, "/certificates/"+url.PathEscape(id), nil, nil)
+}
+
+// SetVariable is Service.SetVariable.
+func (c *Client) SetVariable(ctx context.Context, v environment.Variable) (set environment.Variable, err error) {
+	if s := c.local(); s != nil {
+		return s.SetVariable(ctx, v)
+	}
+	err = c.rpc.Call(ctx, http.MethodPut, projectPath(v.Project)+"/variables", v, &set)
+	return set, err
+}
+
+// BuildEnvironment is Service.BuildEnvironment.
+func (c *Client) BuildEnvironment(ctx context.Context, r BuildRequest) (all []environment.Variable, err error) {
+	if s := c.local(); s != nil {
+		return s.BuildEnvironment(ctx, r)
+	}
+	err = c.rpc.Call(ctx, http.MethodPost, "/environments/build", r, &all)
+	return all, err
 }
 
 // Repository is Service.Repository.

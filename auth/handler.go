@@ -30,6 +30,13 @@ import (
 //	GET, POST  /domains?project=       all; {"project", "host"} to claim one
 //	POST       /domains/{host}/projects/{project}/check   ask DNS now
 //	DELETE     /domains/{host}/projects/{project}
+//	GET, PUT, DELETE /projects/{id}/variables   of a kind; one to set; ?kind=&name=&branch=&function= to remove
+//	GET        /environments/{id}?branch=   what functions of a branch see
+//	GET        /environments/watch     which projects have variables, and each change
+//	POST       /environments/build     what a build sees
+//	GET        /secrets/audit?project=&limit=   who did what with secrets
+//	GET        /secrets/keys           the generations of the key that seals secrets
+//	POST       /secrets/rotation       a new generation
 //	POST       /membership             the caller's own, renewed
 //	GET, POST  /members                all; {"name", "roles", "valid"} to invite one
 //	DELETE     /members/{id}           by name or peer ID: revoked
@@ -41,6 +48,7 @@ import (
 // role auth, which operators of an auth node have.
 func handler(s *Service) http.Handler {
 	mux := http.NewServeMux()
+	s.handleEnvironment(mux)
 	mux.HandleFunc("GET /projects", only(func(w http.ResponseWriter, r *http.Request) {
 		all, err := s.Projects(r.Context())
 		rpc.Reply(w, all, err, nil)

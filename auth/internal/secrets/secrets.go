@@ -90,6 +90,8 @@ type Store struct {
 	mu          sync.Mutex
 	secrets     map[string]*secret
 	groups      map[string]map[string]struct{} // names by their first two parts
+	at          uint64                         // counts the changes
+	last        map[string]uint64              // change of each group
 	generations map[string]*generation
 	wraps       map[wrapKey]peer.ID
 	recipients  map[peer.ID]string
@@ -134,7 +136,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	s := &Store{
 		c: c, self: c.Self.String(), wake: make(chan struct{}, 1), pending: map[string]time.Time{},
 		watchers: map[*watcher]struct{}{}, changed: make(chan struct{}),
-		secrets: map[string]*secret{}, groups: map[string]map[string]struct{}{},
+		secrets: map[string]*secret{}, groups: map[string]map[string]struct{}{}, last: map[string]uint64{},
 		generations: map[string]*generation{}, wraps: map[wrapKey]peer.ID{}, recipients: map[peer.ID]string{},
 	}
 	s.life, s.stop = context.WithCancel(context.Background())
@@ -377,6 +379,20 @@ func (s *Store) forgetLocked(name string, x *secret) {
 			delete(s.groups, g)
 		}
 	}
+}
+
+// Groups returns those first two parts of names, beginning with a prefix, of which
+// something has changed since a count, and the count now; 0 stands for ever.
+func (s *Store) Groups(prefix string, since uint64) (groups []string, now uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for g, at := range s.last {
+		if at > since && strings.HasPrefix(g, prefix) {
+			groups = append(groups, g)
+		}
+	}
+	slices.Sort(groups)
+	return groups, s.at
 }
 
 // group is the first two parts of a name, by which names are found.
@@ -692,6 +708,14 @@ func (s *Store) Watch(prefix string) (news <-chan struct{}, stop func()) {
 
 // tellLocked tells the watchers of a name; "" stands for all.
 func (s *Store) tellLocked(name string) {
+	s.at++
+	if name != "" {
+		s.last[group(name)] = s.at
+	} else {
+		for g := range s.last {
+			s.last[g] = s.at
+		}
+	}
 	for w := range s.watchers {
 		if name == "" || strings.HasPrefix(name, w.prefix) {
 			select {
