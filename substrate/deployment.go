@@ -13,6 +13,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth/environment"
 	"github.com/taubyte/taubyte/internal/unixfs"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
 	"github.com/taubyte/taubyte/substrate/internal/commands"
@@ -49,16 +50,17 @@ func keyOf(d *tns.Deployment) deploymentKey {
 // A deployment is one that this node can serve: its modules compiled, its files
 // here. What was never built is not in it.
 type deployment struct {
-	project   *config.Project // nil while no repository has given one
-	network   *egress.Network // its own, or nil
-	functions map[resourceKey]*vm.Function
-	websites  map[resourceKey]*site.Site
-	guards    map[guarded]guard // of resources that have smart operations
-	smartOps  map[resourceKey]*vm.Function
-	channels  *messages.Rules
-	services  *commands.Rules
-	routed    bool      // the table has led to it
-	made      time.Time // when it was ready
+	project     *config.Project // nil while no repository has given one
+	network     *egress.Network // its own, or nil
+	functions   map[resourceKey]*vm.Function
+	websites    map[resourceKey]*site.Site
+	guards      map[guarded]guard // of resources that have smart operations
+	smartOps    map[resourceKey]*vm.Function
+	channels    *messages.Rules
+	services    *commands.Rules
+	environment *heldEnvironment // what its functions were given; the service's mu guards it
+	routed      bool             // the table has led to it
+	made        time.Time        // when it was ready
 }
 
 func (d *deployment) close() {
@@ -108,6 +110,9 @@ func (s *Service) prepare(ctx context.Context, d *tns.Deployment) error {
 		live := maps.Clone(*s.live.Load())
 		live[key] = made
 		s.live.Store(&live)
+		if held := s.environments.current(key.branchKey); held != nil { // it may have changed
+			made.setEnvironment(key.branch, held)
+		}
 		s.settle(key.branchKey)
 		delete(s.faults, key.branchKey)
 	} else if ctx.Err() == nil {
@@ -183,6 +188,15 @@ func (s *Service) giveUp() {
 	for _, b := range changed {
 		s.settle(b)
 	}
+	for _, b := range changed {
+		preparing := false
+		for key := range s.preparing {
+			preparing = preparing || key.branchKey == b
+		}
+		if !preparing && !s.serves(b) {
+			s.environments.drop(b)
+		}
+	}
 	s.mu.Unlock()
 	for _, d := range gone {
 		d.close()
@@ -197,6 +211,11 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 	if project == nil {
 		return made, nil
 	}
+	held, err := s.environments.of(ctx, branchKey{d.Project, d.Branch})
+	if err != nil {
+		return nil, err
+	}
+	made.environment = held
 	network := s.network
 	if project.Egress != nil {
 		rules, err := egress.ParseRules(project.Egress.Allow)
@@ -239,7 +258,7 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 		for i := range scope.Functions {
 			f := &scope.Functions[i]
 			each(func() error {
-				made1, err := s.function(ctx, d, scope, f, network, stores)
+				made1, err := s.function(ctx, d, scope, f, network, stores, held)
 				if made1 != nil {
 					mu.Lock()
 					made.functions[resourceKey{scope.id, f.ID}] = made1
@@ -292,16 +311,17 @@ type scope struct {
 	id     taubyte.ApplicationID
 	global *config.Resources
 	*config.Resources
+	name string // of the application
 }
 
 func scopes(p *config.Project) func(func(scope) bool) {
 	return func(yield func(scope) bool) {
-		if !yield(scope{"", &p.Resources, &p.Resources}) {
+		if !yield(scope{"", &p.Resources, &p.Resources, ""}) {
 			return
 		}
 		for i := range p.Applications {
 			a := &p.Applications[i]
-			if !yield(scope{a.ID, &p.Resources, &a.Resources}) {
+			if !yield(scope{a.ID, &p.Resources, &a.Resources, a.Name}) {
 				return
 			}
 		}
@@ -309,9 +329,10 @@ func scopes(p *config.Project) func(func(scope) bool) {
 }
 
 // function makes a function ready, or nil where it was never built.
-func (s *Service) function(ctx context.Context, d *tns.Deployment, in scope, f *config.Function, network *egress.Network, stores *shop) (*vm.Function, error) {
+func (s *Service) function(ctx context.Context, d *tns.Deployment, in scope, f *config.Function, network *egress.Network, stores *shop, held *heldEnvironment) (*vm.Function, error) {
 	return s.program(ctx, d, in, program{
 		kind: "function", id: f.ID, name: f.Name, source: f.Source, call: f.Call, timeout: f.Timeout, memory: f.Memory, network: network, stores: stores,
+		called: environment.FunctionName(in.name, f.Name), held: held,
 	})
 }
 
@@ -322,7 +343,9 @@ type program struct {
 	timeout                  time.Duration
 	memory                   int64
 	network                  *egress.Network
-	stores                   *shop // of the scope; nil: one of its own
+	stores                   *shop  // of the scope; nil: one of its own
+	called                   string // by variables
+	held                     *heldEnvironment
 	decides                  bool
 }
 
@@ -347,7 +370,7 @@ func (s *Service) program(ctx context.Context, d *tns.Deployment, in scope, p pr
 	made, err := s.engine.NewFunction(vm.Spec{
 		Self: abi.Self{
 			Project: d.Project, Application: in.id, Function: p.id, Name: p.name, Branch: d.Branch, Commit: d.Commit(),
-			Network: p.network, Stores: p.stores,
+			Network: p.network, Stores: p.stores, Called: p.called, Environment: p.held.resolve(d.Branch, p.called),
 		},
 		Module: module, Links: l.links, Call: p.call, Decides: p.decides,
 		Timeout:     bounded(p.timeout, defaultTimeout, s.limits.Timeout),

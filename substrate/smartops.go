@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth/environment"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
 	"github.com/taubyte/taubyte/substrate/internal/egress"
 	"github.com/taubyte/taubyte/substrate/internal/messages"
@@ -129,7 +130,7 @@ func (s *Service) guardAll(ctx context.Context, d *tns.Deployment, made *deploym
 				if _, ok := made.smartOps[key]; ok {
 					continue
 				}
-				op, err := s.smartOp(ctx, d, scope, id, network)
+				op, err := s.smartOp(ctx, d, scope, id, network, made.environment)
 				if err != nil {
 					faults = append(faults, err)
 				} else if op != nil {
@@ -168,13 +169,18 @@ var kinds = map[string]abi.ResourceKind{
 
 // smartOp makes a smart operation ready for the resources of a scope, or nil where it was
 // never built.
-func (s *Service) smartOp(ctx context.Context, d *tns.Deployment, in scope, id taubyte.ResourceID, network *egress.Network) (*vm.Function, error) {
+func (s *Service) smartOp(ctx context.Context, d *tns.Deployment, in scope, id taubyte.ResourceID, network *egress.Network, held *heldEnvironment) (*vm.Function, error) {
 	for _, r := range []*config.Resources{in.Resources, in.global} {
 		for i := range r.SmartOps {
 			if op := &r.SmartOps[i]; op.ID == id {
+				app := in.name
+				if r == in.global {
+					app = ""
+				}
 				return s.program(ctx, d, in, program{
 					kind: "smart operation", id: op.ID, name: op.Name, source: op.Source, call: op.Call,
 					timeout: op.Timeout, memory: op.Memory, network: network, decides: true,
+					called: environment.FunctionName(app, op.Name), held: held,
 				})
 			}
 		}

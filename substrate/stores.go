@@ -90,7 +90,7 @@ func (s *Service) shop(project taubyte.ProjectID, branch taubyte.Branch, in scop
 	o := &shop{s: s, project: project, branch: branch}
 	from := []scope{in}
 	if in.id != "" {
-		from = append(from, scope{"", in.global, in.global})
+		from = append(from, scope{global: in.global, Resources: in.global})
 	}
 	for _, sc := range from {
 		for i := range sc.Databases {

@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth/environment"
 	"github.com/taubyte/taubyte/hoarder"
 	"github.com/taubyte/taubyte/internal/rpc"
 	"github.com/taubyte/taubyte/seer"
@@ -39,11 +40,13 @@ type Option func(*options)
 type options struct {
 	registry Registry
 	hoarder  Hoarder
-	cacheDir string
-	limits   Limits
-	egress   egress.Policy
-	grace    time.Duration
-	log      *slog.Logger
+
+	environments environment.Source
+	cacheDir     string
+	limits       Limits
+	egress       egress.Policy
+	grace        time.Duration
+	log          *slog.Logger
 }
 
 // WithTNS sets the registry to follow. The default is a client of the one on
@@ -159,6 +162,8 @@ type Service struct {
 	egress  egress.Policy
 	network *egress.Network // of projects without rules of their own
 
+	environments *environments
+
 	engine    *vm.Engine
 	hoarder   Hoarder
 	files     *site.Cache
@@ -241,6 +246,14 @@ func (s *Service) start(ctx context.Context, c *options) error {
 		s.hoarder = client
 		s.closes = append(s.closes, client.Close)
 	}
+	if c.environments == nil {
+		client := environment.NewClient(s.host)
+		c.environments = client
+		s.closes = append(s.closes, client.Close)
+	}
+	s.environments = newEnvironments(s, c.environments)
+	s.wg.Go(func() { s.environments.follow(s.life) })
+	s.wg.Go(func() { s.environments.update(s.life) })
 	if c.registry == nil {
 		client := tns.NewClient(s.host)
 		c.registry = client

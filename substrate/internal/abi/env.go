@@ -66,12 +66,16 @@ func instantiateWASI(ctx context.Context, r wazero.Runtime) error {
 }
 
 // Config is how a module of the guest is instantiated: without a name, so that
-// any number of it can be, without environment and standard input, with a file
-// system of its own in memory, with real clocks and randomness, and with its output
+// any number of it can be, with the environment of its function and no standard input,
+// with a file system of its own in memory, with real clocks and randomness, and with its output
 // in the log.
 func (g *Guest) Config(name string) wazero.ModuleConfig {
 	files := wazero.NewFSConfig().(sysfs.FSConfig).WithSysFSMount(g.files, "/")
-	return wazero.NewModuleConfig().
+	config := wazero.NewModuleConfig()
+	for name, value := range g.self.Environment.all() {
+		config = config.WithEnv(name, value)
+	}
+	return config.
 		WithName("").
 		WithFSConfig(files).
 		WithStartFunctions().

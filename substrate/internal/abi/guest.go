@@ -87,8 +87,8 @@ var _ context.Context = (*Guest)(nil)
 func NewGuest(life context.Context, self Self, limits Limits, services Services, log *slog.Logger, rate *Rate) *Guest {
 	g := &Guest{life: life, self: self, limits: limits, services: services, event: ^uint32(0)}
 	g.files = memfs.New(func() int64 { return time.Now().UnixNano() })
-	g.stdout = &lines{log: log, rate: rate, stream: "stdout"}
-	g.stderr = &lines{log: log, rate: rate, stream: "stderr"}
+	g.stdout = &lines{log: log, rate: rate, stream: "stdout", mask: self.Environment.mask()}
+	g.stderr = &lines{log: log, rate: rate, stream: "stderr", mask: self.Environment.mask()}
 	g.Enter(context.Background(), time.Time{})
 	return g
 }

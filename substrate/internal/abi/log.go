@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/taubyte/taubyte/internal/mask"
 )
 
 // maxLine is where a line of a guest's output is cut.
@@ -17,6 +19,7 @@ type lines struct {
 	log    *slog.Logger
 	rate   *Rate
 	stream string
+	mask   *mask.Mask // of what is not for the log
 	buf    []byte
 	cut    bool // the rest of the line is dropped
 }
@@ -51,7 +54,7 @@ func (l *lines) flush() {
 		l.log.Warn("function logs too much", "lost", lost)
 	}
 	if ok {
-		text := strings.ToValidUTF8(string(l.buf), "\uFFFD")
+		text := strings.ToValidUTF8(string(l.mask.Apply(l.buf)), "\uFFFD")
 		if l.cut {
 			text += " …"
 		}

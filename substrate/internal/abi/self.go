@@ -15,6 +15,10 @@ type Self struct {
 	Network Network
 	// Stores are where it keeps data. Nil: nowhere.
 	Stores Stores
+	// Called is what variables call it: its name, after that of its application.
+	Called string
+	// Environment is what it is given to know. Nil: nothing.
+	Environment *Environment
 }
 
 var self = concat(

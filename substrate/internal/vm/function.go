@@ -63,6 +63,8 @@ type Function struct {
 	pool    *pool
 
 	events, fuel atomic.Int64 // so far
+
+	environment atomic.Pointer[abi.Environment] // of instances that are made from now on
 }
 
 const pageSize = 1 << 16
@@ -78,6 +80,7 @@ func (e *Engine) NewFunction(spec Spec) (*Function, error) {
 		log: e.config.Log.With("project", string(spec.Self.Project), "branch", string(spec.Self.Branch),
 			"function", spec.Self.Name),
 	}
+	f.environment.Store(spec.Self.Environment)
 	f.pool = newPool(f, spec.Concurrency, spec.Queue)
 	e.mu.Lock()
 	e.functions[f] = struct{}{}
@@ -128,6 +131,17 @@ func (f *Function) release() {
 		l.Module.Release()
 	}
 	f.engine.running.Done()
+}
+
+// Self is who the function's instances are.
+func (f *Function) Self() abi.Self { return f.spec.Self }
+
+// SetEnvironment replaces what instances are given to know. Those at work go on with what
+// they have and are not used again; idle ones are dropped.
+func (f *Function) SetEnvironment(e *abi.Environment) {
+	if f.environment.Swap(e) != e {
+		f.pool.refresh()
+	}
 }
 
 // Close takes no more calls. Those under way go on; the last one to end gives

@@ -29,6 +29,8 @@ type instance struct {
 	stack    reflect.Value // of the call under way
 	since    time.Time     // when it became idle
 
+	environment *abi.Environment // that it was made with
+
 	stackBytes int64  // counted to the memory of the node
 	extra      int64  // likewise: of tables and the like
 	first      uint64 // bytes of memory after the first event
@@ -37,8 +39,10 @@ type instance struct {
 // instantiate makes an instance of the function and runs its start functions,
 // within the deadline.
 func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *instance, err error) {
-	g := abi.NewGuest(f.engine.life, f.spec.Self, f.spec.Limits, f.engine.config.Services, f.log, f.rate)
-	in := &instance{engine: f.engine, share: f.share, guest: g, modules: make([]api.Module, 0, 1+len(f.spec.Links))}
+	self := f.spec.Self
+	self.Environment = f.environment.Load()
+	g := abi.NewGuest(f.engine.life, self, f.spec.Limits, f.engine.config.Services, f.log, f.rate)
+	in := &instance{engine: f.engine, share: f.share, guest: g, environment: self.Environment, modules: make([]api.Module, 0, 1+len(f.spec.Links))}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("instantiating: %v", p)

@@ -82,7 +82,7 @@ func (p *pool) wait(ctx context.Context, deadline time.Time) error {
 // again.
 func (p *pool) put(in *instance, whole bool) {
 	p.mu.Lock()
-	keep := whole && !p.closed && !in.spent()
+	keep := whole && !p.closed && !in.spent() && in.environment == p.f.environment.Load()
 	if keep {
 		in.since = time.Now()
 		p.idle = append(p.idle, in)
@@ -115,6 +115,37 @@ func (p *pool) close() {
 	p.mu.Unlock()
 	for _, in := range idle {
 		in.close()
+	}
+	p.mu.Lock()
+	p.work--
+	p.mu.Unlock()
+	p.ended()
+}
+
+// refresh drops the idle instances that were made with another environment than new ones
+// are. put keeps no such either: it looks with the lock held, after the environment was
+// changed.
+func (p *pool) refresh() {
+	p.mu.Lock()
+	now := p.f.environment.Load()
+	var old []*instance
+	p.idle = slices.DeleteFunc(p.idle, func(in *instance) bool {
+		if in.environment == now {
+			return false
+		}
+		old = append(old, in)
+		return true
+	})
+	if !p.closed {
+		p.work++ // so that the function is there until they are closed
+	}
+	closed := p.closed
+	p.mu.Unlock()
+	for _, in := range old {
+		in.close()
+	}
+	if closed {
+		return
 	}
 	p.mu.Lock()
 	p.work--

@@ -338,6 +338,10 @@ func SelfBranchSize(*uint32) Errno { return Outside }
 
 func SelfBranch(*byte) Errno { return Outside }
 
+func SecretValueSize(string, *uint32) Errno { return Outside }
+
+func SecretValue(string, *byte) Errno { return Outside }
+
 func StorageNew(string, *uint32) Errno { return Outside }
 
 func StorageGet(string, *uint32) Errno { return Outside }

@@ -616,6 +616,14 @@ func SelfBranchSize(*uint32) Errno
 //go:noescape
 func SelfBranch(*byte) Errno
 
+//go:wasmimport taubyte/sdk secretValueSize
+//go:noescape
+func SecretValueSize(string, *uint32) Errno
+
+//go:wasmimport taubyte/sdk secretValue
+//go:noescape
+func SecretValue(string, *byte) Errno
+
 //go:wasmimport taubyte/sdk storageNew
 //go:noescape
 func StorageNew(string, *uint32) Errno
