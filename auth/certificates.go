@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -287,4 +288,56 @@ func (s *Service) WatchCertificates(ctx context.Context) (<-chan []Certificate, 
 		}
 	})
 	return out, nil
+}
+
+// inlinePrefix is that of the certificates of projects' configurations:
+//
+//	inline/<project>/<branch, escaped>/<domain>
+const inlinePrefix = "inline/"
+
+// InlineReference stands for the key of an inline certificate where others can read.
+const InlineReference = "secret:"
+
+// KeepInlineCertificate keeps the certificate of a domain of a project's configuration,
+// which the registry is not given, and returns what the configuration has in the place of
+// its key. The same again changes nothing.
+//
+// For the administrator, nodes of role monkey, and users that may deploy the project.
+// ErrInvalid: the key is not the certificate's, or the certificate is not for the host.
+func (s *Service) KeepInlineCertificate(ctx context.Context, i InlineCertificate) (reference string, err error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbDeploy, i.Project, taubyte.RoleMonkey); err != nil {
+		return "", err
+	}
+	if err := checkProjectID(i.Project); err != nil {
+		return "", err
+	}
+	if i.Branch == "" || i.Domain == "" || strings.Contains(string(i.Domain), "/") {
+		return "", fmt.Errorf("%w inline certificate of branch %.100q, domain %.100q", taubyte.ErrInvalid, i.Branch, i.Domain)
+	}
+	leaf, err := parsePair(i.Cert, i.Key)
+	if err != nil {
+		return "", err
+	}
+	if err := leaf.VerifyHostname(strings.Replace(i.Host, "*", "wildcard", 1)); err != nil {
+		return "", fmt.Errorf("%w certificate of the domain %s: it is for %v", taubyte.ErrInvalid, i.Host, leaf.DNSNames)
+	}
+	raw, err := json.Marshal(Certificate{Hosts: []string{strings.ToLower(i.Host)}, Cert: i.Cert, Key: i.Key})
+	if err != nil {
+		return "", err
+	}
+	name := inlinePrefix + string(i.Project) + "/" + url.PathEscape(string(i.Branch)) + "/" + string(i.Domain)
+	if _, err := s.secrets.Put(ctx, callerOf(ctx), name, raw, secrets.ReaderRole(taubyte.RoleGateway)); err != nil {
+		return "", err
+	}
+	return InlineReference + name, nil
+}
+
+// An InlineCertificate is one that a project's configuration holds.
+type InlineCertificate struct {
+	Project taubyte.ProjectID  `json:"project"`
+	Branch  taubyte.Branch     `json:"branch"`
+	Domain  taubyte.ResourceID `json:"domain"`
+	Host    string             `json:"host"`
+	Cert    string             `json:"cert"`
+	Key     string             `json:"key"`
 }

@@ -115,6 +115,15 @@ func (c *Client) RemoveCertificate(ctx context.Context, id string) error {
 	return c.rpc.Call(ctx, http.MethodDelete, "/certificates/"+url.PathEscape(id), nil, nil)
 }
 
+// KeepInlineCertificate is Service.KeepInlineCertificate.
+func (c *Client) KeepInlineCertificate(ctx context.Context, i InlineCertificate) (reference string, err error) {
+	if s := c.local(); s != nil {
+		return s.KeepInlineCertificate(ctx, i)
+	}
+	err = c.rpc.Call(ctx, http.MethodPost, "/certificates/inline", i, &reference)
+	return reference, err
+}
+
 // SetVariable is Service.SetVariable.
 func (c *Client) SetVariable(ctx context.Context, v environment.Variable) (set environment.Variable, err error) {
 	if s := c.local(); s != nil {

@@ -160,11 +160,13 @@ func (s *Service) RemoveVariable(ctx context.Context, v environment.Variable) er
 	return err
 }
 
-// removeVariables removes all that a project has.
+// removeVariables removes all secrets that a project has.
 func (s *Service) removeVariables(ctx context.Context, p taubyte.ProjectID) error {
-	for _, i := range s.secrets.List(environment.Prefix(p)) {
-		if err := s.secrets.Delete(ctx, callerOf(ctx), i.Name); err != nil && !errors.Is(err, taubyte.ErrNotFound) {
-			return err
+	for _, prefix := range []string{environment.Prefix(p), inlinePrefix + string(p) + "/"} {
+		for _, i := range s.secrets.List(prefix) {
+			if err := s.secrets.Delete(ctx, callerOf(ctx), i.Name); err != nil && !errors.Is(err, taubyte.ErrNotFound) {
+				return err
+			}
 		}
 	}
 	return nil

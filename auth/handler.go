@@ -26,6 +26,7 @@ import (
 //	GET        /repositories/{id}/commits/{commit}   its tree, as tar
 //	GET, POST  /certificates           all, without keys; {"cert", "key"} to import
 //	DELETE     /certificates/{id}      by its id or host
+//	POST       /certificates/inline    an InlineCertificate to keep
 //	GET        /certificates/watch     all, then what changes
 //	GET, POST  /domains?project=       all; {"project", "host"} to claim one
 //	POST       /domains/{host}/projects/{project}/check   ask DNS now
@@ -133,6 +134,15 @@ func handler(s *Service) http.Handler {
 	mux.HandleFunc("GET /certificates", func(w http.ResponseWriter, r *http.Request) {
 		all, err := s.Certificates(r.Context())
 		rpc.Reply(w, all, err, nil)
+	})
+	mux.HandleFunc("POST /certificates/inline", func(w http.ResponseWriter, r *http.Request) {
+		var i InlineCertificate
+		var reference string
+		err := rpc.Decode(w, r, 1<<20, &i)
+		if err == nil {
+			reference, err = s.KeepInlineCertificate(r.Context(), i)
+		}
+		rpc.Reply(w, reference, err, nil)
 	})
 	mux.HandleFunc("DELETE /certificates/{id}", func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.RemoveCertificate(r.Context(), r.PathValue("id")), nil)

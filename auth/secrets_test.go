@@ -40,3 +40,32 @@ func TestCertificatesAreReplacedAndRemoved(t *testing.T) {
 	testnet.Eventually(t, func() bool { return serves(keyring, "shop.example") == "" && len(listed(two)) == 0 }, "removed")
 	require.ErrorIs(t, one.RemoveCertificate(ctx, "shop.example"), taubyte.ErrNotFound)
 }
+
+// The key of a certificate in a project's configuration is auth's to keep: monkeys give
+// it, and nobody gets it from them.
+func TestInlineCertificates(t *testing.T) {
+	net := testnet.New(t)
+	s := open(t, net.Node(taubyte.RoleAuth))
+	monkey := client(t, net.Node(taubyte.RoleMonkey))
+	ctx := t.Context()
+	cert, key := certificate(t, time.Now().Add(time.Hour), "shop.example")
+	in := auth.InlineCertificate{Project: "QmShop", Branch: "feature/x", Domain: "d", Host: "Shop.example", Cert: cert, Key: key}
+	reference, err := monkey.KeepInlineCertificate(ctx, in)
+	require.NoError(t, err)
+	require.Equal(t, "secret:inline/QmShop/feature%2Fx/d", reference)
+	again, err := monkey.KeepInlineCertificate(ctx, in)
+	require.NoError(t, err)
+	require.Equal(t, reference, again)
+	in.Host = "other.example"
+	_, err = monkey.KeepInlineCertificate(ctx, in)
+	require.ErrorIs(t, err, taubyte.ErrInvalid)
+	_, other := certificate(t, time.Now().Add(time.Hour), "shop.example")
+	in.Host, in.Key = "shop.example", other
+	_, err = monkey.KeepInlineCertificate(ctx, in)
+	require.ErrorIs(t, err, taubyte.ErrInvalid)
+	_, err = client(t, net.Node(taubyte.RoleSubstrate)).KeepInlineCertificate(ctx, in)
+	require.ErrorIs(t, err, taubyte.ErrForbidden)
+	audit, err := s.AuditLog(ctx, "", 10)
+	require.NoError(t, err)
+	require.Len(t, audit.Accesses, 1)
+}

@@ -347,7 +347,11 @@ func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cach
 			return root, false, err
 		}
 	}
-	key, err := b.cacheKey(ctx, t, dir, w, tools)
+	given, err := b.given(ctx, t, w)
+	if err != nil {
+		return root, false, err
+	}
+	key, err := b.cacheKey(ctx, t, dir, w, tools, given)
 	if err != nil {
 		return root, false, err
 	}
@@ -367,13 +371,13 @@ func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cach
 	if err := muteTelemetry(scratch); err != nil {
 		return root, false, ours(err)
 	}
-	lines := b.log.prefixed(t.String() + ": ")
+	lines := b.log.prefixed(t.String()+": ", given.mask)
 	defer lines.Close()
 	task.Log = lines
 	open := func() (tree, error) { return b.output(path.Join(work, "out")) }
 	switch {
 	case w != nil:
-		err = b.s.runWorkflow(ctx, task, w)
+		err = b.s.runWorkflow(ctx, task, w, given)
 	case golang:
 		err = b.s.buildGo(ctx, task, src, scratch, tools)
 	default:
@@ -398,8 +402,8 @@ func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cach
 	return root, false, err
 }
 
-func (s *Service) runWorkflow(ctx context.Context, task Task, w *workflow) error {
-	task.Image, task.Env = w.image, w.env
+func (s *Service) runWorkflow(ctx context.Context, task Task, w *workflow, given given) error {
+	task.Image, task.Env = w.image, slices.Concat(w.env, given.env)
 	for _, script := range w.scripts {
 		fmt.Fprintf(task.Log, "running %s/%s.sh\n", w.folder, script)
 		task.Command = []string{shell, "${SRC}/" + w.folder + "/" + script + ".sh"}

@@ -98,7 +98,7 @@ func (c *cache) prune(ctx context.Context) error {
 
 // cacheKey names everything that a target's build depends on: what it can read of the
 // source, and what it is built with.
-func (b *build) cacheKey(ctx context.Context, t target, dir string, w *workflow, tools *toolchain) (string, error) {
+func (b *build) cacheKey(ctx context.Context, t target, dir string, w *workflow, tools *toolchain, given given) (string, error) {
 	h := sha256.New()
 	field := func(parts ...string) { // no two lists of fields have the same bytes
 		for _, p := range parts {
@@ -110,6 +110,7 @@ func (b *build) cacheKey(ctx context.Context, t target, dir string, w *workflow,
 	switch {
 	case w != nil:
 		field("workflow", b.s.o.envName, w.image, strings.Join(w.env, "\x00"))
+		field(given.key...)
 	case tools != nil:
 		field("go", b.s.o.envName, tools.version, strings.Join(goBuild, " "), strings.Join(goVars, " "), tools.sdk)
 	}

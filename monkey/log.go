@@ -7,6 +7,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/taubyte/taubyte/internal/mask"
 )
 
 const (
@@ -126,12 +128,15 @@ func (l *jobLog) close(ctx context.Context) {
 }
 
 // prefixed returns a writer that hands on whole lines, each after a prefix: several
-// targets write at a time.
-func (l *jobLog) prefixed(prefix string) io.WriteCloser { return &lineWriter{to: l, prefix: prefix} }
+// targets write at a time. Secrets are masked.
+func (l *jobLog) prefixed(prefix string, hide *mask.Mask) io.WriteCloser {
+	return &lineWriter{to: l, prefix: prefix, mask: hide}
+}
 
 type lineWriter struct {
 	to     io.Writer
 	prefix string
+	mask   *mask.Mask
 	part   []byte
 }
 
@@ -153,8 +158,8 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 }
 
 func (w *lineWriter) line(end []byte) {
-	line := append([]byte(w.prefix), w.part...)
-	line = append(append(line, end...), '\n')
+	text := w.mask.Apply(append(w.part, end...))
+	line := append(append([]byte(w.prefix), text...), '\n')
 	w.part = w.part[:0]
 	_, _ = w.to.Write(line)
 }

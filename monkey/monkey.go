@@ -17,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/hoarder"
 	"github.com/taubyte/taubyte/internal/rpc"
 	"github.com/taubyte/taubyte/patrick"
@@ -34,6 +35,7 @@ type options struct {
 	jobs     Jobs
 	tns      Registry
 	keeper   Keeper
+	certs    Certificates
 	env      Environment
 	envName  string
 	capacity int
@@ -61,6 +63,10 @@ func WithTNS(r Registry) Option { return func(o *options) { o.tns = r } }
 
 // WithHoarder sets what keeps the artefacts. The default is a hoarder.Client.
 func WithHoarder(k Keeper) Option { return func(o *options) { o.keeper = k } }
+
+// WithCertificates sets what keeps the certificates of projects' configurations. The
+// default is an auth.Client.
+func WithCertificates(c Certificates) Option { return func(o *options) { o.certs = c } }
 
 // WithEnvironment sets what runs builds, and a name for it: what one environment
 // has built is not taken from the cache for another. The default is a Process.
@@ -182,6 +188,10 @@ func (s *Service) start(ctx context.Context) (err error) {
 	if s.o.keeper == nil {
 		c := hoarder.NewClient(s.host)
 		s.o.keeper, s.close = c, append(s.close, c.Close)
+	}
+	if s.o.certs == nil {
+		c := auth.NewClient(s.host)
+		s.o.certs, s.close = c, append(s.close, c.Close)
 	}
 	if s.server, err = rpc.Serve(s.host, Protocol, s.Handler()); err != nil {
 		return err

@@ -367,9 +367,13 @@ func (b *build) publish(ctx context.Context, p product) error {
 			return fmt.Errorf("keeping the %s: %w", p.kinds[id], err)
 		}
 	}
+	shown, err := b.withoutKeys(ctx, p.config)
+	if err != nil {
+		return err
+	}
 	part := tns.Part{
 		Repository: b.job.Repository, Commit: b.job.Commit, Job: b.job.ID, Order: b.job.Order,
-		Time: b.job.Created, Config: p.config, Assets: p.assets,
+		Time: b.job.Created, Config: shown, Assets: p.assets,
 	}
 	return b.put(ctx, part)
 }

@@ -20,11 +20,15 @@ type workflow struct {
 	folder  string // ".taubyte", or "taubyte" of old
 	image   string
 	env     []string
+	asks    []string // names of the project's variables and secrets
 	scripts []string // without ".sh"
 }
 
 // workflowFolders are where a workflow may be, the first that has one.
 var workflowFolders = []string{".taubyte", "taubyte"}
+
+// maxAsks bounds the secrets and variables of a workflow.
+const maxAsks = 100
 
 // maxWorkflowSize bounds a file that people write.
 const maxWorkflowSize = 1 << 20
@@ -72,6 +76,9 @@ func parseWorkflow(text []byte) (*workflow, error) {
 	type environment struct {
 		Image     string    `yaml:"image"`
 		Variables yaml.Node `yaml:"variables"`
+		// What is set by "taubyte secrets" and "taubyte env" is given to the scripts by name.
+		Secrets []string `yaml:"secrets"`
+		Env     []string `yaml:"env"`
 	}
 	var file struct {
 		Version     any          `yaml:"version"`
@@ -94,6 +101,16 @@ func parseWorkflow(text []byte) (*workflow, error) {
 			return nil, err
 		}
 		w.env = vars
+		w.asks = append(env.Secrets, env.Env...)
+		for _, name := range w.asks {
+			if !variableName.MatchString(name) {
+				return nil, fmt.Errorf("%w: %q is no name of a secret or variable", taubyte.ErrInvalid, name)
+			}
+		}
+		slices.Sort(w.asks)
+		if w.asks = slices.Compact(w.asks); len(w.asks) > maxAsks {
+			return nil, fmt.Errorf("%w: the workflow asks for more than %d secrets and variables", taubyte.ErrInvalid, maxAsks)
+		}
 	}
 	if len(w.scripts) == 0 {
 		return nil, fmt.Errorf("%w: the workflow names no script", taubyte.ErrInvalid)

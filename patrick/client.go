@@ -16,6 +16,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/auth/environment"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
@@ -240,4 +241,15 @@ func (c *Client) Source(ctx context.Context, l Lease) (src Source, err error) {
 		return nil
 	})
 	return src, err
+}
+
+// Environment is Service.Environment.
+func (c *Client) Environment(ctx context.Context, l Lease, r EnvironmentRequest) (all []environment.Variable, err error) {
+	if s := c.local(); s != nil {
+		return s.Environment(ctx, l, r)
+	}
+	err = c.onLease(ctx, l, never, func(p peer.ID) error {
+		return c.rpc.CallPeer(ctx, p, http.MethodPost, l.path("environment"), r, &all)
+	})
+	return all, err
 }

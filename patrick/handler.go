@@ -13,6 +13,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/auth/environment"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
@@ -40,6 +41,7 @@ const (
 //	POST /jobs/{id}/log?fence=              the body is text
 //	POST /jobs/{id}/finish?fence=           an Outcome
 //	GET  /jobs/{id}/source?fence=           tar
+//	POST /jobs/{id}/environment?fence=      an EnvironmentRequest
 //
 // of which the last four name the node that granted the lease (arbiter=). A node of role
 // patrick speaks for a worker that asked it (worker=), and calls
@@ -154,6 +156,19 @@ func handler(s *Service) http.Handler {
 		rpc.Reply(w, nil, err, nil)
 	}, workers...)
 	on("GET /jobs/{id}/source", s.serveSource, taubyte.RoleMonkey)
+	on("POST /jobs/{id}/environment", func(w http.ResponseWriter, r *http.Request) {
+		id, _, err := leaseOf(r)
+		var in EnvironmentRequest
+		var all []environment.Variable
+		if err == nil {
+			err = rpc.Decode(w, r, 1<<18, &in)
+		}
+		if err == nil {
+			all, err = s.environment(r.Context(), id, in)
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		rpc.Reply(w, all, err, nil)
+	}, taubyte.RoleMonkey)
 	return mux
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/taubyte/taubyte/crdt"
 	"github.com/taubyte/taubyte/internal/blockshare"
 	"github.com/taubyte/taubyte/internal/rpc"
+	"github.com/taubyte/taubyte/tns/config"
 )
 
 // Option changes what New makes.
@@ -467,6 +468,26 @@ func checkPart(project taubyte.ProjectID, branch taubyte.Branch, part Part) erro
 		return fmt.Errorf("%w deployment: no repository", taubyte.ErrInvalid)
 	case part.Config != nil && part.Config.ID != project:
 		return fmt.Errorf("%w deployment: the configuration is of project %s, not %s", taubyte.ErrInvalid, part.Config.ID, project)
+	}
+	return checkKeys(part.Config)
+}
+
+// checkKeys refuses a configuration with a private key in it: every node can read the
+// registry.
+func checkKeys(c *config.Project) error {
+	if c == nil {
+		return nil
+	}
+	scopes := []*config.Resources{&c.Resources}
+	for i := range c.Applications {
+		scopes = append(scopes, &c.Applications[i].Resources)
+	}
+	for _, r := range scopes {
+		for i := range r.Domains {
+			if strings.Contains(r.Domains[i].KeyFile, "PRIVATE KEY") {
+				return fmt.Errorf("%w deployment: the domain %s has its private key in it, which auth is to keep", taubyte.ErrInvalid, r.Domains[i].Name)
+			}
+		}
 	}
 	return nil
 }

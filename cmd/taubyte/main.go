@@ -63,6 +63,8 @@ func commands() []command {
 		devCommand(), startCommand(), initCommand(), joinCommand(), memberCommand(), validateCommand(),
 		projectsCommand(), repoCommand(), jobsCommand(), logsCommand(), rollbackCommand(),
 		routesCommand(), nodesCommand(), explainCommand(), certsCommand(), domainsCommand(), storeCommand(), networkCommand(), versionCommand(), completionCommand(),
+		projectsCommand(), jobsCommand(), logsCommand(), rollbackCommand(),
+		routesCommand(), nodesCommand(), explainCommand(), certsCommand(), domainsCommand(), storeCommand(), networkCommand(), secretsCommand(), envCommand(), versionCommand(), completionCommand(),
 	}
 }
 
