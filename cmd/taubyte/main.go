@@ -62,8 +62,6 @@ func commands() []command {
 	return []command{
 		devCommand(), startCommand(), initCommand(), joinCommand(), memberCommand(), validateCommand(),
 		projectsCommand(), repoCommand(), jobsCommand(), logsCommand(), rollbackCommand(),
-		routesCommand(), nodesCommand(), explainCommand(), certsCommand(), domainsCommand(), storeCommand(), networkCommand(), versionCommand(), completionCommand(),
-		projectsCommand(), jobsCommand(), logsCommand(), rollbackCommand(),
 		routesCommand(), nodesCommand(), explainCommand(), certsCommand(), domainsCommand(), storeCommand(), networkCommand(), secretsCommand(), envCommand(), versionCommand(), completionCommand(),
 	}
 }

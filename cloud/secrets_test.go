@@ -1,0 +1,186 @@
+package cloud_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"io/fs"
+	"log/slog"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-datastore/query"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/stretchr/testify/require"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/auth/environment"
+	"github.com/taubyte/taubyte/cloud"
+	"github.com/taubyte/taubyte/internal/testnet"
+	"github.com/taubyte/taubyte/patrick"
+)
+
+// logFile is what the nodes of a test log.
+type logFile struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logFile) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logFile) Bytes() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Clone(l.b.Bytes())
+}
+
+// planted returns the text around a planted secret, or "".
+func planted(b []byte, secrets ...string) string {
+	for _, s := range secrets {
+		if i := bytes.Index(b, []byte(s)); i >= 0 {
+			return string(b[max(i-200, 0):min(i+200, len(b))])
+		}
+	}
+	return ""
+}
+
+// Three nodes; a project whose build is given a secret, whose function has another, and
+// whose configuration holds a private key. On no disk of a node without auth is there a
+// byte of them, nor in a line of any log.
+func TestNoSecretIsLeftLying(t *testing.T) {
+	testnet.CheckLeaks(t)
+	a, err := taubyte.NewAuthority()
+	require.NoError(t, err)
+	log := &logFile{}
+	logger := slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var nodes []*cloud.Node
+	var dirs []string
+	start := func(roles ...taubyte.Role) *cloud.Node {
+		var peers []peer.AddrInfo
+		for _, n := range nodes {
+			peers = append(peers, peer.AddrInfo{ID: n.Host.ID(), Addrs: n.Host.Addrs()})
+		}
+		dir := filepath.Join(t.TempDir(), "node")
+		n, err := cloud.Open(t.Context(), dir, cloud.WithServices(roles...), cloud.WithDevelopment(), cloud.WithAuthority(a),
+			cloud.WithHost(taubyte.WithPeers(peers...)), cloud.WithLogger(logger))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = n.Close() })
+		for _, p := range peers {
+			testnet.Eventually(t, func() bool {
+				_, err := n.Host.Member(context.Background(), p.ID)
+				return err == nil
+			}, "not connected")
+		}
+		nodes, dirs = append(nodes, n), append(dirs, dir)
+		return n
+	}
+	control := start(taubyte.RoleAuth, taubyte.RoleTNS, taubyte.RolePatrick, taubyte.RoleSeer)
+	ctx := t.Context()
+	_, err = control.Auth.CreateProject(ctx, auth.Project{ID: projectA, Name: "shop"})
+	require.NoError(t, err)
+	const ofBuild, ofFunction = "planted-of-the-build", "planted-of-the-function"
+	for name, value := range map[string]string{"DEPLOY_TOKEN": ofBuild, "DB_PASSWORD": ofFunction} {
+		_, err = control.Auth.SetVariable(ctx, environment.Variable{Kind: environment.Secret, Project: projectA, Name: name, Value: []byte(value)})
+		require.NoError(t, err)
+	}
+	start(taubyte.RoleMonkey, taubyte.RoleHoarder)
+	run := start(taubyte.RoleSubstrate, taubyte.RoleGateway)
+
+	sk, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"inline.example"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &sk.PublicKey, sk)
+	require.NoError(t, err)
+	raw, err := x509.MarshalPKCS8PrivateKey(sk)
+	require.NoError(t, err)
+	text := func(kind string, der []byte) string {
+		return "\n    " + strings.ReplaceAll(strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))), "\n", "\n    ") + "\n"
+	}
+	key := text("PRIVATE KEY", raw)
+	ofKey := strings.Fields(key)[3]
+
+	dir := source(t, projectA)
+	for name, content := range map[string]string{
+		"config/domains/main.yaml":                 "id: QmRPRQww8rci6fpkK5Tp8NGjyGQUyrTgQm5j7BnFJqi4DW\nfqdn: inline.example\ncertificate:\n  type: inline\n  cert: |" + text("CERTIFICATE", der) + "  key: |" + key,
+		"config/websites/site.yaml":                "id: QmbFMke1KXqnYyBBWxB74N4c5SBnJMVAiMNRcGu6x1AwQH\ndomains: [main]\nsource:\n  paths: [/]\n",
+		"config/functions/ping.yaml":               "id: QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG\ntrigger:\n  type: http\n  method: GET\n  domains: [main]\n  paths: [/ping]\nsource: .\nexecution:\n  timeout: 5s\n  memory: 32MB\n  call: ping\n",
+		"websites/site/.taubyte/config.yaml":       "environment:\n  secrets: [DEPLOY_TOKEN]\nworkflow: [build]\n",
+		"websites/site/.taubyte/build.sh":          "echo \"deploying with $DEPLOY_TOKEN\"; env; test -n \"$DEPLOY_TOKEN\" && test -z \"$DB_PASSWORD\" && cp index.html $OUT/\n",
+		"websites/site/index.html":                 "<p>hello",
+		"code/functions/ping/.taubyte/config.yaml": "workflow: [build]\n",
+		"code/functions/ping/.taubyte/build.sh":    "cp \"$SRC/ping.wasm\" \"$OUT/main.wasm\"\n",
+		// (module (memory 1) (func (export "ping") (param i32)))
+		"code/functions/ping/ping.wasm": "\x00asm\x01\x00\x00\x00\x01\x05\x01\x60\x01\x7f\x00\x03\x02\x01\x00\x05\x03\x01\x00\x01\x07\x11\x02\x04ping\x00\x00\x06memory\x02\x00\x0a\x04\x01\x02\x00\x0b",
+	} {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(t, os.WriteFile(file, []byte(content), 0o644))
+	}
+	mustGit(t, dir, "add", ".")
+	mustGit(t, dir, "commit", "-qm", "all")
+	mustGit(t, dir, "push", "-q", control.Remote("shop"), "main")
+	var job patrick.Job
+	testnet.Eventually(t, func() bool {
+		page, err := control.Patrick.Jobs(ctx, patrick.Filter{})
+		if err != nil || len(page.Jobs) != 1 {
+			return false
+		}
+		job = page.Jobs[0]
+		return job.State != patrick.Queued && job.State != patrick.Running
+	}, "the job does not end")
+	require.Equal(t, patrick.Succeeded, job.State, "%+v", job)
+	serving, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	require.NoError(t, run.Substrate.Serving(serving, projectA, "main", 1))
+	require.Equal(t, 1, run.Substrate.Stats().Functions)
+
+	audit, err := control.Auth.AuditLog(ctx, projectA, 100)
+	require.NoError(t, err)
+	did := map[string]string{}
+	for _, x := range audit.Accesses {
+		if x.Action == "read" {
+			did[x.Secret[strings.LastIndexByte(x.Secret, '/')+1:]] += x.Who + "; "
+		}
+	}
+	require.Contains(t, did["DEPLOY_TOKEN"], "job "+string(job.ID)+", worker ")
+	require.Contains(t, did["DB_PASSWORD"], run.Host.ID().String())
+
+	secrets := []string{ofBuild, ofFunction, ofKey}
+	for _, n := range nodes[1:] {
+		res, err := n.Store.Query(ctx, query.Query{})
+		require.NoError(t, err)
+		entries, err := res.Rest()
+		require.NoError(t, err)
+		for _, e := range entries {
+			require.Empty(t, planted(e.Value, secrets...), e.Key)
+		}
+	}
+	for i := len(nodes) - 1; i >= 0; i-- {
+		require.NoError(t, nodes[i].Close())
+	}
+	for _, dir := range dirs[1:] {
+		require.NoError(t, filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			b, err := os.ReadFile(name)
+			require.Empty(t, planted(b, secrets...), name)
+			return err
+		}))
+	}
+	require.Empty(t, planted(log.Bytes(), secrets...), "in a log")
+}
