@@ -71,15 +71,11 @@ func startDNS(ctx context.Context, addr, zone string, hosts func(string) Presenc
 		hosts = func(string) Presence { return Absent }
 	}
 	d := &dnsServer{agent: a, zone: zone, hosts: hosts, texts: &texts{}, limit: limiter{clients: map[netip.Addr]*bucket{}}}
-	pc, err := new(net.ListenConfig).ListenPacket(ctx, "udp", addr)
+	pc, l, err := listenBoth(ctx, addr)
 	if err != nil {
 		return nil, fmt.Errorf("listening for DNS: %w", err)
 	}
-	d.addr = pc.LocalAddr().String() // TCP takes the same port
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", d.addr)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("listening for DNS: %w", err), pc.Close())
-	}
+	d.addr = pc.LocalAddr().String()
 	life, stop := context.WithCancel(context.Background())
 	d.stop = stop
 	d.picture.Store(&picture{})
@@ -110,6 +106,25 @@ func startDNS(ctx context.Context, addr, zone string, hosts func(string) Presenc
 		}
 	})
 	return d, nil
+}
+
+// listenBoth takes a port for UDP and for TCP. Where any will do, that of one may be taken
+// for the other: then another is tried.
+func listenBoth(ctx context.Context, addr string) (net.PacketConn, net.Listener, error) {
+	for try := 0; ; try++ {
+		pc, err := new(net.ListenConfig).ListenPacket(ctx, "udp", addr)
+		if err != nil {
+			return nil, nil, err
+		}
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", pc.LocalAddr().String())
+		if err == nil {
+			return pc, l, nil
+		}
+		err = errors.Join(err, pc.Close())
+		if try == 20 || !strings.HasSuffix(addr, ":0") {
+			return nil, nil, err
+		}
+	}
 }
 
 func (d *dnsServer) Close() error {
