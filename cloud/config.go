@@ -50,6 +50,10 @@ type Config struct {
 	// send events to. See ProviderConfig and WithWebhooks.
 	Providers map[string]ProviderConfig `yaml:"providers,omitempty"`
 	Webhooks  string                    `yaml:"webhooks,omitempty"`
+	// Builds is how monkey runs builds: "confined", the default, or "plain". See
+	// WithPlainBuilds. BuildNetwork: see WithBuildNetwork.
+	Builds       string `yaml:"builds,omitempty"`
+	BuildNetwork bool   `yaml:"build-network,omitempty"`
 	// Network, Membership and Authority are files that "taubyte init" makes: the
 	// network's keys, this node's membership of it, and, on nodes that sign
 	// memberships, the root key. Without them the node is a network of its own.
@@ -215,6 +219,16 @@ func (c *Config) Options() ([]Option, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	opts = append(opts, providers...)
+	switch c.Builds {
+	case "", "confined":
+	case "plain":
+		opts = append(opts, WithPlainBuilds())
+	default:
+		return nil, fmt.Errorf("%w configuration: builds is %q (there are confined and plain)", taubyte.ErrInvalid, c.Builds)
+	}
+	if c.BuildNetwork {
+		opts = append(opts, WithBuildNetwork())
+	}
 	membership, err := c.membership(roles)
 	return append(opts, membership...), err
 }

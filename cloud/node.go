@@ -44,7 +44,8 @@ type Node struct {
 	// ACME orders certificates, beside Auth; nil without WithACME.
 	ACME *acme.Service
 
-	agent *seer.Agent
+	agent      *seer.Agent
+	unconfined string // why builds are not confined
 
 	dir   string
 	token string

@@ -27,6 +27,8 @@ type options struct {
 	zone        string
 	limits      gateway.Limits
 	development bool
+	plainBuilds bool
+	buildNet    bool
 	authority   *taubyte.Authority
 	membership  *membershipFile
 	providers   []auth.Provider
@@ -110,6 +112,17 @@ func WithName(name string) Option { return func(o *options) { o.name = name } }
 func WithDevelopment() Option {
 	return func(o *options) { o.development = true }
 }
+
+// WithPlainBuilds runs builds as plain processes of the machine: what is pushed has all that
+// the node's user has, the node's keys too. It is for a node that only builds its operator's
+// own code. The default is to confine builds (monkey.Confined), without which a node with
+// monkey does not open; in development they are plain where they can't be confined, which
+// Node.Unconfined tells.
+func WithPlainBuilds() Option { return func(o *options) { o.plainBuilds = true } }
+
+// WithBuildNetwork lets the scripts of builds use the machine's network, ports on its
+// loopback included. The default is none for scripts, but in development.
+func WithBuildNetwork() Option { return func(o *options) { o.buildNet = true } }
 
 // WithLogger sets where the node and its services log. The default is
 // slog.Default().

@@ -77,7 +77,11 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 		s, err := patrick.New(ctx, h, st, patrick.WithLogger(log))
 		return run(n, role, &n.Patrick, s, err)
 	case taubyte.RoleMonkey:
-		s, err := monkey.New(ctx, h, st, monkey.WithLogger(log), monkey.WithWorkDir(filepath.Join(n.dir, dirWork)))
+		opts, err := n.builds(ctx)
+		if err != nil {
+			return err
+		}
+		s, err := monkey.New(ctx, h, st, append(opts, monkey.WithLogger(log), monkey.WithWorkDir(filepath.Join(n.dir, dirWork)))...)
 		return run(n, role, &n.Monkey, s, err)
 	case taubyte.RoleSubstrate:
 		s, err := substrate.New(ctx, h, st, substrate.WithLogger(log), substrate.WithCacheDir(filepath.Join(n.dir, dirCache)))
@@ -105,6 +109,34 @@ func (n *Node) startACME(ctx context.Context, log *slog.Logger) (err error) {
 	}
 	return err
 }
+
+// builds is how the node runs builds.
+func (n *Node) builds(ctx context.Context) (opts []monkey.Option, err error) {
+	if n.opts.buildNet || n.opts.development {
+		opts = append(opts, monkey.WithNetwork())
+	}
+	plain := monkey.WithEnvironment("process", &monkey.Process{})
+	if n.opts.plainBuilds {
+		n.unconfined = "so it was asked for"
+		return append(opts, plain), nil
+	}
+	confined, err := monkey.NewConfined(ctx)
+	var missing *monkey.MissingError
+	switch {
+	case err == nil:
+		return append(opts, monkey.WithEnvironment("confined", confined)), nil
+	case n.opts.development && errors.As(err, &missing):
+		n.unconfined = missing.Error()
+		return append(opts, plain), nil
+	case errors.As(err, &missing):
+		return nil, fmt.Errorf("%w: builds can't be confined: %w (or let them be plain processes, with all rights of the node: builds: plain)", taubyte.ErrUnavailable, err)
+	}
+	return nil, err
+}
+
+// Unconfined says why builds on this node run as plain processes, with all rights of the
+// node: "" where they do not.
+func (n *Node) Unconfined() string { return n.unconfined }
 
 // directory is how the node presents itself to the others.
 func (n *Node) directory() []seer.Option {

@@ -359,29 +359,47 @@ func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cach
 		return root, true, nil
 	}
 
-	task := Task{Dir: filepath.Join(b.dir, "src", filepath.FromSlash(dir)), Limits: b.s.o.limits}
 	work := fmt.Sprint("target-", n)
 	for _, d := range []string{"out", "tmp"} {
 		if err := b.root.MkdirAll(path.Join(work, d), 0o700); err != nil {
 			return root, false, ours(fmt.Errorf("making a folder for the build: %w", err))
 		}
 	}
-	task.Out, task.Scratch = filepath.Join(b.dir, work, "out"), filepath.Join(b.dir, work, "tmp")
 	scratch := tree{root: b.root, dir: path.Join(work, "tmp")}
 	if err := muteTelemetry(scratch); err != nil {
 		return root, false, ours(err)
 	}
 	lines := b.log.prefixed(t.String()+": ", given.mask)
 	defer lines.Close()
-	task.Log = lines
+	spec := Spec{
+		Owner: string(b.job.Project), Limits: b.s.o.limits, Network: b.s.o.network, Log: lines,
+		Mounts: []Mount{
+			{Name: "OUT", Dir: filepath.Join(b.dir, work, "out"), Write: true},
+			{Name: "TMP", Dir: filepath.Join(b.dir, work, "tmp"), Write: true},
+		},
+	}
+	source := Mount{Name: "SRC", Dir: filepath.Join(b.dir, "src", filepath.FromSlash(dir)), Write: true}
+	if b.readsAll(t, dir) {
+		// It is at /src, and where paths that lead out of it lead to the rest.
+		own := source
+		own.Name, own.Place = "", "/src"
+		source.Place = "/repo/" + dir
+		spec.Mounts = append(spec.Mounts, Mount{Name: "REPO", Dir: filepath.Join(b.dir, "src"), Write: true}, own)
+	}
+	spec.Mounts = append(spec.Mounts, source)
+	const at = "${SRC}"
 	open := func() (tree, error) { return b.output(path.Join(work, "out")) }
 	switch {
 	case w != nil:
-		err = b.s.runWorkflow(ctx, task, w, given)
+		err = b.s.runWorkflow(ctx, spec, at, w, given)
 	case golang:
-		err = b.s.buildGo(ctx, task, src, scratch, tools)
+		err = b.s.buildGo(ctx, spec, at, src, scratch, tools)
 	default:
 		open = func() (tree, error) { return b.opened(b.src.root, dir) } // it is taken as it is
+	}
+	var over *LimitError
+	if errors.As(err, &over) {
+		err = errors.Join(err, ours(b.s.dropCache(string(b.job.Project)))) // which may be what is too large
 	}
 	if err != nil {
 		return root, false, err
@@ -402,15 +420,25 @@ func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cach
 	return root, false, err
 }
 
-func (s *Service) runWorkflow(ctx context.Context, task Task, w *workflow, given given) error {
-	task.Image, task.Env = w.image, slices.Concat(w.env, given.env)
+func (s *Service) runWorkflow(ctx context.Context, spec Spec, at string, w *workflow, given given) error {
+	spec.Image = w.image
+	cache, err := s.projectCache(spec.Owner)
+	if err != nil {
+		return ours(err)
+	}
+	spec.Mounts = append(spec.Mounts, cache)
+	session, err := s.o.env.Open(ctx, spec)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	env := slices.Concat(w.env, given.env)
 	for _, script := range w.scripts {
-		fmt.Fprintf(task.Log, "running %s/%s.sh\n", w.folder, script)
-		task.Command = []string{shell, "${SRC}/" + w.folder + "/" + script + ".sh"}
-		if err := s.failed(s.o.env.Run(ctx, task)); err != nil {
+		fmt.Fprintf(spec.Log, "running %s/%s.sh\n", w.folder, script)
+		c := Command{Words: []string{shell, at + "/" + w.folder + "/" + script + ".sh"}, Dir: at, Env: env, Log: spec.Log}
+		if err := s.failed(session.Exec(ctx, c)); err != nil {
 			return fmt.Errorf("%s/%s.sh: %w", w.folder, script, err)
 		}
-		task.Image = "" // it is noted once
 	}
 	return nil
 }

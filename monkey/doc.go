@@ -19,8 +19,14 @@
 //
 // # Where it runs
 //
-// An Environment runs the commands. The default, Process, runs them as processes of
-// this machine: right for one's own code, and no protection against a stranger's.
+// An Environment runs the commands. The default, Confined, keeps a stranger's code from
+// the machine, the node and other builds. Process runs plain processes, for one's own code,
+// and has to be asked for:
+//
+//	monkey.New(ctx, host, store, monkey.WithEnvironment("process", &monkey.Process{}))
+//
+// What the node itself does in a build's folders stays inside of them, whatever links and
+// devices are there, and is bounded.
 //
 // # When a node goes away
 //

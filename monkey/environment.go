@@ -2,52 +2,93 @@ package monkey
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"path"
+	"path/filepath"
+	"strings"
 	"time"
 )
 
-// An Environment runs the tasks of builds: strangers' scripts and compilers. An
+// An Environment is where the commands of builds run: strangers' scripts and compilers. An
 // implementation is tested with package monkey/environmenttest.
 //
 // The contract:
 //
-//   - Run runs the command once with the folder Dir as its working directory, and
-//     returns when it has ended and no process that it began is left, whatever
-//     the way in which it ended.
-//   - "${SRC}" and "${OUT}" in the command's words stand for the two folders as the
-//     command sees them, which need not be the paths that the caller sees. It has
-//     them in the variables SRC and OUT as well.
-//   - The command sees Task.Env and what the environment itself gives (a PATH, a
-//     HOME and a TMPDIR of its own), and no variable of the node's process.
-//   - Files that it leaves in Dir, Out and Scratch are there for the caller.
-//   - Standard output and error go to Log as they come, interleaved, from one
-//     goroutine at a time and not after Run has returned.
-//   - A command that fails gives an *ExitError. One that can't be run because the
-//     node lacks something gives a *MissingError that names it. When ctx ends, Run
-//     ends all processes at once and returns ctx's cause.
-//   - Many tasks may run at a time.
+//   - Open makes a session for one target of a build. What the node lacks for it gives a
+//     *MissingError.
+//   - Exec runs a command and returns when it has ended and no process that it began is
+//     left, whatever the way in which it ended. Commands of a session run one at a time;
+//     sessions run side by side.
+//   - A mount is a folder of the node. Commands find it at Place, which need not be its
+//     path on the node, and in the variable of its name; "${NAME}" stands for it in a
+//     command's words, folder and variables. What they write into one that may be written
+//     is there for the caller.
+//   - A command sees Command.Env and what the environment itself gives, and no variable of
+//     the node's process: a PATH, and, where there is a mount TMP, that as HOME and TMPDIR.
+//   - Standard output and error go to Log as they come, interleaved, from one goroutine at
+//     a time and not after Exec has returned.
+//   - A command that fails gives an *ExitError, and one that is beyond the session's limits
+//     an *ExitError or a *LimitError. One that can't be run because the node lacks
+//     something gives a *MissingError. When ctx ends, Exec ends all processes at once and
+//     returns ctx's cause.
+//   - Close ends a command that runs, waits until it is gone, and may be called twice.
 type Environment interface {
-	Run(ctx context.Context, task Task) error
+	Open(ctx context.Context, spec Spec) (Session, error)
 }
 
-// A Task is one command of a build.
-type Task struct {
-	Command []string
-	Image   string   // the container image that the project asks for; "" where none
-	Env     []string // "NAME=value"
-
-	Dir     string // the source
-	Out     string // where results go
-	Scratch string // for temporary files; it is the command's alone
-	Log     io.Writer
-
-	Limits Limits
+// A Session runs commands on the same folders.
+type Session interface {
+	Exec(ctx context.Context, c Command) error
+	// Place is where commands find a mount.
+	Place(mount string) string
+	Close() error
 }
 
-// Limits of a task. Zero is no limit.
+// A Spec is what a session needs.
+type Spec struct {
+	// Owner says whose code runs: sessions of one owner are not protected from each other.
+	Owner  string
+	Image  string // the container image that the project asks for; "" where none
+	Mounts []Mount
+	// Network gives commands the network of the machine. Without it a confined session has
+	// none at all.
+	Network bool
+	Limits  Limits
+	Log     io.Writer // notes on the session; nil for none
+}
+
+// A Mount is a folder of the node for the commands of a session.
+type Mount struct {
+	Name  string // of the variable: "SRC"; "" for a folder that only Place names
+	Dir   string // on the node
+	Place string // where a session with folders of its own has it; the default is "/src" for SRC
+	Write bool
+}
+
+func (m Mount) place() string {
+	switch {
+	case m.Place != "":
+		return m.Place
+	}
+	return "/" + strings.ToLower(m.Name)
+}
+
+// A Command is run in a session.
+type Command struct {
+	Words []string
+	Dir   string   // "${SRC}" or below
+	Env   []string // "NAME=value"
+	Log   io.Writer
+}
+
+// Limits of a session. Zero is no limit. A Process keeps to CPU and File alone.
 type Limits struct {
-	CPU  time.Duration // of one process of the task
-	File int64         // bytes of one file that it writes
+	CPU       time.Duration // of one process
+	File      int64         // bytes of one file that is written
+	Memory    int64         // bytes, of all processes together
+	Processes int           // and threads, at a time
+	Disk      int64         // bytes in all folders that may be written
 }
 
 // An ExitError is a command's own failure.
@@ -58,10 +99,64 @@ type ExitError struct {
 
 func (e *ExitError) Error() string { return e.Command + ": " + e.Status }
 
-// A MissingError is something that the node would need to run a task.
+// A LimitError is the end of a command that took more than its session may.
+type LimitError struct {
+	Command string
+	Limit   string // "more than 1024 bytes of memory"
+}
+
+func (e *LimitError) Error() string { return e.Command + ": ended, it took " + e.Limit }
+
+// A MissingError is something that the node would need to run builds.
 type MissingError struct {
 	What string // "the Go toolchain"
 	Hint string // what to install
 }
 
 func (e *MissingError) Error() string { return e.What + " is not on this node: " + e.Hint }
+
+// places are where the commands of a session find its mounts.
+type places map[string]string
+
+// expander replaces "${NAME}".
+func (p places) expander() *strings.Replacer {
+	var pairs []string
+	for name, at := range p {
+		pairs = append(pairs, "${"+name+"}", at)
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// env is the whole environment of variables of a command.
+func (p places) env(searchPath string, c Command) []string {
+	env := []string{"PATH=" + searchPath, "LANG=C.UTF-8"}
+	if tmp, ok := p["TMP"]; ok {
+		env = append(env, "HOME="+tmp, "TMPDIR="+tmp)
+	}
+	env = append(env, system()...)
+	expand := p.expander()
+	for _, kv := range c.Env {
+		env = append(env, expand.Replace(kv))
+	}
+	for name, at := range p {
+		env = append(env, name+"="+at)
+	}
+	return append(env, "PWD="+p.dir(c))
+}
+
+func (p places) dir(c Command) string { return p.expander().Replace(c.Dir) }
+
+func (p places) words(c Command) ([]string, error) {
+	if len(c.Words) == 0 {
+		return nil, fmt.Errorf("a command without words")
+	}
+	expand := p.expander()
+	words := make([]string, len(c.Words))
+	for i, w := range c.Words {
+		words[i] = expand.Replace(w)
+	}
+	return words, nil
+}
+
+// base is a program's name for people.
+func base(program string) string { return path.Base(filepath.ToSlash(program)) }

@@ -77,24 +77,16 @@ func (s stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// minRoom is what has to be free on a disk that builds write to. With less, a worker
+// minRoom is what has to be free on the disk that builds write to. With less, a worker
 // claims no job, and a command that fails is not at fault.
 const minRoom = 64 << 20
 
-// room returns an error where a disk that builds write to is as good as full.
+// room returns an error where the disk that builds write to is as good as full.
 func (s *Service) room() error {
-	dirs := []string{s.o.workDir}
-	s.toolsMu.Lock()
-	if s.tools != nil && s.tools.cache != "" {
-		dirs = append(dirs, s.tools.cache)
-	}
-	s.toolsMu.Unlock()
-	for _, dir := range dirs {
-		usage, err := vfs.Default.GetDiskUsage(dir)
-		if err == nil && usage.AvailBytes < s.o.minRoom {
-			return ours(fmt.Errorf("%w on the worker: %d bytes are left in %s, and builds begin when there are %d",
-				syscall.ENOSPC, usage.AvailBytes, dir, s.o.minRoom))
-		}
+	usage, err := vfs.Default.GetDiskUsage(s.o.workDir)
+	if err == nil && usage.AvailBytes < s.o.minRoom {
+		return ours(fmt.Errorf("%w on the worker: %d bytes are left in %s, and builds begin when there are %d",
+			syscall.ENOSPC, usage.AvailBytes, s.o.workDir, s.o.minRoom))
 	}
 	return nil
 }

@@ -167,7 +167,7 @@ func TestAnOrderlyStopCostsNoAttempt(t *testing.T) {
 	j, err := jobs.Submit(t.Context(), auth.Push{Repository: repo, Branch: "main", Commit: c})
 	require.NoError(t, err)
 	for range 3 {
-		w, err := monkey.New(t.Context(), builder, builder.Store, monkey.WithWorkDir(t.TempDir()), monkey.WithLogger(testnet.Logger(t)))
+		w, err := monkey.New(t.Context(), builder, builder.Store, monkey.WithWorkDir(t.TempDir()), plain, monkey.WithLogger(testnet.Logger(t)))
 		require.NoError(t, err)
 		defer w.Close()
 		testnet.Eventually(t, func() bool { return len(w.Status().Running) == 1 }, "claimed")
@@ -180,7 +180,7 @@ func TestAnOrderlyStopCostsNoAttempt(t *testing.T) {
 	o.mu.Lock()
 	o.trees[c] = project(shFunction)
 	o.mu.Unlock()
-	w, err := monkey.New(t.Context(), builder, builder.Store, monkey.WithWorkDir(t.TempDir()), monkey.WithLogger(testnet.Logger(t)))
+	w, err := monkey.New(t.Context(), builder, builder.Store, monkey.WithWorkDir(t.TempDir()), plain, monkey.WithLogger(testnet.Logger(t)))
 	require.NoError(t, err)
 	defer w.Close()
 	testnet.Eventually(t, func() bool { j, err = jobs.Job(t.Context(), j.ID); return err == nil && j.State == patrick.Succeeded }, "built in the end")

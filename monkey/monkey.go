@@ -41,6 +41,8 @@ type options struct {
 	capacity int
 	replicas int
 	workDir  string
+	cacheDir string
+	network  bool
 	log      *slog.Logger
 
 	timeout     time.Duration
@@ -68,11 +70,23 @@ func WithHoarder(k Keeper) Option { return func(o *options) { o.keeper = k } }
 // default is an auth.Client.
 func WithCertificates(c Certificates) Option { return func(o *options) { o.certs = c } }
 
-// WithEnvironment sets what runs builds, and a name for it: what one environment
-// has built is not taken from the cache for another. The default is a Process.
+// WithEnvironment sets what runs builds, and a name for it: what one environment has built
+// is not taken from the cache for another. The default is a Confined, and New fails with a
+// *MissingError where there can't be one: that builds run as plain processes, with all that
+// the node's user may, has to be said: WithEnvironment("process", &Process{}).
 func WithEnvironment(name string, e Environment) Option {
 	return func(o *options) { o.env, o.envName = e, name }
 }
+
+// WithNetwork lets the scripts of builds use the machine's network, as the node has it, and
+// Go modules come from servers that a go.mod names. The default is no network for scripts,
+// and Go modules from the proxies in the node's GOPROXY, fetched before the build.
+func WithNetwork() Option { return func(o *options) { o.network = true } }
+
+// WithCacheDir sets the folder of what builds of all projects begin with: the compiled
+// standard library, made by the node itself. Many services may share it. The default is a
+// folder of the user's cache directory, or of the work folder where there is none.
+func WithCacheDir(dir string) Option { return func(o *options) { o.cacheDir = dir } }
 
 // WithCapacity sets how many jobs are built at a time. The default is 1: within a
 // job, targets are built in parallel already.
@@ -83,7 +97,8 @@ func WithCapacity(jobs int) Option { return func(o *options) { o.capacity = jobs
 func WithReplicas(n int) Option { return func(o *options) { o.replicas = n } }
 
 // WithWorkDir sets the folder below which builds work. It is made if need be; what
-// earlier builds left there is removed, and nothing else. It belongs to one service.
+// earlier builds left there is removed, and nothing else. What projects keep between their
+// builds is below it as well. It belongs to one service.
 // The default is a folder of this host's in the system's folder for temporary files.
 func WithWorkDir(dir string) Option { return func(o *options) { o.workDir = dir } }
 
@@ -91,8 +106,9 @@ func WithWorkDir(dir string) Option { return func(o *options) { o.workDir = dir 
 // default is half an hour.
 func WithTimeout(d time.Duration) Option { return func(o *options) { o.timeout = d } }
 
-// WithLimits bounds each command of a build, where the environment can. The default
-// is 20 minutes of CPU time, and files of 4 GiB.
+// WithLimits bounds each target of a build, where the environment can. The default is 20
+// minutes of CPU time a process, files of 4 GiB, 8 GiB of memory, 4096 processes and
+// threads, and 16 GiB of disk.
 func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
 
 // WithOutputLimits bounds a website's files together, one module, and a job's log,
@@ -121,6 +137,8 @@ type Service struct {
 	toolsMu sync.Mutex
 	tools   *toolchain
 
+	cacheMu sync.Mutex // of the folders that builds begin with
+
 	mu      sync.Mutex
 	running map[taubyte.JobID]Running
 
@@ -134,10 +152,10 @@ type Service struct {
 // New starts a worker on the host. ctx bounds the start only.
 func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
 	o := options{
-		env: &Process{}, envName: "process", capacity: 1, replicas: 2, log: slog.Default(),
+		capacity: 1, replicas: 2, log: slog.Default(),
 		workDir:     filepath.Join(os.TempDir(), "taubyte-monkey-"+host.ID().String()),
 		timeout:     30 * time.Minute,
-		limits:      Limits{CPU: 20 * time.Minute, File: 4 << 30},
+		limits:      Limits{CPU: 20 * time.Minute, File: 4 << 30, Memory: 8 << 30, Processes: 4096, Disk: 16 << 30},
 		sourceLimit: 2 << 30, outputLimit: 2 << 30, moduleLimit: 128 << 20, logLimit: 16 << 20, minRoom: minRoom,
 		serviceTimeout: serviceTimeout, publishTimeout: publishTimeout,
 	}
@@ -176,6 +194,20 @@ func (s *Service) start(ctx context.Context) (err error) {
 	}
 	if err := s.cache.prune(ctx); err != nil {
 		return err
+	}
+	s.pruneCaches()
+	if s.o.cacheDir == "" {
+		s.o.cacheDir = filepath.Join(s.o.workDir, cachePrefix+"base")
+		if user, err := os.UserCacheDir(); err == nil {
+			s.o.cacheDir = filepath.Join(user, "taubyte", "build")
+		}
+	}
+	if s.o.env == nil {
+		confined, err := NewConfined(ctx)
+		if err != nil {
+			return err
+		}
+		s.o.env, s.o.envName = confined, "confined"
 	}
 	if s.o.jobs == nil {
 		c := patrick.NewClient(s.host)

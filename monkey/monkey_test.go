@@ -71,6 +71,9 @@ func project(function map[string]string, more ...map[string]string) map[string]s
 	return merge(append([]map[string]string{under("config", configuration), under("code/functions/ping", function), under("websites/site", site)}, more...)...)
 }
 
+// plain is for builds that are the tests' own.
+var plain = monkey.WithEnvironment("process", &monkey.Process{})
+
 // A bench is a node with tns, hoarder and a queue of jobs.
 type bench struct {
 	*queue
@@ -96,7 +99,7 @@ func newBench(t *testing.T) *bench {
 
 func (b *bench) start(t *testing.T, opts ...monkey.Option) *monkey.Service {
 	t.Helper()
-	opts = append([]monkey.Option{monkey.WithPatrick(b.queue), monkey.WithWorkDir(b.work), monkey.WithLogger(testnet.Logger(t))}, opts...)
+	opts = append([]monkey.Option{monkey.WithPatrick(b.queue), monkey.WithWorkDir(b.work), plain, monkey.WithLogger(testnet.Logger(t))}, opts...)
 	s, err := monkey.New(t.Context(), b.node, b.node.Store, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
@@ -472,18 +475,3 @@ func TestLogIsBounded(t *testing.T) {
 }
 
 func TestProcess(t *testing.T) { environmenttest.Run(t, &monkey.Process{}) }
-
-func TestLimits(t *testing.T) {
-	dir := t.TempDir()
-	var exit *monkey.ExitError
-	err := (&monkey.Process{}).Run(t.Context(), monkey.Task{
-		Command: []string{"/bin/sh", "-c", "while :; do :; done"}, Dir: dir, Out: dir, Scratch: dir, Log: io.Discard,
-		Limits: monkey.Limits{CPU: time.Second},
-	})
-	require.ErrorAs(t, err, &exit)
-	err = (&monkey.Process{}).Run(t.Context(), monkey.Task{
-		Command: []string{"/bin/sh", "-c", "head -c 1000000 /dev/zero > big"}, Dir: dir, Out: dir, Scratch: dir, Log: io.Discard,
-		Limits: monkey.Limits{File: 4096},
-	})
-	require.ErrorAs(t, err, &exit)
-}

@@ -75,7 +75,7 @@ func TestThreeNodes(t *testing.T) {
 	kept, err := hoarder.New(t.Context(), keeper, keeper.Store)
 	require.NoError(t, err)
 	defer kept.Close()
-	worker, err := monkey.New(t.Context(), builder, builder.Store, monkey.WithWorkDir(t.TempDir()), monkey.WithLogger(testnet.Logger(t)))
+	worker, err := monkey.New(t.Context(), builder, builder.Store, monkey.WithWorkDir(t.TempDir()), plain, monkey.WithLogger(testnet.Logger(t)))
 	require.NoError(t, err)
 	defer worker.Close()
 

@@ -9,61 +9,121 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
+	"sync"
 	"time"
 )
 
-// Process is the Environment that runs tasks as processes of this machine. They
-// have a clean set of variables, limits, and a process group of their own, which
-// is killed at the end.
+// Process is the Environment that runs commands as plain processes of this machine. They
+// have a clean set of variables, limits, and a process group of their own, which is killed
+// at the end.
 //
-// It needs nothing installed but what the build needs, and it confines little: a
-// task runs as the node's user, sees its files and its network, and a process
-// that makes itself leader of another session outlives it. It is for one's own
-// code. On systems other than Unix there is no process group: children of the
-// command may outlive it, and limits are not applied.
+// It needs nothing installed but what the build needs, and it confines nothing: a command
+// runs as the node's user, reads and writes what that user may, the node's keys too, has
+// its network, and a process that leaves the group outlives it. It is for one's own code;
+// for a stranger's there is Confined. On systems other than Unix there is no process group:
+// children of a command may outlive it, and limits are not applied.
 type Process struct {
-	// Path is the tasks' PATH. The default is that of the node's process.
+	// Path is the commands' PATH. The default is that of the node's process.
 	Path string
 }
 
 var _ Environment = (*Process)(nil)
 
-// lateOutput is how long output is read after the last process of the group has
-// ended, for what a process that left the group holds open.
+// lateOutput is how long output is read after the last process of the group has ended, for
+// what a process that left the group holds open.
 const lateOutput = time.Second
 
-// Run implements Environment. An image is not used, which the log says.
-func (p *Process) Run(ctx context.Context, t Task) error {
-	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+// Open implements Environment. An image is not used, which the log says. The network is
+// there whether asked for or not.
+func (p *Process) Open(ctx context.Context, spec Spec) (Session, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
-	if len(t.Command) == 0 {
-		return errors.New("a task without a command")
+	s := &processSession{places: places{}, limits: spec.Limits, path: p.Path}
+	if s.path == "" {
+		s.path = os.Getenv("PATH")
 	}
-	path := p.Path
-	if path == "" {
-		path = os.Getenv("PATH")
+	for _, m := range spec.Mounts {
+		if m.Name != "" {
+			s.places[m.Name] = m.Dir
+		}
 	}
-	words := make([]string, len(t.Command))
-	expand := strings.NewReplacer("${SRC}", t.Dir, "${OUT}", t.Out)
-	for i, w := range t.Command {
-		words[i] = expand.Replace(w)
+	noteImage(spec, "as processes of the machine")
+	s.life, s.end = context.WithCancelCause(context.Background())
+	return s, nil
+}
+
+func noteImage(spec Spec, how string) {
+	if spec.Image != "" && spec.Log != nil {
+		fmt.Fprintf(spec.Log, "note: the image %s is not used: this node runs builds %s\n", spec.Image, how)
 	}
-	program, err := lookPath(words[0], path)
+}
+
+// running is what sessions have in common: commands one at a time, until Close.
+type running struct {
+	turn sync.Mutex
+	life context.Context
+	end  context.CancelCauseFunc
+}
+
+var errSessionClosed = errors.New("the session of the build is closed")
+
+// begin waits for a command's turn. ctx ends with the session.
+func (r *running) begin(ctx context.Context) (context.Context, func(), error) {
+	r.turn.Lock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(r.life, func() { cancel(context.Cause(r.life)) })
+	done := func() {
+		stop()
+		cancel(nil)
+		r.turn.Unlock()
+	}
+	if r.life.Err() != nil || ctx.Err() != nil {
+		err := context.Cause(ctx)
+		if r.life.Err() != nil {
+			err = context.Cause(r.life)
+		}
+		done()
+		return nil, nil, err
+	}
+	return ctx, done, nil
+}
+
+// Close ends what runs.
+func (r *running) Close() error {
+	r.end(errSessionClosed)
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	return nil
+}
+
+type processSession struct {
+	running
+	places places
+	limits Limits
+	path   string
+}
+
+func (s *processSession) Place(mount string) string { return s.places[mount] }
+
+func (s *processSession) Exec(ctx context.Context, c Command) error {
+	ctx, done, err := s.begin(ctx)
 	if err != nil {
 		return err
 	}
-	if t.Image != "" {
-		fmt.Fprintf(t.Log, "note: the image %s is not used: this node runs builds as processes of the machine\n", t.Image)
+	defer done()
+	words, err := s.places.words(c)
+	if err != nil {
+		return err
 	}
-	argv := append([]string{program}, words[1:]...)
-	cmd := exec.Command(argv[0], argv[1:]...)
-	limit(cmd, t.Limits)
-	cmd.Dir = t.Dir
-	cmd.Env = slices.Concat([]string{"PATH=" + path, "HOME=" + t.Scratch, "TMPDIR=" + t.Scratch, "LANG=C.UTF-8"},
-		system(), t.Env, []string{"SRC=" + t.Dir, "OUT=" + t.Out, "PWD=" + t.Dir})
+	program, err := lookPath(words[0], s.path)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(program, words[1:]...)
+	limit(cmd, s.limits)
+	cmd.Dir = s.places.dir(c)
+	cmd.Env = s.places.env(s.path, c)
 	group(cmd)
 
 	r, w, err := os.Pipe()
@@ -80,10 +140,10 @@ func (p *Process) Run(ctx context.Context, t Task) error {
 	copied := make(chan struct{})
 	go func() {
 		defer close(copied)
-		_, _ = io.Copy(t.Log, r)
+		_, _ = io.Copy(c.Log, r)
 	}()
-	// killed ends before Run does, so that a number that the system gives to
-	// another process later is never signalled.
+	// killed ends before Exec does, so that a number that the system gives to another
+	// process later is never signalled.
 	ended, killed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(killed)
@@ -99,16 +159,20 @@ func (p *Process) Run(ctx context.Context, t Task) error {
 	<-killed
 	_ = r.SetReadDeadline(time.Now().Add(lateOutput))
 	<-copied
+	return exited(ctx, words[0], err)
+}
 
+// exited says how a command ended.
+func exited(ctx context.Context, program string, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return &ExitError{Command: filepath.Base(words[0]), Status: exit.Error()}
+		return &ExitError{Command: base(program), Status: exit.Error()}
 	}
 	if err != nil {
-		return fmt.Errorf("running %s: %w", words[0], err)
+		return fmt.Errorf("running %s: %w", program, err)
 	}
 	return nil
 }
@@ -137,7 +201,7 @@ func missing(name string) error {
 	case "go":
 		return &MissingError{What: "the Go toolchain", Hint: "install Go 1.24 or later (https://go.dev/dl) and see that the command go is in the node's PATH"}
 	case shell:
-		return &MissingError{What: "a POSIX shell (" + shell + ")", Hint: "build on a system that has one, or in a container"}
+		return &MissingError{What: "a POSIX shell (" + shell + ")", Hint: "build on a system that has one"}
 	}
 	return &MissingError{What: name, Hint: "install it and see that it is in the node's PATH"}
 }

@@ -81,6 +81,9 @@ func (d *devRun) run() error {
 		return err
 	}
 	d.printf("the cloud is up after %s", round(time.Since(began)))
+	if why := node.Unconfined(); why != "" {
+		d.printf("builds are plain processes with your rights: %s", why)
+	}
 	err = d.serve(node)
 	return errors.Join(err, node.Close())
 }

@@ -24,7 +24,7 @@ func TestMembers(t *testing.T) {
 	control := filepath.Join(cluster, "control")
 	anyPorts(t, filepath.Join(control, "taubyte.yaml"))
 	start := func(config string) (p *testbin.Process, id string) {
-		p = testbin.Start(t, nil, program(t), "start", "--json", "--config", config)
+		p = testbin.Start(t, nil, program(t), "start", "--json", "--builds", "plain", "--config", config)
 		var n struct{ ID string }
 		require.NoError(t, json.Unmarshal([]byte(p.Line()), &n))
 		return p, n.ID

@@ -19,7 +19,7 @@ func TestNetworkRotate(t *testing.T) {
 	code, _, errOut := taubyte(t, nil, "init", "--development", dir, "--node", "control=auth@"+freeAddr(t), "--node", "other=tns@"+freeAddr(t))
 	require.Zero(t, code, errOut)
 	start := func(name string) *testbin.Process {
-		p := testbin.Start(t, nil, program(t), "start", "--json", "--config", filepath.Join(dir, name, "taubyte.yaml"))
+		p := testbin.Start(t, nil, program(t), "start", "--json", "--builds", "plain", "--config", filepath.Join(dir, name, "taubyte.yaml"))
 		p.Line()
 		return p
 	}

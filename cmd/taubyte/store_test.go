@@ -26,7 +26,7 @@ func TestStoreReset(t *testing.T) {
 		ID string
 	}
 	start := func(name string) *node {
-		n := &node{Process: testbin.Start(t, nil, program(t), "start", "--json", "--config", filepath.Join(dir, name, "taubyte.yaml"))}
+		n := &node{Process: testbin.Start(t, nil, program(t), "start", "--json", "--builds", "plain", "--config", filepath.Join(dir, name, "taubyte.yaml"))}
 		require.NoError(t, json.Unmarshal([]byte(n.Line()), n))
 		return n
 	}

@@ -156,6 +156,7 @@ func (n *Node) configure() {
 	var config map[string]any
 	require.NoError(n.c.t, yaml.Unmarshal(text, &config))
 	config["api"] = n.api
+	config["builds"] = "plain" // the projects are the test's
 	if n.has("gateway") {
 		config["http"] = n.users
 	}
