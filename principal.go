@@ -28,7 +28,8 @@ type Principal struct {
 	// for what belongs to no one project.
 	AllProjects bool `json:"allProjects,omitempty"`
 	// Repositories, where there are any, make a user a git credential: it opens these
-	// repositories (Verb says how) and nothing else.
+	// repositories (Verb says how) and nothing else; where Projects are named, as long as
+	// they are of these.
 	Repositories []RepositoryID `json:"repositories,omitempty"`
 	// Until is when a user's or a job's rights end. Zero is never.
 	Until time.Time `json:"until,omitzero"`
@@ -139,12 +140,19 @@ func AsService(ctx context.Context) context.Context {
 // passes. The error wraps ErrForbidden.
 func Allow(ctx context.Context, verb Verb, project ProjectID, roles ...Role) error {
 	p := PrincipalOf(ctx)
-	if p.Node.Peer != "" {
-		if err := p.HasRole(roles...); err != nil || p.Kind == KindNode {
-			return err
-		}
+	if err := AllowNode(ctx, roles...); err != nil || p.Kind == KindNode && p.Node.Peer != "" {
+		return err
 	}
 	return p.May(verb, project)
+}
+
+// AllowNode is the part of Allow that is known before the project is: of a call that came
+// from another member, that it holds one of the roles. Whatever did not passes.
+func AllowNode(ctx context.Context, roles ...Role) error {
+	if p := PrincipalOf(ctx); p.Node.Peer != "" {
+		return p.HasRole(roles...)
+	}
+	return nil
 }
 
 // HasRole returns nil for the administrator and for what came from a member that holds
@@ -199,7 +207,7 @@ func (p Principal) MayGit(repository RepositoryID, project ProjectID, write bool
 	switch {
 	case !p.Until.IsZero() && !time.Now().Before(p.Until):
 		return fmt.Errorf("%w: what %s may ended at %s", ErrForbidden, p, p.Until.UTC().Format(time.RFC3339))
-	case !slices.Contains(p.Repositories, repository):
+	case !slices.Contains(p.Repositories, repository) || len(p.Projects) > 0 && !slices.Contains(p.Projects, project):
 		return fmt.Errorf("%w: %s does not open the repository %s", ErrForbidden, p, repository)
 	case !p.Verb.Includes(verb):
 		return fmt.Errorf("%w: %s may read the repository %s and not push to it", ErrForbidden, p, repository)

@@ -2,15 +2,12 @@ package auth
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,7 +15,6 @@ import (
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	"github.com/multiformats/go-multihash"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth/environment"
@@ -148,6 +144,9 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore, o options)
 	if err != nil {
 		return err
 	}
+	if err := s.tidyRegistrations(ctx); err != nil {
+		return err
+	}
 	if s.certs, err = startCertificates(ctx, s.life, s); err != nil {
 		return err
 	}
@@ -220,19 +219,12 @@ func ownKey(ctx context.Context, store taubyte.Datastore) (*envelope.Key, error)
 
 // The replicated keys:
 //
-//	/projects/<id>                        a Project
-//	/repositories/<id, escaped>/<project> a registration
-//	/recipients, /secrets                 see package auth/internal/secrets
-type registration struct {
-	Repository
-	Since time.Time `json:"since"`
-}
+//	/projects/<id>                             a Project
+//	/repositories/<id, escaped>/<project>/<peer> and those beside it: see repositories.go
+//	/tokens/<id>/…                             see tokens.go
+//	/recipients, /secrets                      see package auth/internal/secrets
 
 func projectKey(id taubyte.ProjectID) ds.Key { return ds.RawKey("/projects/" + string(id)) }
-
-func repositoryPrefix(id taubyte.RepositoryID) string {
-	return "/repositories/" + url.QueryEscape(string(id))
-}
 
 func checkProjectID(id taubyte.ProjectID) error {
 	if id == "" || len(id) > 100 || strings.ContainsAny(string(id), "/ ") {
@@ -241,154 +233,8 @@ func checkProjectID(id taubyte.ProjectID) error {
 	return nil
 }
 
-// CreateProject makes a project known. Without an id it is given a new one. The same again
-// changes nothing; another name renames it.
-func (s *Service) CreateProject(ctx context.Context, p Project) (Project, error) {
-	if p.ID == "" {
-		random := make([]byte, 32)
-		_, _ = rand.Read(random) // never fails
-		hash, err := multihash.Sum(random, multihash.SHA2_256, -1)
-		if err != nil {
-			return p, fmt.Errorf("making a project id: %w", err)
-		}
-		p.ID = taubyte.ProjectID(hash.B58String())
-	}
-	if err := checkProjectID(p.ID); err != nil {
-		return p, err
-	}
-	if have, err := s.Project(ctx, p.ID); err == nil && have == p {
-		return p, nil
-	}
-	return p, s.put(ctx, projectKey(p.ID), p)
-}
-
-// Project returns a project.
-func (s *Service) Project(ctx context.Context, id taubyte.ProjectID) (p Project, err error) {
-	if err := checkProjectID(id); err != nil {
-		return p, err
-	}
-	raw, err := s.store.Get(ctx, projectKey(id))
-	if errors.Is(err, ds.ErrNotFound) {
-		return p, fmt.Errorf("%w: project %s", taubyte.ErrNotFound, id)
-	}
-	if err != nil {
-		return p, err
-	}
-	return p, json.Unmarshal(raw, &p)
-}
-
-// Projects lists the projects, by id.
-func (s *Service) Projects(ctx context.Context) ([]Project, error) {
-	all := []Project{}
-	err := each(ctx, s.store, "/projects", func(_ string, p Project) { all = append(all, p) })
-	slices.SortFunc(all, func(a, b Project) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	return all, err
-}
-
-// RemoveProject forgets a project, the registrations of its repositories and its secrets. What
-// it has deployed is tns's to remove.
-func (s *Service) RemoveProject(ctx context.Context, id taubyte.ProjectID) error {
-	repos, err := s.Repositories(ctx, id)
-	if err != nil {
-		return err
-	}
-	for _, r := range repos {
-		if err := s.Unregister(ctx, r.ID); err != nil {
-			return err
-		}
-	}
-	if err := s.removeVariables(ctx, id); err != nil {
-		return err
-	}
-	return s.store.Delete(ctx, projectKey(id))
-}
-
-// Register makes a repository part of a project. The same again changes nothing; a
-// repository of another project is ErrConflict.
-func (s *Service) Register(ctx context.Context, r Repository) (Repository, error) {
-	provider, err := providerOf(r.ID)
-	if err != nil {
-		return r, err
-	}
-	r.Provider = provider
-	if _, ok := s.providers[provider]; !ok {
-		return r, fmt.Errorf("%w: no git provider %q here", taubyte.ErrNotFound, provider)
-	}
-	if !r.Kind.valid() {
-		return r, fmt.Errorf("%w kind of repository %q", taubyte.ErrInvalid, r.Kind)
-	}
-	if r.Name == "" {
-		r.Name = strings.TrimPrefix(string(r.ID), provider+"/")
-	}
-	if _, err := s.Project(ctx, r.Project); err != nil {
-		return r, err
-	}
-	have, err := s.Repository(ctx, r.ID)
-	switch {
-	case err == nil && have.Project != r.Project:
-		return r, fmt.Errorf("%w: repository %s belongs to project %s", taubyte.ErrConflict, r.ID, have.Project)
-	case err == nil && have == r:
-		return r, nil
-	case err != nil && !errors.Is(err, taubyte.ErrNotFound):
-		return r, err
-	}
-	key := ds.RawKey(repositoryPrefix(r.ID) + "/" + string(r.Project))
-	return r, s.put(ctx, key, registration{r, time.Now().UTC()})
-}
-
-// Repository returns a repository that belongs to a project.
-func (s *Service) Repository(ctx context.Context, id taubyte.RepositoryID) (Repository, error) {
-	var best *registration
-	err := each(ctx, s.store, repositoryPrefix(id), func(_ string, r registration) {
-		if best == nil || r.earlier(*best) {
-			best = &r
-		}
-	})
-	if err != nil {
-		return Repository{}, err
-	}
-	if best == nil {
-		return Repository{}, fmt.Errorf("%w: no project has the repository %s", taubyte.ErrNotFound, id)
-	}
-	return best.Repository, nil
-}
-
-// earlier orders two registrations of one repository.
-func (r registration) earlier(o registration) bool {
-	if !r.Since.Equal(o.Since) {
-		return r.Since.Before(o.Since)
-	}
-	return r.Project < o.Project
-}
-
-// Repositories lists the repositories of a project, or of all where id is empty.
-func (s *Service) Repositories(ctx context.Context, id taubyte.ProjectID) ([]Repository, error) {
-	best := map[taubyte.RepositoryID]registration{}
-	err := each(ctx, s.store, "/repositories", func(_ string, r registration) {
-		if have, ok := best[r.ID]; !ok || r.earlier(have) {
-			best[r.ID] = r
-		}
-	})
-	all := []Repository{}
-	for _, r := range best {
-		if id == "" || r.Project == id {
-			all = append(all, r.Repository)
-		}
-	}
-	slices.SortFunc(all, func(a, b Repository) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	return all, err
-}
-
-// Unregister takes a repository out of its project.
-func (s *Service) Unregister(ctx context.Context, id taubyte.RepositoryID) error {
-	r, err := s.Repository(ctx, id)
-	if err != nil {
-		return err
-	}
-	return s.store.Delete(ctx, ds.RawKey(repositoryPrefix(id)+"/"+string(r.Project)))
-}
-
-// Heads returns the branches of a registered repository.
+// Heads returns the branches of a registered repository. It takes the verb read on its
+// project, or a node of the roles auth or patrick.
 func (s *Service) Heads(ctx context.Context, id taubyte.RepositoryID) (map[taubyte.Branch]taubyte.Commit, error) {
 	r, p, err := s.provided(ctx, id)
 	if err != nil {
@@ -401,9 +247,16 @@ func (s *Service) Heads(ctx context.Context, id taubyte.RepositoryID) (map[tauby
 	return p.Heads(ctx, remote)
 }
 
-// Source writes the tree of a commit of a registered repository as a tar stream.
+// Source writes the tree of a commit of a registered repository as a tar stream. It
+// takes the verb read on its project, or a node of role patrick.
 func (s *Service) Source(ctx context.Context, id taubyte.RepositoryID, commit taubyte.Commit, w io.Writer) error {
+	if err := taubyte.AllowNode(ctx, taubyte.RolePatrick); err != nil {
+		return err
+	}
 	r, p, err := s.provided(ctx, id)
+	if err == nil {
+		err = taubyte.Allow(ctx, taubyte.VerbRead, r.Project, taubyte.RolePatrick)
+	}
 	if err != nil {
 		return err
 	}

@@ -287,3 +287,38 @@ func (c *Client) SetStatus(ctx context.Context, id taubyte.RepositoryID, commit 
 	}
 	return c.rpc.Call(ctx, http.MethodPost, repositoryPath(id, "/statuses"), sentStatus{commit, status}, nil)
 }
+
+// CreateToken is Service.CreateToken.
+func (c *Client) CreateToken(ctx context.Context, t Token) (made NewToken, err error) {
+	if s := c.local(); s != nil {
+		return s.CreateToken(ctx, t)
+	}
+	err = c.rpc.Call(ctx, http.MethodPost, "/tokens", t, &made)
+	return made, err
+}
+
+// Tokens is Service.Tokens.
+func (c *Client) Tokens(ctx context.Context) (all []Token, err error) {
+	if s := c.local(); s != nil {
+		return s.Tokens(ctx)
+	}
+	err = c.rpc.Call(ctx, http.MethodGet, "/tokens", nil, &all)
+	return all, err
+}
+
+// RevokeToken is Service.RevokeToken.
+func (c *Client) RevokeToken(ctx context.Context, id string) error {
+	if s := c.local(); s != nil {
+		return s.RevokeToken(ctx, id)
+	}
+	return c.rpc.Call(ctx, http.MethodDelete, "/tokens/"+url.PathEscape(id), nil, nil)
+}
+
+// Authenticate is Service.Authenticate.
+func (c *Client) Authenticate(ctx context.Context, secret string) (p taubyte.Principal, err error) {
+	if s := c.local(); s != nil {
+		return s.Authenticate(ctx, secret)
+	}
+	err = c.rpc.Call(ctx, http.MethodPost, "/tokens/principal", shownToken{secret}, &p)
+	return p, err
+}

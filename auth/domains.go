@@ -272,6 +272,9 @@ func (s *Service) domainClaims(ctx context.Context, text string) (d domainID, un
 
 // domainOf checks a host and a project, and that the caller may do so with the project.
 func (s *Service) domainOf(ctx context.Context, verb taubyte.Verb, project taubyte.ProjectID, host string) (domainID, error) {
+	if err := taubyte.AllowNode(ctx, taubyte.RoleAuth); err != nil {
+		return domainID{}, err
+	}
 	d := domainID{strings.TrimSuffix(strings.ToLower(host), "."), project}
 	if err := checkProjectID(project); err != nil {
 		return d, err

@@ -3,6 +3,9 @@ package auth
 import (
 	"context"
 	"encoding/json"
+	"time"
+
+	ds "github.com/ipfs/go-datastore"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth/internal/secrets"
@@ -29,4 +32,23 @@ func (s *Service) KeepCertificates(ctx context.Context, all []Certificate) error
 		}
 	}
 	return nil
+}
+
+// PutRegistration writes what another node has written that did not know of this one's.
+func (s *Service) PutRegistration(ctx context.Context, r Repository, by string, since time.Time) error {
+	if err := s.put(ctx, sourceKey(r), struct{}{}); err != nil {
+		return err
+	}
+	return s.put(ctx, ds.RawKey(repositoryPrefix(r.ID)+"/"+string(r.Project)+"/"+by), registration{Repository: r, Since: since, Changed: since})
+}
+
+// PutOldRegistration writes one as they were before they had the node's name.
+func (s *Service) PutOldRegistration(ctx context.Context, r Repository, since time.Time) error {
+	return s.put(ctx, ds.RawKey(repositoryPrefix(r.ID)+"/"+string(r.Project)), registration{Repository: r, Since: since})
+}
+
+// ProjectOf is for tests of which project has a repository.
+func (s *Service) ProjectOf(ctx context.Context, id taubyte.RepositoryID) taubyte.ProjectID {
+	r, _ := s.repository(ctx, id)
+	return r.Project
 }

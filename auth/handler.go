@@ -44,28 +44,31 @@ import (
 //	POST       /members/{id}/renewal   its membership, signed anew
 //	POST       /network/rotation       {"kind", "force"}: one step of the replacement of a key
 //	POST       /members/invitations, /members/admissions   asked of an arbiter
+//	GET, POST  /tokens                 all; a Token to make, answered with its secret
+//	DELETE     /tokens/{id}            revoked
+//	POST       /tokens/principal       {"secret"}: whose it is, asked by nodes
 //
-// Sources go to nodes of role patrick, certificates to gateways; changes take the
-// role auth, which operators of an auth node have.
+// Who may is said by the methods. Certificates go to gateways and to nobody else, and
+// arbiters are asked by nodes of role auth.
 func handler(s *Service) http.Handler {
 	mux := http.NewServeMux()
 	s.handleEnvironment(mux)
-	mux.HandleFunc("GET /projects", only(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /projects", func(w http.ResponseWriter, r *http.Request) {
 		all, err := s.Projects(r.Context())
 		rpc.Reply(w, all, err, nil)
-	}, taubyte.RoleAuth, taubyte.RolePatrick))
-	mux.HandleFunc("POST /projects", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("POST /projects", func(w http.ResponseWriter, r *http.Request) {
 		var p Project
 		err := rpc.Decode(w, r, 1<<16, &p)
 		if err == nil {
 			p, err = s.CreateProject(r.Context(), p)
 		}
 		rpc.Reply(w, p, err, nil)
-	}, taubyte.RoleAuth))
-	mux.HandleFunc("GET /projects/{id}", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("GET /projects/{id}", func(w http.ResponseWriter, r *http.Request) {
 		p, err := s.Project(r.Context(), taubyte.ProjectID(r.PathValue("id")))
 		rpc.Reply(w, p, err, nil)
-	}, taubyte.RoleAuth, taubyte.RolePatrick))
+	})
 	mux.HandleFunc("DELETE /projects/{id}", only(func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.DeleteProject(r.Context(), taubyte.ProjectID(r.PathValue("id")), r.Header.Get(CredentialHeader)), nil)
 	}, taubyte.RoleAuth))
@@ -107,30 +110,30 @@ func handler(s *Service) http.Handler {
 		}
 		rpc.Reply(w, nil, err, nil)
 	}, taubyte.RoleAuth, taubyte.RolePatrick))
-	mux.HandleFunc("GET /repositories", only(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /repositories", func(w http.ResponseWriter, r *http.Request) {
 		all, err := s.Repositories(r.Context(), taubyte.ProjectID(r.URL.Query().Get("project")))
 		rpc.Reply(w, all, err, nil)
-	}, taubyte.RoleAuth, taubyte.RolePatrick))
-	mux.HandleFunc("POST /repositories", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("POST /repositories", func(w http.ResponseWriter, r *http.Request) {
 		var repo Repository
 		err := rpc.Decode(w, r, 1<<16, &repo)
 		if err == nil {
 			repo, err = s.Register(r.Context(), repo)
 		}
 		rpc.Reply(w, repo, err, nil)
-	}, taubyte.RoleAuth))
-	mux.HandleFunc("GET /repositories/{id}", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("GET /repositories/{id}", func(w http.ResponseWriter, r *http.Request) {
 		repo, err := s.Repository(r.Context(), repositoryOf(r))
 		rpc.Reply(w, repo, err, nil)
-	}, taubyte.RoleAuth, taubyte.RolePatrick))
+	})
 	mux.HandleFunc("DELETE /repositories/{id}", only(func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.RemoveRepository(r.Context(), repositoryOf(r), r.Header.Get(CredentialHeader)), nil)
 	}, taubyte.RoleAuth))
-	mux.HandleFunc("GET /repositories/{id}/heads", only(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /repositories/{id}/heads", func(w http.ResponseWriter, r *http.Request) {
 		heads, err := s.Heads(r.Context(), repositoryOf(r))
 		rpc.Reply(w, heads, err, nil)
-	}, taubyte.RoleAuth, taubyte.RolePatrick))
-	mux.HandleFunc("GET /repositories/{id}/commits/{commit}", only(s.serveSource, taubyte.RolePatrick))
+	})
+	mux.HandleFunc("GET /repositories/{id}/commits/{commit}", s.serveSource)
 	mux.HandleFunc("GET /certificates", func(w http.ResponseWriter, r *http.Request) {
 		all, err := s.Certificates(r.Context())
 		rpc.Reply(w, all, err, nil)
@@ -147,7 +150,7 @@ func handler(s *Service) http.Handler {
 	mux.HandleFunc("DELETE /certificates/{id}", func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.RemoveCertificate(r.Context(), r.PathValue("id")), nil)
 	})
-	mux.HandleFunc("POST /certificates", only(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("POST /certificates", func(w http.ResponseWriter, r *http.Request) {
 		var c Certificate
 		err := rpc.Decode(w, r, 1<<20, &c)
 		var hosts []string
@@ -155,27 +158,27 @@ func handler(s *Service) http.Handler {
 			hosts, err = s.ImportCertificate(r.Context(), c.Cert, c.Key)
 		}
 		rpc.Reply(w, hosts, err, nil)
-	}, taubyte.RoleAuth))
-	mux.HandleFunc("GET /certificates/watch", only(s.serveCertificates, taubyte.RoleGateway))
+	})
+	mux.HandleFunc("GET /certificates/watch", rpc.Only(s.serveCertificates, taubyte.RoleGateway))
 	mux.HandleFunc("GET /domains", func(w http.ResponseWriter, r *http.Request) {
 		all, err := s.Domains(r.Context(), taubyte.ProjectID(r.URL.Query().Get("project")))
 		rpc.Reply(w, all, err, nil)
 	})
-	mux.HandleFunc("POST /domains", only(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("POST /domains", func(w http.ResponseWriter, r *http.Request) {
 		var d Domain
 		err := rpc.Decode(w, r, 1<<12, &d)
 		if err == nil {
 			d, err = s.ClaimDomain(r.Context(), d.Project, d.Host)
 		}
 		rpc.Reply(w, d, err, nil)
-	}, taubyte.RoleAuth))
-	mux.HandleFunc("POST /domains/{host}/projects/{project}/check", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("POST /domains/{host}/projects/{project}/check", func(w http.ResponseWriter, r *http.Request) {
 		d, err := s.CheckDomain(r.Context(), taubyte.ProjectID(r.PathValue("project")), r.PathValue("host"))
 		rpc.Reply(w, d, err, nil)
-	}, taubyte.RoleAuth))
-	mux.HandleFunc("DELETE /domains/{host}/projects/{project}", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("DELETE /domains/{host}/projects/{project}", func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.DropDomain(r.Context(), taubyte.ProjectID(r.PathValue("project")), r.PathValue("host")), nil)
-	}, taubyte.RoleAuth))
+	})
 	mux.HandleFunc("POST /membership", func(w http.ResponseWriter, r *http.Request) {
 		m, ok := rpc.Caller(r.Context())
 		if !ok {
@@ -185,11 +188,11 @@ func handler(s *Service) http.Handler {
 		signed, err := s.Renew(r.Context(), m)
 		rpc.Reply(w, signed, err, nil)
 	})
-	mux.HandleFunc("GET /members", only(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /members", func(w http.ResponseWriter, r *http.Request) {
 		all, err := s.Members(r.Context())
 		rpc.Reply(w, all, err, nil)
-	}, taubyte.RoleAuth))
-	mux.HandleFunc("POST /members", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("POST /members", func(w http.ResponseWriter, r *http.Request) {
 		var a addition
 		err := rpc.Decode(w, r, 1<<12, &a)
 		var i Invitation
@@ -197,15 +200,15 @@ func handler(s *Service) http.Handler {
 			i, err = s.AddMember(r.Context(), a.Name, a.Roles, a.Valid)
 		}
 		rpc.Reply(w, i, err, nil)
-	}, taubyte.RoleAuth))
-	mux.HandleFunc("DELETE /members/{id}", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("DELETE /members/{id}", func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.RevokeMember(r.Context(), r.PathValue("id")), nil)
-	}, taubyte.RoleAuth))
-	mux.HandleFunc("POST /members/{id}/renewal", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("POST /members/{id}/renewal", func(w http.ResponseWriter, r *http.Request) {
 		signed, err := s.RenewMember(r.Context(), r.PathValue("id"))
 		rpc.Reply(w, signed, err, nil)
-	}, taubyte.RoleAuth))
-	mux.HandleFunc("POST /network/rotation", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("POST /network/rotation", func(w http.ResponseWriter, r *http.Request) {
 		var in rotation
 		var done Rotation
 		err := rpc.Decode(w, r, 1<<10, &in)
@@ -213,8 +216,8 @@ func handler(s *Service) http.Handler {
 			done, err = s.RotateKey(r.Context(), in.Kind, in.Force)
 		}
 		rpc.Reply(w, done, err, nil)
-	}, taubyte.RoleAuth))
-	mux.HandleFunc("POST /members/invitations", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("POST /members/invitations", rpc.Only(func(w http.ResponseWriter, r *http.Request) {
 		var i invitation
 		err := rpc.Decode(w, r, 1<<12, &i)
 		if err == nil {
@@ -224,7 +227,7 @@ func handler(s *Service) http.Handler {
 		}
 		rpc.Reply(w, nil, err, nil)
 	}, taubyte.RoleAuth))
-	mux.HandleFunc("POST /members/admissions", only(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("POST /members/admissions", rpc.Only(func(w http.ResponseWriter, r *http.Request) {
 		var u usedInvitation
 		err := rpc.Decode(w, r, 1<<12, &u)
 		if err == nil {
@@ -234,6 +237,33 @@ func handler(s *Service) http.Handler {
 		}
 		rpc.Reply(w, nil, err, nil)
 	}, taubyte.RoleAuth))
+	mux.HandleFunc("GET /tokens", func(w http.ResponseWriter, r *http.Request) {
+		all, err := s.Tokens(r.Context())
+		rpc.Reply(w, all, err, nil)
+	})
+	mux.HandleFunc("POST /tokens", func(w http.ResponseWriter, r *http.Request) {
+		var t Token
+		err := rpc.Decode(w, r, 1<<16, &t)
+		var made NewToken
+		if err == nil {
+			made, err = s.CreateToken(r.Context(), t)
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		rpc.Reply(w, made, err, nil)
+	})
+	mux.HandleFunc("DELETE /tokens/{id}", func(w http.ResponseWriter, r *http.Request) {
+		rpc.Reply(w, nil, s.RevokeToken(r.Context(), r.PathValue("id")), nil)
+	})
+	mux.HandleFunc("POST /tokens/principal", rpc.Only(func(w http.ResponseWriter, r *http.Request) {
+		var in shownToken
+		err := rpc.Decode(w, r, 1<<10, &in)
+		var p taubyte.Principal
+		if err == nil {
+			p, err = s.Authenticate(r.Context(), in.Secret)
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		rpc.Reply(w, p, err, nil)
+	}, taubyte.Roles()...))
 	return mux
 }
 
@@ -251,6 +281,11 @@ type sentEvent struct {
 type sentStatus struct {
 	Commit taubyte.Commit `json:"commit"`
 	Status Status         `json:"status"`
+}
+
+// shownToken is the body of POST /tokens/principal.
+type shownToken struct {
+	Secret string `json:"secret"`
 }
 
 // rotation is the body of POST /network/rotation.
@@ -276,17 +311,6 @@ func projectPath(id taubyte.ProjectID) string { return "/projects/" + url.PathEs
 
 func repositoryPath(id taubyte.RepositoryID, rest string) string {
 	return "/repositories/" + url.PathEscape(string(id)) + rest
-}
-
-// only lets callers through that hold one of the roles.
-func only(next http.HandlerFunc, roles ...taubyte.Role) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if m, ok := rpc.Caller(r.Context()); !ok || !m.Has(roles...) {
-			rpc.WriteError(w, fmt.Errorf("%w: this takes one of the roles %v", taubyte.ErrForbidden, roles), nil)
-			return
-		}
-		next(w, r)
-	}
 }
 
 func (s *Service) serveSource(w http.ResponseWriter, r *http.Request) {
@@ -334,4 +358,16 @@ func (s *Service) serveCertificates(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = rpc.Follow(stream, changes, rpc.Beat)
+}
+
+// only lets nodes through that hold one of the roles, and of users those that may
+// administer everything.
+func only(next http.HandlerFunc, roles ...taubyte.Role) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := taubyte.Allow(r.Context(), taubyte.VerbAdminister, "", roles...); err != nil {
+			rpc.WriteError(w, err, nil)
+			return
+		}
+		next(w, r)
+	}
 }

@@ -38,9 +38,12 @@ type Invitation struct {
 // 0). The name is the node's for as long as the invitation is good or it is a member.
 // Nodes of role auth get the network's root key when they join.
 //
-// For nodes of role auth and the administrator. ErrInvalid: no name, no roles, or too
+// For nodes of role auth, and the verb administer on everything. ErrInvalid: no name, no roles, or too
 // long. ErrConflict: the name is taken.
 func (s *Service) AddMember(ctx context.Context, name string, roles []taubyte.Role, valid time.Duration) (Invitation, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleAuth); err != nil {
+		return Invitation{}, err
+	}
 	if valid == 0 {
 		valid = DefaultInvitation
 	}

@@ -57,8 +57,11 @@ func (s *Service) isRevoked(p peer.ID) bool {
 
 // Members lists who is a member, who was, and who is invited, by name.
 //
-// For nodes of role auth and the administrator.
+// For nodes of role auth, and the verb administer on everything.
 func (s *Service) Members(ctx context.Context) ([]Member, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleAuth); err != nil {
+		return nil, err
+	}
 	r, err := s.registry(ctx)
 	if err != nil {
 		return nil, err
@@ -96,9 +99,12 @@ func (s *Service) Members(ctx context.Context) ([]Member, error) {
 // A member that is not in the registry yet, because its membership was signed
 // elsewhere, is recorded. m is a membership that was verified.
 //
-// For the member itself. ErrForbidden: it was revoked. ErrUnavailable: this node has no
+// For the member itself. ErrForbidden: it was revoked, or another asks. ErrUnavailable: this node has no
 // authority.
 func (s *Service) Renew(ctx context.Context, m taubyte.Membership) ([]byte, error) {
+	if p := taubyte.PrincipalOf(ctx); p.Kind != taubyte.KindAdministrator && (p.Kind != taubyte.KindNode || p.Node.Peer != m.Peer) {
+		return nil, fmt.Errorf("%w: a membership is renewed for the member itself", taubyte.ErrForbidden)
+	}
 	r, err := s.registry(ctx)
 	if err != nil {
 		return nil, err
@@ -115,9 +121,12 @@ func (s *Service) Renew(ctx context.Context, m taubyte.Membership) ([]byte, erro
 // was away for so long that its own has ended. The node keeps it in the file that its
 // configuration calls membership.
 //
-// For nodes of role auth and the administrator. ErrNotFound: there is no such member.
+// For nodes of role auth, and the verb administer on everything. ErrNotFound: there is no such member.
 // ErrForbidden: it was revoked.
 func (s *Service) RenewMember(ctx context.Context, who string) ([]byte, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleAuth); err != nil {
+		return nil, err
+	}
 	r, err := s.registry(ctx)
 	if err != nil {
 		return nil, err
@@ -171,9 +180,12 @@ func (s *Service) see(ctx context.Context, m taubyte.Membership) error {
 // the others when they connect: they close their connections to the peer and refuse
 // what it says. The same node comes back under a new identity alone.
 //
-// For nodes of role auth and the administrator. ErrNotFound: there is no such member.
+// For nodes of role auth, and the verb administer on everything. ErrNotFound: there is no such member.
 // ErrConflict: it is this node itself; another one can.
 func (s *Service) RevokeMember(ctx context.Context, who string) error {
+	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleAuth); err != nil {
+		return err
+	}
 	r, err := s.registry(ctx)
 	if err != nil {
 		return err

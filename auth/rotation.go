@@ -24,10 +24,13 @@ type Rotation struct {
 // again. When it returns, the step has been kept on this node and is on its way to the
 // others.
 //
-// For nodes of role auth and the administrator. ErrUnavailable: members would be left
+// For nodes of role auth, and the verb administer on everything. ErrUnavailable: members would be left
 // behind, which the error names, or this node has no authority. ErrConflict: another
 // auth node has just done a step.
 func (s *Service) RotateKey(ctx context.Context, kind taubyte.KeyKind, force bool) (Rotation, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleAuth); err != nil {
+		return Rotation{}, err
+	}
 	if s.authority == nil {
 		return Rotation{}, s.noAuthority()
 	}

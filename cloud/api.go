@@ -2,20 +2,14 @@ package cloud
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
-
-	"github.com/taubyte/taubyte"
-	"github.com/taubyte/taubyte/internal/rpc"
 )
 
 // Limits of the API's listener. Bodies are bounded by the handlers: a push may be
@@ -93,17 +87,17 @@ func (n *Node) startAPI(ctx context.Context) error {
 	})
 	for role, h := range n.handlers {
 		prefix := "/v1/" + string(role)
-		mux.Handle(prefix+"/", n.bearer(asMember(own, http.StripPrefix(prefix, h))))
+		mux.Handle(prefix+"/", n.authenticated(http.StripPrefix(prefix, h)))
 	}
 	if n.ACME != nil {
-		mux.Handle("/v1/acme/", n.bearer(asMember(own, http.StripPrefix("/v1/acme", n.ACME.Handler()))))
+		mux.Handle("/v1/acme/", n.authenticated(http.StripPrefix("/v1/acme", n.ACME.Handler())))
 	}
 	if n.git != nil {
 		mux.Handle("/git/", http.StripPrefix("/git", n.git))
 	}
 	n.api = &apiServer{listener: l, done: make(chan struct{})}
 	n.api.server = &http.Server{
-		Handler:           mux,
+		Handler:           fromHere(n.ownNames(own.Name), mux),
 		MaxHeaderBytes:    apiHeaderBytes,
 		ReadHeaderTimeout: apiHeaderTimeout,
 		IdleTimeout:       apiIdleTimeout,
@@ -115,30 +109,4 @@ func (n *Node) startAPI(ctx context.Context) error {
 	}()
 	n.closers = append(n.closers, n.api)
 	return nil
-}
-
-// asMember makes the node itself the caller: who has its token acts in its name.
-func asMember(m taubyte.Membership, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r.WithContext(rpc.WithCaller(r.Context(), m)))
-	})
-}
-
-// bearer lets callers through that show the node's token.
-func (n *Node) bearer(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		shown, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if !ok || !n.isToken(shown) {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="taubyte"`)
-			http.Error(w, "this API wants the node's token", http.StatusUnauthorized)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// isToken compares in constant time, also in the length.
-func (n *Node) isToken(shown string) bool {
-	a, b := sha256.Sum256([]byte(shown)), sha256.Sum256([]byte(n.token))
-	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }

@@ -33,6 +33,8 @@ type Config struct {
 	HTTP     string   `yaml:"http,omitempty"`   // address for users, with gateway
 	HTTPS    string   `yaml:"https,omitempty"`  // address for users by HTTPS, with gateway
 	API      string   `yaml:"api,omitempty"`    // address of the API
+	// APIHosts: see WithAPIHosts.
+	APIHosts []string `yaml:"api-hosts,omitempty"`
 	DNS      string   `yaml:"dns,omitempty"`    // address for DNS queries, with seer
 	Public   []string `yaml:"public,omitempty"` // IP addresses at which users reach the node
 	Zone     string   `yaml:"zone,omitempty"`   // of generated host names
@@ -180,6 +182,7 @@ func (c *Config) Options() ([]Option, error) {
 			opts = append(opts, a.with(a.value))
 		}
 	}
+	opts = append(opts, WithAPIHosts(c.APIHosts...))
 	for _, s := range c.Public {
 		if _, err := netip.ParseAddr(s); err != nil {
 			return nil, fmt.Errorf("%w public address: %w", taubyte.ErrInvalid, err)

@@ -89,24 +89,30 @@ func TestTwoControlNodesAreOne(t *testing.T) {
 	dirs := []string{filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")}
 	one := control(t, a, dirs[0])
 	two := control(t, a, dirs[1], one)
-	dir := source(t, projectA)
+	projects := []string{projectA, projectB, "QmPChd2hVbrJ6bfo3WBcTW4iZnpHm8TEzWkLHmLpXhF68A", "QmNLei78zWmzUdbeRB3CiUfAizWUrbeeZh5K1rhAQKCh51"}
+	first := ""
 	for i := range 4 { // at either, decided upon by either
 		name := fmt.Sprint("shop", i)
+		dir, project := source(t, projects[i]), taubyte.ProjectID(projects[i])
 		at, other := one, two
 		if i%2 == 1 {
 			at, other = two, one
 		}
 		mustGit(t, dir, "commit", "-q", "--allow-empty", "-m", name)
+		if i == 0 {
+			first = dir
+		}
 		out := mustGit(t, dir, "push", at.Remote(name), "main")
 		require.Contains(t, out, "taubyte: job")
 		require.NotContains(t, out, "one node only")
 		mustGit(t, dir, "fetch", "-q", other.Remote(name), "main")
 		testnet.Eventually(t, func() bool {
 			r, err := other.Auth.Repository(t.Context(), auth.NewRepositoryID("local", name))
-			return err == nil && r.Project == projectA
+			return err == nil && r.Project == project
 		}, "not registered at the other")
 	}
 
+	dir := first
 	// The node that took a push is gone with all that it had.
 	mustGit(t, dir, "commit", "-q", "--allow-empty", "-m", "last")
 	mustGit(t, dir, "push", "-q", one.Remote("shop0"), "main")
@@ -129,8 +135,8 @@ func TestAFirstPushAtTwoNodesHasOneOwner(t *testing.T) {
 	require.NoError(t, err)
 	one := control(t, a, filepath.Join(t.TempDir(), "a"))
 	two := control(t, a, filepath.Join(t.TempDir(), "b"), one)
-	dirs := []string{source(t, projectA), source(t, projectB)}
 	for i := range 3 {
+		dirs := []string{source(t, fmt.Sprint(projectA, i)), source(t, fmt.Sprint(projectB, i))}
 		name := fmt.Sprint("shop", i)
 		var wg sync.WaitGroup
 		for k, n := range []*cloud.Node{one, two} {

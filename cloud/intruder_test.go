@@ -62,6 +62,9 @@ func rights(t *testing.T) map[string][]taubyte.Role {
 	return all
 }
 
+// holes are the names in a pattern.
+var holes = regexp.MustCompile(`\{[^}]*\}`)
+
 var pattern = regexp.MustCompile(`^(GET|POST|PUT|DELETE|PATCH|HEAD|\*) (/.*)$`)
 
 // patterns finds the patterns of handlers in the code of a folder: the strings that look
@@ -231,7 +234,7 @@ func call(t *testing.T, tr *rpc.Transport, p peer.ID, method, path string) int {
 	if method == "*" {
 		method = "PUT"
 	}
-	path = regexp.MustCompile(`\{[^}]*\}`).ReplaceAllString(path, "1")
+	path = holes.ReplaceAllString(path, "1")
 	if strings.HasSuffix(path, "/grant") { // asked on behalf of a worker
 		path += "?worker=" + p.String()
 	}

@@ -49,11 +49,15 @@ type Node struct {
 
 	dir   string
 	token string
-	log   *slog.Logger
-	opts  options
-	git   *localgit.Server // nil unless auth and patrick run here
-	api   *apiServer
-	http  net.Listener // the gateway's, taken before anything else starts
+	// tokens knows those of auth; attempts are the wrong ones.
+	tokens   *auth.Client
+	attempts *attempts
+
+	log  *slog.Logger
+	opts options
+	git  *localgit.Server // nil unless auth and patrick run here
+	api  *apiServer
+	http net.Listener // the gateway's, taken before anything else starts
 
 	started  chan struct{} // closed when all services run
 	handlers map[taubyte.Role]http.Handler
@@ -112,6 +116,7 @@ func Open(ctx context.Context, dir string, opts ...Option) (_ *Node, err error) 
 	if n.token, err = token(dir); err != nil {
 		return nil, err
 	}
+	n.attempts = newAttempts(time.Now)
 	if err := n.start(ctx); err != nil {
 		return nil, err
 	}
@@ -155,10 +160,10 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	n.Host = host
 	n.closers = append(n.closers, host)
+	n.tokens = auth.NewClient(host)
+	n.closers = append(n.closers, n.tokens)
 	if n.opts.membership != nil {
-		client := auth.NewClient(host)
-		n.closers = append(n.closers, client)
-		n.opts.membership.auth.Store(client)
+		n.opts.membership.auth.Store(n.tokens)
 	}
 	// The directory is joined with the node's addresses before a service does.
 	agent, err := seer.Join(ctx, host, n.directory()...)
@@ -248,13 +253,20 @@ func (n *Node) SecureURL() string {
 // API is the base URL of the node's API.
 func (n *Node) API() string { return "http://" + reachable(n.api.addr()) }
 
-// Token is what callers of the API show as a bearer token.
+// Token is what the administrator shows to the API as a bearer token.
 func (n *Node) Token() string { return n.token }
 
 // Remote is the git remote of a repository of the node's own git provider, with
-// the right to push to it.
+// the right to read it and push to it, and no other: who has it can't call the API, and
+// a first push makes the repository that of a project only if the project is new. It is
+// good at this node until its token is another.
 func (n *Node) Remote(repository string) string {
-	return "http://x:" + n.token + "@" + reachable(n.api.addr()) + "/git/" + repository + ".git"
+	return "http://x:" + n.gitCredential(repository) + "@" + strings.TrimPrefix(n.bareRemote(repository), "http://")
+}
+
+// bareRemote is Remote without the credential.
+func (n *Node) bareRemote(repository string) string {
+	return n.API() + "/git/" + repository + ".git"
 }
 
 // reachable replaces the address of all interfaces, which can be listened on and

@@ -22,6 +22,7 @@ type options struct {
 	https       string
 	acme        []acme.Option // nil: none is run
 	resolver    auth.Resolver
+	apiHosts    []string
 	dns         string
 	public      []string
 	zone        string
@@ -80,6 +81,14 @@ func WithResolver(r auth.Resolver) Option { return func(o *options) { o.resolver
 // WithAPI sets where the node's API listens. The default is loopback, on the port
 // that the node had the last time if that is free: git remotes hold it.
 func WithAPI(addr string) Option { return func(o *options) { o.api = addr } }
+
+// WithAPIHosts adds names under which the API and git may be asked. Without it these are
+// addresses, localhost, the machine's name, the name in WithAPI, and the node's own name,
+// alone and in the zone: under others a web page might have led its readers' browsers
+// here (DNS rebinding).
+func WithAPIHosts(names ...string) Option {
+	return func(o *options) { o.apiHosts = append(o.apiHosts, names...) }
+}
 
 // WithDNS makes seer answer DNS queries for the zone on that address (UDP and
 // TCP). The default is no DNS server.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/dev"
 	"github.com/taubyte/taubyte/patrick"
 	"github.com/taubyte/taubyte/tns"
@@ -109,6 +110,16 @@ func (n *Node) Project(ctx context.Context, dir string) (*Project, error) {
 	name := compiled.Name
 	if name == "" {
 		name = string(compiled.ID)
+	}
+	// A project that was renamed keeps its repository.
+	repos, err := n.Auth.Repositories(ctx, compiled.ID)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range repos {
+		if r.Kind == auth.KindProject && r.Provider == n.git.Name() {
+			name = r.Name
+		}
 	}
 	p := &Project{node: n, dir: dir, name: name, id: compiled.ID}
 	if p.repo, err = n.register(ctx, name, compiled.ID); err != nil {

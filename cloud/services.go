@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
+	"strings"
 
 	manet "github.com/multiformats/go-multiaddr/net"
 	"go.yaml.in/yaml/v3"
@@ -162,11 +164,18 @@ func (n *Node) directory() []seer.Option {
 }
 
 // startGit makes the node's own git provider, which has the repositories of all
-// control nodes. Whoever has the node's token may read and push.
+// control nodes.
 func (n *Node) startGit(ctx context.Context) (err error) {
 	n.git, err = localgit.New(ctx, n.Host, n.Store, filepath.Join(n.dir, dirGit),
 		localgit.WithLogger(n.log.With("service", "git")),
-		localgit.WithAuthorize(func(_ context.Context, _, password, _ string, _ bool) bool { return n.isToken(password) }),
+		localgit.WithAccess(localgit.Access{
+			Caller: func(w http.ResponseWriter, r *http.Request) (taubyte.Principal, bool) {
+				name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), ".git/")
+				return n.caller(w, r, name)
+			},
+			Repository: n.mayGit,
+			Push:       n.admit,
+		}),
 		localgit.WithOnPush(n.pushed))
 	if err == nil {
 		n.closers = append(n.closers, n.git)
@@ -187,6 +196,7 @@ func (n *Node) pushed(ctx context.Context, name string, p auth.Push) (string, er
 	case <-ctx.Done():
 		return "", fmt.Errorf("%w: this node is starting", taubyte.ErrUnavailable)
 	}
+	ctx = taubyte.AsService(ctx) // mayGit and admit have let it through
 	_, err := n.Auth.Repository(ctx, p.Repository)
 	if errors.Is(err, taubyte.ErrNotFound) && p.Commit != "" {
 		err = n.adopt(ctx, name, p)
@@ -201,17 +211,72 @@ func (n *Node) pushed(ctx context.Context, name string, p auth.Push) (string, er
 	return fmt.Sprintf("job %s builds branch %s", job.ID, p.Branch), nil
 }
 
-func (n *Node) adopt(ctx context.Context, name string, p auth.Push) error {
+// admit says whether a push to a repository of no project may make it the one of the
+// project that its configuration names: one that is there belongs to those who may
+// administer it, and has one repository.
+func (n *Node) admit(ctx context.Context, name string, p auth.Push) error {
+	_, err := n.repository(ctx, p.Repository)
+	if p.Commit == "" || !errors.Is(err, taubyte.ErrNotFound) {
+		return err
+	}
+	named, err := n.named(ctx, name, p)
+	if errors.Is(err, taubyte.ErrNotFound) {
+		return nil // it is of no project, which pushed says
+	}
+	if err != nil {
+		return err
+	}
+	self := taubyte.AsService(ctx)
+	have, err := n.Auth.Project(self, named.ID)
+	who := taubyte.PrincipalOf(ctx)
+	switch {
+	case errors.Is(err, taubyte.ErrNotFound):
+		if who.Kind == taubyte.KindUser && who.MayGit(p.Repository, "", true) == nil {
+			return nil // a credential of this repository, for a project that is new
+		}
+		return taubyte.Allow(ctx, taubyte.VerbAdminister, named.ID, taubyte.RoleAuth)
+	case err != nil:
+		return err
+	}
+	const own = "give this one an id of its own (id in config/config.yaml)"
+	repos, err := n.Auth.Repositories(self, named.ID)
+	if err != nil {
+		return err
+	}
+	for _, r := range repos {
+		if r.Kind == auth.KindProject || r.Kind == auth.KindConfig {
+			return fmt.Errorf("%w: project %s (%s) is that of the repository %s: %s", taubyte.ErrConflict, named.ID, have.Name, r.ID, own)
+		}
+	}
+	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, named.ID, taubyte.RoleAuth); err != nil {
+		return fmt.Errorf("project %s (%s) is there already: %s: %w", named.ID, have.Name, own, err)
+	}
+	return nil
+}
+
+// named reads which project the configuration of a pushed commit names.
+func (n *Node) named(ctx context.Context, name string, p auth.Push) (project auth.Project, err error) {
 	text, err := n.git.File(ctx, name, p.Commit, "config/config.yaml", configLimit)
 	if err != nil {
-		return fmt.Errorf("this repository is of no project: it holds no config/config.yaml: %w", err)
+		return project, fmt.Errorf("this repository is of no project: it holds no config/config.yaml: %w", err)
 	}
-	var project struct {
+	var config struct {
 		ID   taubyte.ProjectID `yaml:"id"`
 		Name string            `yaml:"name"`
 	}
-	if err := yaml.Unmarshal(text, &project); err != nil {
-		return fmt.Errorf("%w config/config.yaml: %w", taubyte.ErrInvalid, err)
+	if err := yaml.Unmarshal(text, &config); err != nil {
+		return project, fmt.Errorf("%w config/config.yaml: %w", taubyte.ErrInvalid, err)
+	}
+	if config.ID == "" {
+		return project, fmt.Errorf("%w config/config.yaml: it has no id, which says whose project this is", taubyte.ErrInvalid)
+	}
+	return auth.Project{ID: config.ID, Name: config.Name}, nil
+}
+
+func (n *Node) adopt(ctx context.Context, name string, p auth.Push) error {
+	project, err := n.named(ctx, name, p)
+	if err != nil {
+		return err
 	}
 	_, err = n.registerAs(ctx, name, project.ID, project.Name)
 	return err

@@ -3,8 +3,10 @@ package dev
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,6 +33,7 @@ type Folder struct {
 	dir    string
 	git    string // the state repository
 	remote string
+	header string // that authenticates to the remote, or ""
 	mu     sync.Mutex
 }
 
@@ -62,6 +65,9 @@ func (c *Conflict) Is(target error) bool { return target == taubyte.ErrConflict 
 // Open prepares to deploy dir to a git remote. state is a folder of the caller's
 // in which Open keeps its own repository; it may exist from an earlier time. git
 // must be installed: without it Open gives ErrUnavailable.
+//
+// A user and password in the remote's URL are kept out of what git is called with, where
+// everybody on the machine could read them, and out of the repository.
 func Open(ctx context.Context, dir, state, remote string) (*Folder, error) {
 	if _, err := exec.LookPath("git"); err != nil {
 		return nil, fmt.Errorf("%w: git is not installed, or not in PATH: %w", taubyte.ErrUnavailable, err)
@@ -76,6 +82,12 @@ func Open(ctx context.Context, dir, state, remote string) (*Folder, error) {
 		return nil, fmt.Errorf("%w: %s is not a folder", taubyte.ErrInvalid, dir)
 	}
 	f := &Folder{dir: dir, git: filepath.Join(state, "folder.git"), remote: remote}
+	if u, err := url.Parse(remote); err == nil && u.User != nil && (u.Scheme == "http" || u.Scheme == "https") {
+		password, _ := u.User.Password()
+		f.header = "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password))
+		u.User = nil
+		f.remote = u.String()
+	}
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return nil, fmt.Errorf("state of folder %s: %w", dir, err)
 	}
@@ -230,6 +242,9 @@ func (f *Folder) run(ctx context.Context, args ...string) (string, error) {
 		"GIT_COMMITTER_NAME=taubyte", "GIT_COMMITTER_EMAIL=taubyte@localhost",
 		"LC_ALL=C",
 	)
+	if f.header != "" {
+		cmd.Env = append(cmd.Env, "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=http."+f.remote+".extraHeader", "GIT_CONFIG_VALUE_0="+f.header)
+	}
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()

@@ -275,7 +275,8 @@ func (s *Service) Close() error {
 	return s.ended
 }
 
-// Handler is the gateway's API for the network, not for users:
+// Handler is the gateway's API for the network, not for users. It is for any member, and
+// for who may read everything:
 //
 //	GET /explain?host=&path=&method=   which node a request would go to, and why
 //	GET /routes                        what the table holds
@@ -305,7 +306,7 @@ func (s *Service) Handler() http.Handler {
 	mux.HandleFunc("DELETE /challenges/{token}", fromAuth(func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.WithdrawChallenge(r.Context(), r.PathValue("token")), nil)
 	}))
-	return mux
+	return rpc.Readers(mux)
 }
 
 // fromAuth lets nodes of role auth through.

@@ -9,6 +9,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/rendezvous"
 )
 
@@ -126,7 +127,13 @@ func (i *Item) holders() (ids []peer.ID) {
 // KeepCopies is Keep, and says on how many disks the content is: it waits until as many
 // hoarders have it as are wanted, or the others say that they can't, as long as ctx
 // allows.
+//
+// It takes the verb deploy on the project that it is kept for, or a node of the roles
+// hoarder, monkey, patrick or tns.
 func (s *Service) KeepCopies(ctx context.Context, root cid.Cid, o KeepOptions) (Copies, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbDeploy, o.Project, keepers...); err != nil {
+		return Copies{}, err
+	}
 	if err := s.keep(ctx, root, o); err != nil {
 		return Copies{}, err
 	}
@@ -135,7 +142,7 @@ func (s *Service) KeepCopies(ctx context.Context, root cid.Cid, o KeepOptions) (
 	if c.Disks >= c.Wanted {
 		return c, nil
 	}
-	item, err := s.Item(ctx, root)
+	item, err := s.item(ctx, root)
 	if err != nil {
 		return c, nil // it is kept, and released already
 	}
@@ -176,7 +183,7 @@ func (s *Service) KeepCopies(ctx context.Context, root cid.Cid, o KeepOptions) (
 // disk and the registry says so, and as many other hoarders as are wanted have it, of
 // those that are there: KeepCopies tells how many do. Keeping again is the same as
 // keeping once. Errors: taubyte.ErrUnavailable when there is no room, or when ctx ends
-// before all blocks were found.
+// before all blocks were found. KeepCopies says who may.
 func (s *Service) Keep(ctx context.Context, root cid.Cid, o KeepOptions) error {
 	_, err := s.KeepCopies(ctx, root, o)
 	return err

@@ -28,8 +28,12 @@ type forgottenRecord struct {
 // any more, and replicas that waited for it, because it may have had newer writes, go on
 // without: those writes are lost. Its membership should have been revoked. A hoarder that
 // comes back nevertheless is taken as a new one that may still have something. One whose
-// membership is revoked is forgotten without being asked to.
+// membership is revoked is forgotten without being asked to. It takes the verb administer
+// on everything, or a node of role hoarder.
 func (s *Service) Forget(ctx context.Context, p peer.ID) error {
+	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleHoarder); err != nil {
+		return err
+	}
 	if p == s.host.ID() {
 		return fmt.Errorf("%w: a hoarder can't forget itself", taubyte.ErrInvalid)
 	}

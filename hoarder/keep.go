@@ -350,7 +350,13 @@ func (s *Service) resume(ctx context.Context) error {
 
 // Release takes a project's claim back. What nobody claims any more is deleted
 // everywhere. Releasing what is not kept does nothing.
+//
+// It takes the verb deploy on the project, or a node of the roles hoarder, monkey,
+// patrick or tns.
 func (s *Service) Release(ctx context.Context, root cid.Cid, project taubyte.ProjectID) error {
+	if err := taubyte.Allow(ctx, taubyte.VerbDeploy, project, keepers...); err != nil {
+		return err
+	}
 	if !validProject(project) {
 		return fmt.Errorf("releasing %s: %w project %q", root, taubyte.ErrInvalid, project)
 	}

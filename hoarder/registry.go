@@ -119,8 +119,12 @@ func larger(a, b int) int {
 	return b
 }
 
-// Items lists what is kept or wanted, by root.
+// Items lists what is kept or wanted, by root. It takes the verb read on everything, or
+// a node.
 func (s *Service) Items(ctx context.Context) ([]Item, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, "", taubyte.Roles()...); err != nil {
+		return nil, err
+	}
 	roots := map[cid.Cid]*Item{}
 	for _, prefix := range []string{"/claim", "/replica"} {
 		if err := s.collect(ctx, prefix, roots); err != nil {
@@ -136,8 +140,15 @@ func (s *Service) Items(ctx context.Context) ([]Item, error) {
 	return items, nil
 }
 
-// Item returns one of the Items, or taubyte.ErrNotFound.
+// Item returns one of the Items, or taubyte.ErrNotFound. Items says who may.
 func (s *Service) Item(ctx context.Context, root cid.Cid) (Item, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, "", taubyte.Roles()...); err != nil {
+		return Item{}, err
+	}
+	return s.item(ctx, root)
+}
+
+func (s *Service) item(ctx context.Context, root cid.Cid) (Item, error) {
 	roots := map[cid.Cid]*Item{}
 	for _, prefix := range []string{"/claim/", "/replica/", "/full/"} {
 		if err := s.collect(ctx, prefix+root.String(), roots); err != nil {

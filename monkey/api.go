@@ -27,11 +27,11 @@ func (s *Service) Status() Status {
 	return st
 }
 
-// Handler is the service's API, for any member:
+// Handler is the service's API, for any member and for who may read everything:
 //
 //	GET /status   Status
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { rpc.Reply(w, s.Status(), nil, nil) })
-	return mux
+	return rpc.Readers(mux)
 }

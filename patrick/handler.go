@@ -33,8 +33,7 @@ const (
 //	POST /push                              an auth.Push; answers the Job
 //	POST /reconcile
 //
-// for nodes of the roles patrick and auth, of which the first four also serve
-// monkey's nodes to read; and for workers
+// of which the methods say who may; and for workers
 //
 //	POST /claim                             a Lease, empty after a while
 //	POST /jobs/{id}/renew?fence=
@@ -52,17 +51,12 @@ const (
 //	POST /jobs/{id}/grant                   a Lease
 func handler(s *Service) http.Handler {
 	mux := http.NewServeMux()
-	on := func(pattern string, h http.HandlerFunc, roles ...taubyte.Role) {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if m, ok := rpc.Caller(r.Context()); !ok || !m.Has(roles...) {
-				rpc.WriteError(w, fmt.Errorf("%w: this takes one of the roles %v", taubyte.ErrForbidden, roles), nil)
-				return
-			}
-			h(w, r)
-		})
+	on := func(pattern string, h http.HandlerFunc, workers ...taubyte.Role) {
+		if len(workers) > 0 {
+			h = rpc.Only(h, workers...)
+		}
+		mux.HandleFunc(pattern, h)
 	}
-	operators := []taubyte.Role{taubyte.RolePatrick, taubyte.RoleAuth}
-	readers := append(operators, taubyte.RoleMonkey)
 	workers := []taubyte.Role{taubyte.RoleMonkey, taubyte.RolePatrick}
 
 	on("GET /jobs", func(w http.ResponseWriter, r *http.Request) {
@@ -72,19 +66,19 @@ func handler(s *Service) http.Handler {
 			page, err = s.Jobs(r.Context(), f)
 		}
 		rpc.Reply(w, page, err, nil)
-	}, readers...)
+	})
 	on("GET /jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
 		j, err := s.Job(r.Context(), jobOf(r))
 		rpc.Reply(w, j, err, nil)
-	}, readers...)
-	on("GET /jobs/{id}/logs", s.serveLogs, readers...)
-	on("GET /watch", s.serveWatch, readers...)
+	})
+	on("GET /jobs/{id}/logs", s.serveLogs)
+	on("GET /watch", s.serveWatch)
 	on("POST /jobs/{id}/cancel", func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.Cancel(r.Context(), jobOf(r)), nil)
-	}, operators...)
+	})
 	on("POST /jobs/{id}/retry", func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.Retry(r.Context(), jobOf(r)), nil)
-	}, operators...)
+	})
 	on("POST /push", func(w http.ResponseWriter, r *http.Request) {
 		var p auth.Push
 		err := rpc.Decode(w, r, 64<<10, &p)
@@ -93,10 +87,10 @@ func handler(s *Service) http.Handler {
 			j, err = s.Submit(r.Context(), p)
 		}
 		rpc.Reply(w, j, err, nil)
-	}, operators...)
+	})
 	on("POST /reconcile", func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.Reconcile(r.Context()), nil)
-	}, operators...)
+	})
 
 	on("GET /alive", func(w http.ResponseWriter, r *http.Request) { rpc.Reply(w, nil, s.life.Err(), nil) }, taubyte.RolePatrick)
 	on("POST /submit", func(w http.ResponseWriter, r *http.Request) {
@@ -225,8 +219,7 @@ func (s *Service) serveLogs(w http.ResponseWriter, r *http.Request) {
 	var log io.ReadCloser
 	var err error
 	if fence := fenceOf(r); fence != 0 { // another node of patrick asks
-		if _, err = s.find(r.Context(), jobOf(r)); err == nil {
-			s.mu.Unlock()
+		if _, err = s.Job(r.Context(), jobOf(r)); err == nil {
 			log, err = s.read(r.Context(), attemptID{jobOf(r), fence}, follow, false)
 		}
 	} else {

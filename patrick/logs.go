@@ -233,8 +233,12 @@ func (s *Service) sealOrphans() {
 
 // Logs returns what an attempt of a job has logged; attempt 0 is the newest. With
 // follow the reader goes on, waiting for the attempt to begin if none has, until it
-// ends. The caller closes it.
+// ends. The caller closes it. It takes the verb read on the job's project, or a node of
+// the roles auth, patrick or monkey.
 func (s *Service) Logs(ctx context.Context, id taubyte.JobID, attempt int, follow bool) (io.ReadCloser, error) {
+	if _, err := s.Job(ctx, id); err != nil {
+		return nil, err
+	}
 	for {
 		e, err := s.find(ctx, id)
 		if err != nil {

@@ -1,6 +1,7 @@
 package patrick
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -280,8 +281,23 @@ const (
 	largestPage = 500
 )
 
+// Who may call, of nodes: operators change jobs, and readers see them.
+var (
+	operators = []taubyte.Role{taubyte.RolePatrick, taubyte.RoleAuth}
+	readers   = []taubyte.Role{taubyte.RolePatrick, taubyte.RoleAuth, taubyte.RoleMonkey}
+)
+
 // Jobs lists jobs, newest first. Where there is none, the node asks the others first.
+//
+// It takes the verb read on the filter's project, which a user of one project need not
+// name, or a node of the roles auth, patrick or monkey.
 func (s *Service) Jobs(ctx context.Context, f Filter) (Page, error) {
+	if p := taubyte.PrincipalOf(ctx); f.Project == "" && p.Kind == taubyte.KindUser && !p.AllProjects && len(p.Projects) == 1 {
+		f.Project = p.Projects[0]
+	}
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, f.Project, readers...); err != nil {
+		return Page{}, err
+	}
 	var page Page
 	s.learn(ctx, ds.NewKey(jobsPrefix), func() bool {
 		page = s.list(f)
@@ -318,8 +334,23 @@ func (s *Service) list(f Filter) Page {
 	return page
 }
 
-// Job returns a job. One that another node has just taken in is found as well.
+// Job returns a job. One that another node has just taken in is found as well. It takes
+// the verb read on the job's project, or a node of the roles auth, patrick or monkey.
 func (s *Service) Job(ctx context.Context, id taubyte.JobID) (Job, error) {
+	j, err := s.job(ctx, id)
+	if err := s.allow(ctx, taubyte.VerbRead, j, err, readers); err != nil {
+		return Job{}, err
+	}
+	return j, nil
+}
+
+// allow is Allow for a job that was looked for. That one is not there is told only to who
+// may see all that are.
+func (s *Service) allow(ctx context.Context, verb taubyte.Verb, j Job, err error, roles []taubyte.Role) error {
+	return cmp.Or(taubyte.Allow(ctx, verb, j.Project, roles...), err)
+}
+
+func (s *Service) job(ctx context.Context, id taubyte.JobID) (Job, error) {
 	e, err := s.find(ctx, id)
 	if err != nil {
 		return Job{}, err
@@ -339,13 +370,31 @@ func (s *Service) entry(id taubyte.JobID) (*entry, error) {
 
 // Watch sends every job that changes, in its newest state, until ctx ends or the
 // service closes. A slow reader misses states that are past, never the newest.
+//
+// A user sees the jobs of the projects that it may read; a node has to be of the roles
+// auth, patrick or monkey.
 func (s *Service) Watch(ctx context.Context) (<-chan Job, error) {
-	return s.events.watch(ctx)
+	p := taubyte.PrincipalOf(ctx)
+	if err := taubyte.AllowNode(ctx, readers...); err != nil {
+		return nil, err
+	}
+	if len(p.Repositories) > 0 {
+		return nil, p.May(taubyte.VerbRead, "")
+	}
+	return s.events.watch(ctx, func(j Job) bool {
+		return p.Kind == taubyte.KindNode || p.May(taubyte.VerbRead, j.Project) == nil
+	})
 }
 
 // Cancel ends a job. Its worker, if it has one, hears of it with its next call. A
 // job that has ended otherwise is ErrConflict.
+//
+// It takes the verb deploy on the job's project, or a node of the roles auth or patrick.
 func (s *Service) Cancel(ctx context.Context, id taubyte.JobID) error {
+	j, err := s.job(ctx, id)
+	if err := s.allow(ctx, taubyte.VerbDeploy, j, err, operators); err != nil {
+		return err
+	}
 	return s.wish(ctx, id, "cancel", func(e *entry) error {
 		if e.job.State.Done() && e.job.State != Cancelled {
 			return fmt.Errorf("%w: job %s has ended: %s", taubyte.ErrConflict, id, e.job.State)
@@ -356,7 +405,13 @@ func (s *Service) Cancel(ctx context.Context, id taubyte.JobID) error {
 
 // Retry queues a job again that failed, was cancelled or timed out. One that is not
 // the latest of its branch, or was built, is ErrConflict.
+//
+// It takes the verb deploy on the job's project, or a node of the roles auth or patrick.
 func (s *Service) Retry(ctx context.Context, id taubyte.JobID) error {
+	j, err := s.job(ctx, id)
+	if err := s.allow(ctx, taubyte.VerbDeploy, j, err, operators); err != nil {
+		return err
+	}
 	return s.wish(ctx, id, "retry", func(e *entry) error {
 		if s.index.branches[branchID{e.job.Repository, e.job.Branch}].newest() != e {
 			return fmt.Errorf("%w: job %s: there is a later push of the branch", taubyte.ErrConflict, id)

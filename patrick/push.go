@@ -1,6 +1,7 @@
 package patrick
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,17 @@ type submission struct {
 // Submit makes a job of a push. The same delivery again, or a push of what the
 // branch's latest job is for, gives the job that there is, on whatever node of patrick it
 // was submitted. A repository of no project is ErrNotFound.
+//
+// It takes the verb deploy on the repository's project, or a node of the roles auth or
+// patrick.
 func (s *Service) Submit(ctx context.Context, p auth.Push) (Job, error) {
+	repo, err := s.opts.auth.Repository(taubyte.AsService(ctx), p.Repository)
+	if err != nil && p.Repository != "" && p.Branch != "" {
+		return Job{}, cmp.Or(taubyte.Allow(ctx, taubyte.VerbDeploy, "", operators...), fmt.Errorf("push of %s: %w", p.Repository, err))
+	}
+	if err := taubyte.Allow(ctx, taubyte.VerbDeploy, repo.Project, operators...); err != nil {
+		return Job{}, err
+	}
 	return s.submitTo(ctx, submission{Push: p})
 }
 
@@ -42,7 +53,7 @@ func (s *Service) submitTo(ctx context.Context, sub submission) (Job, error) {
 	if p.Branch == "" || p.Repository == "" || len(p.Branch) > 1024 || len(p.Commit) > 64 || len(p.Delivery) > 256 {
 		return Job{}, fmt.Errorf("%w push of %q, branch %q", taubyte.ErrInvalid, p.Repository, p.Branch)
 	}
-	repo, err := s.opts.auth.Repository(ctx, p.Repository)
+	repo, err := s.opts.auth.Repository(taubyte.AsService(ctx), p.Repository)
 	if err != nil {
 		return Job{}, fmt.Errorf("push of %s: %w", p.Repository, err)
 	}
@@ -76,7 +87,7 @@ func (s *Service) decide(ctx context.Context, sub submission) (Job, error) {
 	}
 	s.log.Info("job queued", "job", j.ID, "project", sub.Project, "branch", p.Branch, "commit", p.Commit)
 	s.confirm(ctx, j.ID)
-	return s.Job(ctx, j.ID)
+	return s.job(ctx, j.ID)
 }
 
 func (s *Service) make(ctx context.Context, sub submission) (j Job, made bool, err error) {
@@ -140,8 +151,13 @@ func (b *branch) find(p auth.Push) *entry {
 // Reconcile compares the branch heads of all registered repositories with the jobs
 // that there are and makes up for pushes that were missed. With several nodes of
 // role patrick each looks after its share of the repositories.
+//
+// It takes the verb deploy on everything, or a node of the roles auth or patrick.
 func (s *Service) Reconcile(ctx context.Context) error {
-	repos, err := s.opts.auth.Repositories(ctx, "")
+	if err := taubyte.Allow(ctx, taubyte.VerbDeploy, "", operators...); err != nil {
+		return err
+	}
+	repos, err := s.opts.auth.Repositories(taubyte.AsService(ctx), "")
 	if err != nil {
 		return fmt.Errorf("comparing branch heads: %w", err)
 	}
@@ -179,7 +195,7 @@ func (s *Service) known() map[taubyte.RepositoryID]map[taubyte.Branch]Job {
 }
 
 func (s *Service) reconcile(ctx context.Context, id taubyte.RepositoryID, known map[taubyte.Branch]Job) error {
-	heads, err := s.opts.auth.Heads(ctx, id)
+	heads, err := s.opts.auth.Heads(taubyte.AsService(ctx), id)
 	if errors.Is(err, taubyte.ErrNotFound) {
 		return nil // nothing was pushed yet; a repository that is gone removes nothing
 	}

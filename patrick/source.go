@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
 )
 
@@ -35,7 +36,7 @@ func (s *Service) source(ctx context.Context, l leaseID) (Source, error) {
 	if err != nil {
 		return Source{}, err
 	}
-	repo, err := s.opts.auth.Repository(ctx, job.Repository)
+	repo, err := s.opts.auth.Repository(taubyte.AsService(ctx), job.Repository)
 	if err != nil {
 		return Source{}, err
 	}
@@ -49,7 +50,7 @@ func (s *Service) source(ctx context.Context, l leaseID) (Source, error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.CloseWithError(s.opts.auth.Source(reading, job.Repository, job.Commit, w))
+		w.CloseWithError(s.opts.auth.Source(taubyte.AsService(reading), job.Repository, job.Commit, w))
 	}()
 	src.Archive = &archive{PipeReader: r, end: func() {
 		cancel()

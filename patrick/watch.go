@@ -19,6 +19,7 @@ type broadcast struct {
 }
 
 type watcher struct {
+	may     func(Job) bool
 	pending map[taubyte.JobID]Job
 	order   []taubyte.JobID
 	wake    chan struct{} // has room for one
@@ -43,6 +44,9 @@ func (b *broadcast) send(jobs []Job) {
 	defer b.mu.Unlock()
 	for w := range b.watchers {
 		for _, j := range jobs {
+			if !w.may(j) {
+				continue
+			}
 			if _, waits := w.pending[j.ID]; !waits {
 				w.order = append(w.order, j.ID)
 			}
@@ -55,13 +59,14 @@ func (b *broadcast) send(jobs []Job) {
 	}
 }
 
-func (b *broadcast) watch(ctx context.Context) (<-chan Job, error) {
+// watch hands those jobs on that the watcher may see.
+func (b *broadcast) watch(ctx context.Context, may func(Job) bool) (<-chan Job, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return nil, fmt.Errorf("patrick: %w", taubyte.ErrClosed)
 	}
-	w := &watcher{pending: map[taubyte.JobID]Job{}, wake: make(chan struct{}, 1)}
+	w := &watcher{may: may, pending: map[taubyte.JobID]Job{}, wake: make(chan struct{}, 1)}
 	b.watchers[w] = true
 	out := make(chan Job)
 	b.wg.Go(func() {

@@ -154,7 +154,7 @@ func (s *Service) Usage(id peer.ID) []Sample {
 	return slices.Clone(s.history.nodes[id])
 }
 
-// Handler is seer's API:
+// Handler is seer's API, for any member and for who may read everything:
 //
 //	GET /nodes?service=PROTOCOL
 //	GET /nodes/{id}
@@ -208,7 +208,7 @@ func (s *Service) Handler() http.Handler {
 			}
 		}
 	})
-	return mux
+	return rpc.Readers(mux)
 }
 
 // Text is the body of PUT and DELETE /texts/{name}.

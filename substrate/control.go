@@ -18,7 +18,7 @@ import (
 // provides the Service. Users' requests come under wire.Protocol.
 const Protocol protocol.ID = "/taubyte/substrate/control/1"
 
-// Handler is the node's API, open to every member of the network:
+// Handler is the node's API, for any member and for who may read everything:
 //
 //	GET /stats                                    the node's figures: Stats
 //	GET /serving?project=&branch=&sequence=       answers when the deployment is served
@@ -35,7 +35,7 @@ func (s *Service) Handler() http.Handler {
 		}
 		rpc.Reply(w, nil, err, nil)
 	})
-	return mux
+	return rpc.Readers(mux)
 }
 
 // A Client asks the substrate nodes of a network.

@@ -259,7 +259,12 @@ func (s *Service) statements(ctx context.Context, host string) (map[string]map[t
 // Verify records that a project showed that it owns a host name, or that it no longer
 // does: who checked the proof says so. A name that is verified beats one that is not,
 // and of two the one that was first. Nothing changes where that was known.
+//
+// It takes a node of the roles auth or tns, or the verb administer on everything.
 func (s *Service) Verify(ctx context.Context, project taubyte.ProjectID, host string, verified bool) error {
+	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleAuth, taubyte.RoleTNS); err != nil {
+		return err
+	}
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	if err := checkProject(project); err != nil {
 		return err
@@ -355,12 +360,22 @@ func (s *Service) followVerified(ctx context.Context, events <-chan crdt.Event) 
 }
 
 // Claims lists who claims a host name, the one that it is served for first.
-func (s *Service) Claims(_ context.Context, host string) ([]Claim, error) {
+//
+// Every node may call it; of users, it takes the verb read on everything.
+func (s *Service) Claims(ctx context.Context, host string) ([]Claim, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, "", taubyte.Roles()...); err != nil {
+		return nil, err
+	}
 	return s.feed.claimsOf(strings.TrimSuffix(strings.ToLower(host), ".")), nil
 }
 
 // Conflicts lists the claims of a project that lead nowhere: names that another
 // project has, or whose ownership was not shown.
-func (s *Service) Conflicts(_ context.Context, project taubyte.ProjectID) ([]Claim, error) {
+//
+// Every node may call it; of users, it takes the verb read on the project.
+func (s *Service) Conflicts(ctx context.Context, project taubyte.ProjectID) ([]Claim, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, project, taubyte.Roles()...); err != nil {
+		return nil, err
+	}
 	return s.feed.conflictsOf(project), nil
 }

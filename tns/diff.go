@@ -47,7 +47,12 @@ type Resource struct {
 // Diff compares two deployments of a branch. Each is named by its sequence ("12"), by
 // its commit or the beginning of one (7 characters or more), of which the newest
 // counts, or by "" for what the branch runs now.
+//
+// Every node may call it; of users, it takes the verb read on the project.
 func (s *Service) Diff(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, from, to string) (*Diff, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, project, taubyte.Roles()...); err != nil {
+		return nil, err
+	}
 	k := branchKey{project, branch}
 	a, err := s.revision(ctx, k, from)
 	if err != nil {

@@ -1,6 +1,7 @@
 package tns
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -30,9 +31,7 @@ const publishLimit = 16 << 20
 //	GET    /projects/{project}/branches/{branch}/diff?from=REVISION&to=REVISION
 //	POST   /projects/{project}/branches/{branch}/rollback?sequence=N
 //
-// The branch is escaped as one element of the path. Every member may read;
-// monkeys publish and remove, auth says who owns a host, and the registry's own nodes
-// do anything.
+// The branch is escaped as one element of the path. Who may is said by the methods.
 func handler(s *Service) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /projects", func(w http.ResponseWriter, r *http.Request) {
@@ -49,9 +48,9 @@ func handler(s *Service) http.Handler {
 		rpc.Reply(w, all, err, nil)
 	})
 	for method, verified := range map[string]bool{"PUT": true, "DELETE": false} {
-		mux.HandleFunc(method+" /hosts/{host}/owners/{project}", only("saying who owns a host", func(w http.ResponseWriter, r *http.Request) {
+		mux.HandleFunc(method+" /hosts/{host}/owners/{project}", func(w http.ResponseWriter, r *http.Request) {
 			rpc.Reply(w, nil, s.Verify(r.Context(), projectOf(r), r.PathValue("host"), verified), nil)
-		}, taubyte.RoleAuth, taubyte.RoleTNS))
+		})
 	}
 	mux.HandleFunc("GET /projects/{project}/conflicts", func(w http.ResponseWriter, r *http.Request) {
 		all, err := s.Conflicts(r.Context(), projectOf(r))
@@ -62,7 +61,7 @@ func handler(s *Service) http.Handler {
 		rpc.Reply(w, all, err, nil)
 	})
 	mux.HandleFunc("GET /watch", s.serveWatch)
-	mux.HandleFunc("POST /copies", only("keeping copies", s.serveCopies, taubyte.RoleTNS))
+	mux.HandleFunc("POST /copies", rpc.Only(s.serveCopies, taubyte.RoleTNS))
 	const branch = "/projects/{project}/branches/{branch}"
 	mux.HandleFunc("GET "+branch, func(w http.ResponseWriter, r *http.Request) {
 		d, err := s.Current(r.Context(), projectOf(r), branchOf(r))
@@ -77,10 +76,10 @@ func handler(s *Service) http.Handler {
 		d, err := s.Diff(r.Context(), projectOf(r), branchOf(r), q.Get("from"), q.Get("to"))
 		rpc.Reply(w, d, err, nil)
 	})
-	mux.HandleFunc("DELETE "+branch, only("taking a branch off the air", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("DELETE "+branch, func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.Remove(r.Context(), projectOf(r), branchOf(r)), nil)
-	}, taubyte.RoleAuth, taubyte.RoleMonkey, taubyte.RoleTNS))
-	mux.HandleFunc("POST "+branch+"/parts", writers(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("POST "+branch+"/parts", func(w http.ResponseWriter, r *http.Request) {
 		var part Part
 		if err := rpc.Decode(w, r, publishLimit, &part); err != nil {
 			rpc.WriteError(w, err, nil)
@@ -88,34 +87,22 @@ func handler(s *Service) http.Handler {
 		}
 		d, err := s.Publish(r.Context(), projectOf(r), branchOf(r), part)
 		rpc.Reply(w, d, err, nil)
-	}))
-	mux.HandleFunc("POST "+branch+"/rollback", writers(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("POST "+branch+"/rollback", func(w http.ResponseWriter, r *http.Request) {
 		sequence, err := strconv.ParseUint(r.URL.Query().Get("sequence"), 10, 64)
 		if err != nil {
-			rpc.WriteError(w, fmt.Errorf("%w sequence: %w", taubyte.ErrInvalid, err), nil)
+			err = fmt.Errorf("%w sequence: %w", taubyte.ErrInvalid, err)
+			rpc.WriteError(w, cmp.Or(taubyte.AllowNode(r.Context(), publishers...), err), nil)
 			return
 		}
 		d, err := s.Rollback(r.Context(), projectOf(r), branchOf(r), sequence)
 		rpc.Reply(w, d, err, nil)
-	}))
+	})
 	return mux
 }
 
-// writers lets those through that may change what is run.
-func writers(next http.HandlerFunc) http.HandlerFunc {
-	return only("publishing", next, taubyte.RoleMonkey, taubyte.RoleTNS)
-}
-
-func only(what string, next http.HandlerFunc, roles ...taubyte.Role) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		m, ok := rpc.Caller(r.Context())
-		if !ok || !m.Has(roles...) {
-			rpc.WriteError(w, fmt.Errorf("%w: %s takes one of the roles %v", taubyte.ErrForbidden, what, roles), nil)
-			return
-		}
-		next(w, r)
-	}
-}
+// publishers are the roles of nodes that change what is run.
+var publishers = []taubyte.Role{taubyte.RoleMonkey, taubyte.RoleTNS}
 
 func projectOf(r *http.Request) taubyte.ProjectID { return taubyte.ProjectID(r.PathValue("project")) }
 func branchOf(r *http.Request) taubyte.Branch     { return taubyte.Branch(r.PathValue("branch")) }

@@ -26,7 +26,12 @@ const (
 
 // History returns the deployments that a branch has run, the newest first. Of one
 // that no node in reach has only Sequence and Time are known: it is marked Missing.
+//
+// Every node may call it; of users, it takes the verb read on the project.
 func (s *Service) History(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) ([]*Deployment, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, project, taubyte.Roles()...); err != nil {
+		return nil, err
+	}
 	entries, err := s.entries(ctx, branchKey{project, branch})
 	if err != nil {
 		return nil, err
@@ -101,7 +106,12 @@ func (s *Service) at(ctx context.Context, k branchKey, is func(*Deployment) bool
 // Rollback makes an earlier deployment of the branch current again, as a new one.
 // Builds of later pushes win over it; those that were published before do not come
 // back by being delivered again.
+//
+// It takes a node of the roles monkey or tns, or the verb deploy on the project.
 func (s *Service) Rollback(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, sequence uint64) (*Deployment, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbDeploy, project, publishers...); err != nil {
+		return nil, err
+	}
 	k := branchKey{project, branch}
 	d, err := s.at(ctx, k, func(d *Deployment) bool { return d.Sequence == sequence }, fmt.Sprint(sequence))
 	if err != nil {
@@ -116,7 +126,12 @@ func (s *Service) Rollback(ctx context.Context, project taubyte.ProjectID, branc
 // of. What a project keeps beyond it is of no more use to anyone. It waits for what the
 // other replicas in reach know, and fails while part of the history is not here: who
 // deletes by it must know all.
+//
+// Every node may call it; of users, it takes the verb read on the project.
 func (s *Service) Assets(ctx context.Context, project taubyte.ProjectID) ([]cid.Cid, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, project, taubyte.Roles()...); err != nil {
+		return nil, err
+	}
 	if err := s.store.Synced(ctx); err != nil {
 		return nil, fmt.Errorf("%w: history of %s: %w", taubyte.ErrUnavailable, project, err)
 	}

@@ -37,15 +37,25 @@ type RepositorySummary struct {
 	Commit     taubyte.Commit       `json:"commit,omitempty"`
 }
 
-// Projects lists the projects that have something deployed, by id.
-func (s *Service) Projects(context.Context) ([]Summary, error) {
-	return summaries(s.feed.snapshot("")), nil
+// Projects lists the projects that have something deployed, by id: for a user those that
+// it may read. Every node may call it.
+func (s *Service) Projects(ctx context.Context) ([]Summary, error) {
+	p := taubyte.PrincipalOf(ctx)
+	if len(p.Repositories) > 0 || p.Kind == "" {
+		return nil, p.May(taubyte.VerbRead, "")
+	}
+	return slices.DeleteFunc(summaries(s.feed.snapshot("")), func(one Summary) bool {
+		return p.Kind != taubyte.KindNode && p.May(taubyte.VerbRead, one.Project) != nil
+	}), nil
 }
 
-// Find lists the projects that have an id or name, or a repository of that id or
+// Find lists those of Projects that have an id or name, or a repository of that id or
 // name.
-func (s *Service) Find(_ context.Context, what string) ([]Summary, error) {
-	all := summaries(s.feed.snapshot(""))
+func (s *Service) Find(ctx context.Context, what string) ([]Summary, error) {
+	all, err := s.Projects(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return slices.DeleteFunc(all, func(p Summary) bool {
 		return string(p.Project) != what && p.Name != what && !slices.ContainsFunc(p.Branches, func(b BranchSummary) bool {
 			return slices.ContainsFunc(b.Repositories, func(r RepositorySummary) bool { return string(r.Repository) == what || r.Name == what })

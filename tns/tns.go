@@ -427,7 +427,12 @@ func (s *Service) current(ctx context.Context, k branchKey, fetch fetcher) (head
 // step. The parts of other repositories stay as they are. A part whose Order is not
 // beyond all that the branch had of its repository is ErrConflict: a newer build was
 // first. The part that is there, once more, changes nothing.
+//
+// It takes a node of the roles monkey or tns, a job of the project, or the verb deploy on it.
 func (s *Service) Publish(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, part Part) (*Deployment, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbDeploy, project, publishers...); err != nil {
+		return nil, err
+	}
 	if err := checkPart(project, branch, part); err != nil {
 		return nil, err
 	}
@@ -569,7 +574,12 @@ func (s *Service) record(ctx context.Context, e entry) error {
 }
 
 // Remove takes a branch off the air. Its history stays.
+//
+// It takes a node of the roles monkey or tns, a job of the project, or the verb deploy on it.
 func (s *Service) Remove(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) error {
+	if err := taubyte.Allow(ctx, taubyte.VerbDeploy, project, append(slices.Clone(publishers), taubyte.RoleAuth)...); err != nil {
+		return err
+	}
 	_, err := s.change(ctx, branchKey{project, branch}, func(now *Deployment, _ map[taubyte.RepositoryID]uint64) (map[taubyte.RepositoryID]Part, error) {
 		if now == nil {
 			return nil, errUnchanged
@@ -580,7 +590,12 @@ func (s *Service) Remove(ctx context.Context, project taubyte.ProjectID, branch 
 }
 
 // Current returns what a branch runs.
-func (s *Service) Current(_ context.Context, project taubyte.ProjectID, branch taubyte.Branch) (*Deployment, error) {
+//
+// Every node may call it; of users, it takes the verb read on the project.
+func (s *Service) Current(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) (*Deployment, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, project, taubyte.Roles()...); err != nil {
+		return nil, err
+	}
 	h, ok := s.feed.get(branchKey{project, branch})
 	if !ok || h.deployment == nil {
 		return nil, fmt.Errorf("%w: no deployment of %s %s", taubyte.ErrNotFound, project, branch)
@@ -592,13 +607,23 @@ func (s *Service) Current(_ context.Context, project taubyte.ProjectID, branch t
 // of an earlier Change leaves out what did not change since. A slow reader may miss
 // states in between and never the last. The channel closes when ctx ends or the
 // service closes.
+//
+// Every node may call it; of users, it takes the verb read on everything.
 func (s *Service) Watch(ctx context.Context, after string) (<-chan Change, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, "", taubyte.Roles()...); err != nil {
+		return nil, err
+	}
 	return s.feed.watch(ctx, scope{}, after), nil
 }
 
 // WatchProject is Watch of one project, or of one of its branches where branch is not
 // "".
+//
+// Every node may call it; of users, it takes the verb read on the project.
 func (s *Service) WatchProject(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, after string) (<-chan Change, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, project, taubyte.Roles()...); err != nil {
+		return nil, err
+	}
 	return s.feed.watch(ctx, scope{project, branch}, after), nil
 }
 

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/internal/rendezvous"
 )
 
@@ -40,15 +42,72 @@ func (s *Server) settle(ctx context.Context, p push) (outcome, error) {
 	if err := s.onDiskNow(ctx, p.Name); err != nil {
 		return outcome{}, err
 	}
+	p, refused, err := s.admit(ctx, p)
+	if err != nil {
+		return outcome{}, err
+	}
 	out, made, err := s.decide(ctx, p)
 	if err != nil {
 		return out, err
 	}
+	out.Refused = merge(refused, out.Refused)
 	if err := s.onDiskNow(ctx, p.Name); err != nil {
 		return out, err
 	}
 	out.Said = append(s.tell(ctx, p.Name, made), s.conflicts(p.Name, made)...)
 	return out, nil
+}
+
+// admit asks for each branch of a push whether it may be changed so, and returns what is
+// left of the push, and a reason for each update that is not.
+func (s *Server) admit(ctx context.Context, p push) (left push, refused []string, err error) {
+	left = push{Name: p.Name, Atomic: p.Atomic}
+	refused = make([]string, len(p.Updates))
+	any := false
+	for i, u := range p.Updates {
+		if branch, ok := strings.CutPrefix(u.Ref, headsPrefix); ok {
+			change := auth.Push{Repository: auth.NewRepositoryID(s.Name(), p.Name), Branch: taubyte.Branch(branch)}
+			if !isZero(u.New) {
+				change.Commit = taubyte.Commit(u.New)
+			}
+			err := s.access.Push(ctx, p.Name, change)
+			if err != nil && (errors.Is(err, taubyte.ErrUnavailable) || ctx.Err() != nil) {
+				return left, nil, err
+			}
+			if err != nil {
+				s.log.Info("git push refused", "name", p.Name, "branch", branch, "by", taubyte.PrincipalOf(ctx), "err", err)
+				refused[i], any = oneLine(err), true
+			}
+		}
+	}
+	for i, u := range p.Updates {
+		switch {
+		case refused[i] != "":
+		case any && p.Atomic:
+			refused[i] = reasonAtomic
+		default:
+			left.Updates = append(left.Updates, u)
+		}
+	}
+	return left, refused, nil
+}
+
+// oneLine is an error as a reason in git's report.
+func oneLine(err error) string {
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	return text[:min(len(text), longestSaid)]
+}
+
+// merge puts the reasons for what was decided on into the places that have none.
+func merge(refused, decided []string) []string {
+	next := 0
+	for i, r := range refused {
+		if r == "" && next < len(decided) {
+			refused[i] = decided[next]
+			next++
+		}
+	}
+	return refused
 }
 
 // remember makes a repository known to all nodes.

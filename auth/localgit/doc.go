@@ -1,7 +1,7 @@
 // Package localgit is a git provider of its own: bare repositories in a folder of each
 // control node, served over git's smart HTTP protocol by the git program of the machine.
 //
-//	server, err := localgit.New(ctx, host, store, "repositories", localgit.WithAuthorize(check), localgit.WithOnPush(heard))
+//	server, err := localgit.New(ctx, host, store, "repositories", localgit.WithAccess(access), localgit.WithOnPush(heard))
 //	http.Handle("/git/", http.StripPrefix("/git", server))
 //
 // A repository exists from the first push on: /<name>.git. Names are letters,

@@ -42,9 +42,7 @@ func newBench(t *testing.T, opts ...localgit.Option) *bench {
 	b := &bench{t: t, dir: t.TempDir()}
 	s, err := localgit.New(t.Context(), node, node.Store, b.dir, append([]localgit.Option{
 		localgit.WithLogger(testnet.Logger(t)),
-		localgit.WithAuthorize(func(_ context.Context, user, password, name string, write bool) bool {
-			return user == "x" && (password == "writer" || password == "reader" && !write)
-		}),
+		localgit.WithAccess(access()),
 		localgit.WithOnPush(func(_ context.Context, name string, p auth.Push) (string, error) {
 			b.mu.Lock()
 			defer b.mu.Unlock()

@@ -65,7 +65,7 @@ func (c *cluster) on(store taubyte.Datastore, dir string, to ...*control) *contr
 	n := &control{c: c, host: h, store: store, dir: dir}
 	n.server, err = localgit.New(c.t.Context(), h, store, dir,
 		localgit.WithLogger(testnet.Logger(c.t).With("node", h.ID().ShortString())),
-		localgit.WithAuthorize(func(_ context.Context, _, password, _ string, _ bool) bool { return password == "writer" }),
+		localgit.WithAccess(access()),
 		localgit.WithOnPush(func(_ context.Context, _ string, p auth.Push) (string, error) {
 			c.mu.Lock()
 			defer c.mu.Unlock()

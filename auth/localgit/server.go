@@ -29,10 +29,35 @@ import (
 // Option changes what New makes.
 type Option func(*Server)
 
-// WithAuthorize sets who may use a repository: the user and password of the
-// request, and whether it means to write. The default lets nobody in.
-func WithAuthorize(f func(ctx context.Context, user, password, repository string, write bool) bool) Option {
-	return func(s *Server) { s.authorize = f }
+// Access says who may do what with the repositories. Who asks goes with a request and a
+// push in their contexts (taubyte.PrincipalOf), also to the nodes that it is passed on to,
+// which ask their own Access.
+type Access struct {
+	// Caller says whose a request is, from what it shows. Where that is not enough it
+	// answers the request and returns false. The default lets nobody in.
+	Caller func(w http.ResponseWriter, r *http.Request) (taubyte.Principal, bool)
+	// Repository returns why the principal may not read a repository, or write to it. The
+	// repository may not be there. The default is that whoever is let in may.
+	Repository func(ctx context.Context, name string, write bool) error
+	// Push returns why a change of a branch is refused, in words for the pusher. It is
+	// called before the change is made, by the node that decides on pushes to the
+	// repository, which has the commit. The default takes all.
+	Push func(ctx context.Context, name string, push auth.Push) error
+}
+
+// WithAccess sets who may do what.
+func WithAccess(a Access) Option {
+	return func(s *Server) {
+		if a.Caller != nil {
+			s.access.Caller = a.Caller
+		}
+		if a.Repository != nil {
+			s.access.Repository = a.Repository
+		}
+		if a.Push != nil {
+			s.access.Push = a.Push
+		}
+	}
 }
 
 // WithOnPush sets what hears of every branch that a push changed. It is called on one
@@ -52,11 +77,11 @@ func WithLogger(l *slog.Logger) Option { return func(s *Server) { s.log = l } }
 // Server is the git provider. It is an http.Handler and an auth.Provider, in which
 // a repository's name is its id. It is safe for concurrent use.
 type Server struct {
-	dir       string
-	authorize func(ctx context.Context, user, password, repository string, write bool) bool
-	onPush    func(ctx context.Context, name string, push auth.Push) (string, error)
-	maxPush   int64
-	log       *slog.Logger
+	dir     string
+	access  Access
+	onPush  func(ctx context.Context, name string, push auth.Push) (string, error)
+	maxPush int64
+	log     *slog.Logger
 
 	host    taubyte.Host
 	store   *crdt.Store
@@ -104,8 +129,15 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, dir st
 		return nil, err
 	}
 	s := &Server{
-		dir:        abs,
-		authorize:  func(context.Context, string, string, string, bool) bool { return false },
+		dir: abs,
+		access: Access{
+			Caller: func(w http.ResponseWriter, _ *http.Request) (taubyte.Principal, bool) {
+				http.Error(w, "this git server lets nobody in", http.StatusForbidden)
+				return taubyte.Principal{}, false
+			},
+			Repository: func(context.Context, string, bool) error { return nil },
+			Push:       func(context.Context, string, auth.Push) error { return nil },
+		},
 		onPush:     func(context.Context, string, auth.Push) (string, error) { return "", nil },
 		maxPush:    1 << 30,
 		log:        slog.Default(),
@@ -235,8 +267,7 @@ func (s *Server) Create(ctx context.Context, name string) error {
 // Close cuts requests under way, and waits for them.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, false) }
 
-// serve is ServeHTTP; a request that another control node passes on was authorized
-// there and goes no further.
+// serve is ServeHTTP; a request that another control node passes on goes no further.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, passed bool) {
 	s.mu.Lock()
 	if s.life.Err() != nil {
@@ -271,10 +302,21 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, passed bool) {
 		return
 	}
 	write := service == "receive-pack"
-	user, password, _ := r.BasicAuth()
-	if !passed && !s.authorize(r.Context(), user, password, name, write) {
-		w.Header().Set("WWW-Authenticate", `Basic realm="taubyte git"`)
-		http.Error(w, "this git repository wants a user and a password that it knows", http.StatusUnauthorized)
+	if !passed { // otherwise the context has whom the other node speaks for
+		p, ok := s.access.Caller(w, r)
+		if !ok {
+			return
+		}
+		alive = taubyte.WithPrincipal(alive, p)
+		r = r.WithContext(alive)
+	}
+	if err := s.access.Repository(r.Context(), name, write); err != nil {
+		status := http.StatusForbidden
+		if !errors.Is(err, taubyte.ErrForbidden) {
+			status = http.StatusServiceUnavailable
+			w.Header().Set("Retry-After", "2")
+		}
+		http.Error(w, err.Error(), status)
 		return
 	}
 	w.Header().Set("Cache-Control", "no-cache, max-age=0, must-revalidate")

@@ -55,6 +55,7 @@ type answer[T any] struct {
 func at[In, Out any](s *Server, mux *http.ServeMux, path string, do func(context.Context, peer.ID, In) (Out, error)) {
 	mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 		caller, ok := rpc.Caller(r.Context())
+		asks := taubyte.PrincipalOf(r.Context())
 		var in In
 		raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCommands))
 		if err == nil && len(raw) > 0 {
@@ -72,7 +73,7 @@ func at[In, Out any](s *Server, mux *http.ServeMux, path string, do func(context
 		// What was begun is ended, whether or not the other node still waits for it.
 		if !s.spawn(func() {
 			defer close(answers)
-			ctx, cancel := context.WithTimeout(s.life, transferTime)
+			ctx, cancel := context.WithTimeout(taubyte.WithPrincipal(s.life, asks), transferTime)
 			defer cancel()
 			out, err := do(ctx, caller.Peer, in)
 			a := answer[Out]{Value: out}

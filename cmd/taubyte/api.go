@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -21,13 +22,14 @@ import (
 
 // apiFlags say which node a command is for.
 type apiFlags struct {
-	data, url, token string
+	data, url, token, file string
 }
 
 func (a *apiFlags) declare(fs *flag.FlagSet) {
 	fs.StringVar(&a.data, "data", "", "the data folder of the node to ask (default: that of the one development cloud that runs)")
 	fs.StringVar(&a.url, "api", "", "the URL of the node's API, instead of --data")
-	fs.StringVar(&a.token, "token", "", "the token that the API wants, with --api (default: $TAUBYTE_TOKEN)")
+	fs.StringVar(&a.token, "token", "", "the token to show; others on this machine can read what a command is called with, so rather use the next or $TAUBYTE_TOKEN")
+	fs.StringVar(&a.file, "token-file", "", "a file with the token to show (default: $TAUBYTE_TOKEN_FILE; without any, on the machine of the node, the node's own)")
 }
 
 // asking makes what runs a command that asks a node: it declares the flags that say
@@ -73,12 +75,14 @@ func (a *apiFlags) open(inv *invocation) (*api, error) {
 	c := &api{inv: inv, url: strings.TrimRight(a.url, "/"), token: a.token, http: &http.Client{Transport: &http.Transport{
 		ResponseHeaderTimeout: time.Minute, DisableKeepAlives: true,
 	}}}
+	var err error
+	if c.token, err = a.shown(); err != nil {
+		return nil, err
+	}
 	if c.url != "" {
-		if c.token == "" {
-			c.token = os.Getenv("TAUBYTE_TOKEN")
-		}
 		return c, nil
 	}
+	chosen := c.token
 	dirs := []string{a.data}
 	if a.data == "" {
 		root, err := devRoot()
@@ -103,7 +107,7 @@ func (a *apiFlags) open(inv *invocation) (*api, error) {
 			continue // what a crash left behind
 		}
 		running = append(running, dir)
-		c.url, c.token = info.API, token
+		c.url, c.token = info.API, cmp.Or(chosen, token)
 	}
 	switch {
 	case len(running) == 1:
@@ -114,6 +118,22 @@ func (a *apiFlags) open(inv *invocation) (*api, error) {
 		return nil, fmt.Errorf("%w: no node runs on %s", taubyte.ErrUnavailable, a.data)
 	}
 	return nil, fmt.Errorf("%w: no development cloud runs here: start one with \"taubyte dev\", or name a node with --data or --api", taubyte.ErrUnavailable)
+}
+
+// shown returns the token that was given: by flag, file or environment.
+func (a *apiFlags) shown() (string, error) {
+	file := cmp.Or(a.file, os.Getenv("TAUBYTE_TOKEN_FILE"))
+	switch token := cmp.Or(a.token, os.Getenv("TAUBYTE_TOKEN")); {
+	case a.token != "" && a.file != "":
+		return "", fmt.Errorf("%w: --token and --token-file are both given", taubyte.ErrInvalid)
+	case a.token != "" || a.file == "" && token != "", file == "":
+		return token, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("%w: the token: %w", taubyte.ErrInvalid, err)
+	}
+	return strings.TrimSpace(string(text)), nil
 }
 
 // call sends in as JSON and decodes the answer into out.

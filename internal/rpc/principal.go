@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -91,7 +90,13 @@ func Only(next http.HandlerFunc, roles ...taubyte.Role) http.HandlerFunc {
 	}
 }
 
-// withCaller returns a context of a request of a member.
-func withCaller(ctx context.Context, m taubyte.Membership, p taubyte.Principal) context.Context {
-	return taubyte.WithPrincipal(WithCaller(ctx, m), p)
+// Readers lets every member through, and of users those that may read everything.
+func Readers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := taubyte.Allow(r.Context(), taubyte.VerbRead, "", taubyte.Roles()...); err != nil {
+			WriteError(w, err, nil)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }

@@ -113,10 +113,10 @@ func Caller(ctx context.Context) (m taubyte.Membership, ok bool) {
 	return m, ok
 }
 
-// WithCaller returns a context in which m is the caller: for handlers that are
-// called in another way than over a stream, once that way has shown who calls.
+// WithCaller returns a context in which m is the caller, and the principal: for handlers
+// that are called in another way than over a stream, once that way has shown who calls.
 func WithCaller(ctx context.Context, m taubyte.Membership) context.Context {
-	return context.WithValue(ctx, callerKey{}, m)
+	return taubyte.WithPrincipal(context.WithValue(ctx, callerKey{}, m), taubyte.NodePrincipal(m))
 }
 
 func authorize(h taubyte.Host, next http.Handler, roles []taubyte.Role) http.Handler {
@@ -141,7 +141,7 @@ func authorize(h taubyte.Host, next http.Handler, roles []taubyte.Role) http.Han
 			WriteError(w, err, nil)
 			return
 		}
-		ctx := withCaller(r.Context(), m, asks)
+		ctx := taubyte.WithPrincipal(WithCaller(r.Context(), m), asks)
 		if ms, err := strconv.ParseInt(r.Header.Get(timeoutHeader), 10, 64); err == nil && ms > 0 && ms < maxTimeoutMs {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, time.Duration(ms)*time.Millisecond)
