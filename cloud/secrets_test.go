@@ -92,6 +92,8 @@ func TestNoSecretIsLeftLying(t *testing.T) {
 	ctx := t.Context()
 	_, err = control.Auth.CreateProject(ctx, auth.Project{ID: projectA, Name: "shop"})
 	require.NoError(t, err)
+	_, err = control.Auth.Register(ctx, auth.Repository{ID: "local/shop", Project: projectA, Kind: auth.KindProject})
+	require.NoError(t, err)
 	const ofBuild, ofFunction = "planted-of-the-build", "planted-of-the-function"
 	for name, value := range map[string]string{"DEPLOY_TOKEN": ofBuild, "DB_PASSWORD": ofFunction} {
 		_, err = control.Auth.SetVariable(ctx, environment.Variable{Kind: environment.Secret, Project: projectA, Name: name, Value: []byte(value)})
