@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -175,6 +176,11 @@ func (l *Load) request(u *user, kind, method, host, path string, body []byte, ju
 		var dial *net.OpError
 		if next && errors.As(err, &dial) && dial.Op == "dial" {
 			continue // not sent: as a client with several addresses does
+		}
+		if next && safe && g.ending.Load() && errors.Is(err, syscall.ECONNRESET) {
+			// Its kernel had taken the connection when the gateway closed its listener, and
+			// nobody saw the request: a safe one may be repeated (RFC 9110, 9.2.2).
+			continue
 		}
 		s.out, s.detail = failed, fmt.Sprintf("%s: %v", g.Name, err)
 		if l.c.awaySince(g, s.at) && (next || !safe) {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,9 +34,10 @@ type Node struct {
 	id              string // its peer ID, since it first started
 
 	mu      sync.Mutex
-	process *process  // nil when it does not run
-	awaySet time.Time // since when a fault keeps it from answering, zero if none does
-	backSet time.Time // when the last such fault ended
+	process *process    // nil when it does not run
+	ending  atomic.Bool // it was asked to end, and has not been started again
+	awaySet time.Time   // since when a fault keeps it from answering, zero if none does
+	backSet time.Time   // when the last such fault ended
 	// reached ends a while after such a fault begins: users then leave.
 	reached context.Context
 	leave   func()
@@ -195,6 +197,7 @@ func (n *Node) TryStart() (time.Duration, error) {
 	select {
 	case line := <-serves:
 		took := time.Since(began)
+		n.ending.Store(false)
 		n.setAway(false)
 		var said struct{ ID string }
 		if err := json.Unmarshal([]byte(line), &said); err != nil {
@@ -254,6 +257,7 @@ func (n *Node) Interrupt() time.Duration {
 	p := n.running()
 	require.NotNil(n.c.t, p, "%s does not run", n.Name)
 	began := time.Now()
+	n.ending.Store(true)
 	require.NoError(n.c.t, p.cmd.Process.Signal(os.Interrupt))
 	select {
 	case <-p.done:
