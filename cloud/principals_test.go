@@ -137,9 +137,9 @@ func TestWhoAUserMay(t *testing.T) {
 			}
 			var may []string
 			for _, name := range slices.Sorted(maps.Keys(tokens)) {
-				shopOf(t, n)
-				token, err := n.Auth.CreateToken(t.Context(), auth.Token{Name: "x", Verb: taubyte.VerbRead, Projects: []taubyte.ProjectID{projectA}})
-				require.NoError(t, err)
+				if method != "GET" { // the one before may have been allowed to take it away
+					shopOf(t, n)
+				}
 				asked := path
 				switch {
 				case strings.HasPrefix(path, "/jobs/{id}"):
@@ -147,6 +147,8 @@ func TestWhoAUserMay(t *testing.T) {
 				case strings.HasPrefix(path, "/repositories/{id}"):
 					asked = strings.Replace(path, "{id}", "local%2Fshop", 1)
 				case strings.HasPrefix(path, "/tokens/{id}"):
+					token, err := n.Auth.CreateToken(t.Context(), auth.Token{Name: "x", Verb: taubyte.VerbRead, Projects: []taubyte.ProjectID{projectA}})
+					require.NoError(t, err)
 					asked = strings.Replace(path, "{id}", token.ID, 1)
 				case strings.HasSuffix(path, "/rollback"):
 					asked = path + "?sequence=1"
