@@ -71,23 +71,22 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
 // Service is auth on one node. It is safe for concurrent use.
 type Service struct {
-	host             taubyte.Host
-	store            *crdt.Store
-	key              *envelope.Key
-	providers        map[string]Provider
-	authority        *taubyte.Authority
-	log              *slog.Logger
-	secrets          *secrets.Store
-	certs            *certificates
-	domains          *domains
-	settings         Settings
-	webhooks         string
-	deployments      Deployments
-	closeDeployments func() error // of the default
-	running          Registry
-	closeRunning     func() error // of the default
-	rpc              *rpc.Client  // to other auth nodes
-	membersMu        sync.Mutex   // what this node decides as an arbiter, it decides one by one
+	host        taubyte.Host
+	store       *crdt.Store
+	key         *envelope.Key
+	providers   map[string]Provider
+	authority   *taubyte.Authority
+	log         *slog.Logger
+	secrets     *secrets.Store
+	certs       *certificates
+	domains     *domains
+	settings    Settings
+	webhooks    string
+	deployments Deployments
+	running     Registry
+	tns         *tns.Client // of what has no other; nil where all have
+	rpc         *rpc.Client // to other auth nodes
+	membersMu   sync.Mutex  // what this node decides as an arbiter, it decides one by one
 
 	server     *rpc.Server
 	withdraw   func()
@@ -113,16 +112,19 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		}
 		s.providers[p.Name()] = p
 	}
-	s.deployments, s.closeDeployments = o.deployed, func() error { return nil }
-	if s.deployments == nil {
-		client := tns.NewClient(host)
-		s.deployments, s.closeDeployments = client, client.Close
+	if o.deployed == nil || o.running == nil || o.verifier == nil {
+		s.tns = tns.NewClient(host)
 	}
-	s.running, s.closeRunning = o.running, func() error { return nil }
-	if s.running == nil {
-		client := tns.NewClient(host)
-		s.running, s.closeRunning = client, client.Close
+	if o.deployed == nil {
+		o.deployed = s.tns
 	}
+	if o.running == nil {
+		o.running = s.tns
+	}
+	if o.verifier == nil {
+		o.verifier = s.tns
+	}
+	s.deployments, s.running = o.deployed, o.running
 	s.life, s.stop = context.WithCancel(context.Background())
 	if err := s.start(ctx, store, o); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -184,10 +186,9 @@ func (s *Service) Close() error {
 		}
 		s.wg.Wait()
 		s.rpc.Close()
-		if s.domains != nil {
-			errs = append(errs, s.domains.close())
+		if s.tns != nil {
+			errs = append(errs, s.tns.Close())
 		}
-		errs = append(errs, s.closeDeployments(), s.closeRunning())
 		if s.secrets != nil {
 			errs = append(errs, s.secrets.Close())
 		}

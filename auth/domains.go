@@ -25,7 +25,6 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/rendezvous"
-	"github.com/taubyte/taubyte/tns"
 )
 
 const (
@@ -125,7 +124,6 @@ type domains struct {
 	verifier Verifier
 	now      func() time.Time
 	mu       sync.Mutex // one check at a time on this node
-	close    func() error
 }
 
 // domainID is a host and a project.
@@ -153,17 +151,13 @@ func parseDomainKey(key, kind string) (d domainID, ok bool) {
 func domainRecord(host string) string { return domainLabel + strings.TrimPrefix(host, "*.") }
 
 func (s *Service) startDomains(ctx context.Context, store taubyte.Datastore, o options) error {
-	d := &domains{resolver: o.resolver, verifier: o.verifier, now: o.now, close: func() error { return nil }}
+	d := &domains{resolver: o.resolver, verifier: o.verifier, now: o.now}
 	s.domains = d
 	if d.resolver == nil {
 		d.resolver = net.DefaultResolver
 	}
 	if d.now == nil {
 		d.now = time.Now
-	}
-	if d.verifier == nil {
-		c := tns.NewClient(s.host)
-		d.verifier, d.close = c, c.Close
 	}
 	if err := s.domainKey(ctx, store); err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,24 +19,6 @@ import (
 	"github.com/taubyte/taubyte/tns/config"
 )
 
-// lines collects what is logged.
-type lines struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func seen(all []environment.Variable, b taubyte.Branch, function string) string {
 	var out []string
 	for _, v := range environment.Resolve(all, b, function) {
@@ -50,7 +31,7 @@ func seen(all []environment.Variable, b taubyte.Branch, function string) string 
 // logged nowhere, and each access is known.
 func TestVariables(t *testing.T) {
 	net := testnet.New(t)
-	log := &lines{}
+	log := &testnet.Log{}
 	logged := auth.WithLogger(slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	one, two := net.Node(taubyte.RoleAuth), net.Node(taubyte.RoleAuth)
 	registryNode := net.Node(taubyte.RoleTNS)

@@ -3,18 +3,11 @@ package cloud_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"io/fs"
 	"log/slog"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -29,24 +22,6 @@ import (
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/patrick"
 )
-
-// logFile is what the nodes of a test log.
-type logFile struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logFile) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logFile) Bytes() []byte {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return bytes.Clone(l.b.Bytes())
-}
 
 // planted returns the text around a planted secret, or "".
 func planted(b []byte, secrets ...string) string {
@@ -65,7 +40,7 @@ func TestNoSecretIsLeftLying(t *testing.T) {
 	testnet.CheckLeaks(t)
 	a, err := taubyte.NewAuthority()
 	require.NoError(t, err)
-	log := &logFile{}
+	log := &testnet.Log{}
 	logger := slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var nodes []*cloud.Node
 	var dirs []string
@@ -102,22 +77,12 @@ func TestNoSecretIsLeftLying(t *testing.T) {
 	start(taubyte.RoleMonkey, taubyte.RoleHoarder)
 	run := start(taubyte.RoleSubstrate, taubyte.RoleGateway)
 
-	sk, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"inline.example"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &sk.PublicKey, sk)
-	require.NoError(t, err)
-	raw, err := x509.MarshalPKCS8PrivateKey(sk)
-	require.NoError(t, err)
-	text := func(kind string, der []byte) string {
-		return "\n    " + strings.ReplaceAll(strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))), "\n", "\n    ") + "\n"
-	}
-	key := text("PRIVATE KEY", raw)
+	cert, key := testnet.InlineCertificate(t, "inline.example")
 	ofKey := strings.Fields(key)[3]
 
 	dir := source(t, projectA)
 	for name, content := range map[string]string{
-		"config/domains/main.yaml":                 "id: QmRPRQww8rci6fpkK5Tp8NGjyGQUyrTgQm5j7BnFJqi4DW\nfqdn: inline.example\ncertificate:\n  type: inline\n  cert: |" + text("CERTIFICATE", der) + "  key: |" + key,
+		"config/domains/main.yaml":                 "id: QmRPRQww8rci6fpkK5Tp8NGjyGQUyrTgQm5j7BnFJqi4DW\nfqdn: inline.example\ncertificate:\n  type: inline\n  cert: |" + cert + "  key: |" + key,
 		"config/websites/site.yaml":                "id: QmbFMke1KXqnYyBBWxB74N4c5SBnJMVAiMNRcGu6x1AwQH\ndomains: [main]\nsource:\n  paths: [/]\n",
 		"config/functions/ping.yaml":               "id: QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG\ntrigger:\n  type: http\n  method: GET\n  domains: [main]\n  paths: [/ping]\nsource: .\nexecution:\n  timeout: 5s\n  memory: 32MB\n  call: ping\n",
 		"websites/site/.taubyte/config.yaml":       "environment:\n  secrets: [DEPLOY_TOKEN]\nworkflow: [build]\n",
@@ -184,5 +149,5 @@ func TestNoSecretIsLeftLying(t *testing.T) {
 			return err
 		}))
 	}
-	require.Empty(t, planted(log.Bytes(), secrets...), "in a log")
+	require.Empty(t, planted([]byte(log.String()), secrets...), "in a log")
 }

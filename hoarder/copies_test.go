@@ -106,7 +106,7 @@ func TestKeepAfterRelease(t *testing.T) {
 	one := hoarder.KeepOptions{Project: "P", Min: 1}
 	require.NoError(t, sb.Keep(t.Context(), root, one))
 	testnet.Eventually(t, func() bool { i, err := sa.Item(t.Context(), root); return err == nil && len(i.Claims) == 1 }, "known")
-	mend := cut(a, b)
+	mend := testnet.Cut(a, b)
 	testnet.Eventually(t, func() bool { return a.Network().Connectedness(b.ID()) != network.Connected }, "cut")
 	require.NoError(t, sa.Release(t.Context(), root, "P"))
 	require.NoError(t, sb.Keep(t.Context(), root, one))

@@ -235,7 +235,7 @@ func TestOldAnswersAreNone(t *testing.T) {
 	d := database(t, client(t, c.caller), named("x"), hoarder.DatabaseSpec{})
 	require.NoError(t, d.Put(t.Context(), "k", []byte("old")))
 	c.wantReady(named("x"), 2)
-	mend := cut(a, b)
+	mend := testnet.Cut(a, b)
 	hoarder.Prefer(d, a.ID())
 	require.NoError(t, d.Put(t.Context(), "k", []byte("new")))
 	hoarder.Prefer(d, b.ID())
@@ -318,7 +318,7 @@ func TestConcurrentAdditions(t *testing.T) {
 	put(t, pa, "f", []byte("first"), false)
 	c.wantReady(named("v"), 2)
 	c.wantReady(named("p"), 2)
-	mend := cut(c.nodes[0], c.nodes[1])
+	mend := testnet.Cut(c.nodes[0], c.nodes[1])
 	put(t, sa, "f", []byte("of a"), false)
 	put(t, pa, "f", []byte("of a"), true)
 	time.Sleep(2 * time.Millisecond) // the clock tells which is later
@@ -348,27 +348,6 @@ func TestConcurrentAdditions(t *testing.T) {
 			used, err := s.Used(t.Context())
 			return err == nil && used == 4
 		}, "what was lost is not counted")
-	}
-}
-
-// cut keeps two nodes from reaching each other until mend is called.
-func cut(a, b *testnet.Node) (mend func()) {
-	var undo []func()
-	for _, pair := range [][2]*testnet.Node{{a, b}, {b, a}} {
-		other := pair[1].ID()
-		n := &network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
-			if c.RemotePeer() == other {
-				go c.Close()
-			}
-		}}
-		pair[0].Network().Notify(n)
-		undo = append(undo, func() { pair[0].Network().StopNotify(n) })
-	}
-	_ = a.Network().ClosePeer(b.ID())
-	return func() {
-		for _, f := range undo {
-			f()
-		}
 	}
 }
 

@@ -25,7 +25,7 @@ func TestMissesInACut(t *testing.T) {
 	sa := storage(t, c.at[a.ID()], named("x"), hoarder.StorageSpec{Versioning: true})
 	put(t, sa, "f", []byte("1"), false)
 	c.inSync(named("x"))
-	mend := cut(a, b)
+	mend := testnet.Cut(a, b)
 	began := time.Now()
 	require.NoError(t, db.Put(t.Context(), "of b", []byte("1")))
 	put(t, sa, "g", []byte("1"), false)

@@ -1,16 +1,9 @@
 package monkey_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"maps"
-	"math/big"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ipfs/go-datastore/query"
 	"github.com/stretchr/testify/require"
@@ -27,20 +20,10 @@ func TestInlineCertificate(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, owner.Close()) })
 	b.start(t)
-	sk, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"inline.example"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &sk.PublicKey, sk)
-	require.NoError(t, err)
-	raw, err := x509.MarshalPKCS8PrivateKey(sk)
-	require.NoError(t, err)
-	text := func(kind string, der []byte) string {
-		return "\n    " + strings.ReplaceAll(strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))), "\n", "\n    ") + "\n"
-	}
-	key := text("PRIVATE KEY", raw)
+	cert, key := testnet.InlineCertificate(t, "inline.example")
 	files := maps.Clone(configuration)
 	files["domains/inline.yaml"] = "id: QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG\nfqdn: inline.example\ncertificate:\n  type: inline\n  cert: |" +
-		text("CERTIFICATE", der) + "  key: |" + key
+		cert + "  key: |" + key
 	j := b.push("github/1", auth.KindConfig, files)
 	b.succeed(t, j)
 	found := false

@@ -79,24 +79,11 @@ func hang(n *testnet.Node) (mend func()) {
 	return func() { close(done) }
 }
 
-// cut keeps nodes from reaching each other until mend is called.
+// cut keeps nodes from reaching each other until mend is called, which connects them.
 func cut(a, b *testnet.Node) (mend func()) {
-	var undo []func()
-	for _, pair := range [][2]*testnet.Node{{a, b}, {b, a}} {
-		other := pair[1].ID()
-		n := &network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
-			if c.RemotePeer() == other {
-				go c.Close()
-			}
-		}}
-		pair[0].Network().Notify(n)
-		undo = append(undo, func() { pair[0].Network().StopNotify(n) })
-	}
-	_ = a.Network().ClosePeer(b.ID())
+	end := testnet.Cut(a, b)
 	return func() {
-		for _, f := range undo {
-			f()
-		}
+		end()
 		_ = a.Connect(context.Background(), b.Info())
 	}
 }

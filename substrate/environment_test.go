@@ -1,7 +1,6 @@
 package substrate_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -51,23 +50,6 @@ func theSecret(name string) []byte {
 		k.answer(out, concat(I32(size), Load)))
 }
 
-type logLines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logLines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // body is what a call is answered with 200.
 func (c *cloud) body(path string) string {
 	text, ok := strings.CutPrefix(c.get(path), "200 ")
@@ -80,7 +62,7 @@ func (c *cloud) body(path string) string {
 // A function sees what is set for it, in the way that counts, new values within seconds
 // and without a deployment, and its log shows no secret.
 func TestEnvironment(t *testing.T) {
-	log := &logLines{}
+	log := &testnet.Log{}
 	c := newCloud(t, substrate.WithLogger(slog.New(slog.NewTextHandler(log, nil))))
 	owner, err := auth.New(t.Context(), c.node, c.node.Store, auth.WithLogger(testnet.Logger(t)))
 	require.NoError(t, err)
