@@ -107,7 +107,7 @@ func TestPublicSDK(t *testing.T) {
 
 func TestRust(t *testing.T) {
 	c := newCloud(t)
-	module := rust(t, "testdata/rust/guest.rs")
+	module := rust(t, "testdata/rust/guest.rs", "wasm32-unknown-unknown")
 	for _, export := range []string{"http", "fetch", "views", "panics"} {
 		c.function(export, module, func(f *config.Function) { f.Call = export })
 	}

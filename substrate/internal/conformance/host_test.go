@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +61,7 @@ func newCloud(t testing.TB, opts ...substrate.Option) *cloud {
 		}
 	})
 	var err error
-	c.tns, err = tns.New(t.Context(), c.node, c.node.Store, tns.WithOpenDomains(), tns.WithLogger(log))
+	c.tns, err = tns.New(t.Context(), c.node, c.node.Store, tns.WithOpenDomains(), tns.WithZone("example.test"), tns.WithLogger(log))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.tns.Close()) })
 	h, err := hoarder.New(t.Context(), c.node, c.node.Store, hoarder.WithLogger(log))
@@ -133,22 +134,32 @@ func (c *cloud) asset(id taubyte.ResourceID, module []byte) {
 }
 
 // deploy publishes what was added and waits until it is served, or never will be.
-func (c *cloud) deploy() error {
+func (c *cloud) deploy() error { return c.deployAs(project, "main", domain) }
+
+// deployAs is deploy of a project and branch under a host of its own.
+func (c *cloud) deployAs(p taubyte.ProjectID, branch taubyte.Branch, host string) error {
 	c.Helper()
 	c.order++
 	copied := *c.config
-	d, err := c.tns.Publish(c.Context(), project, "main", tns.Part{
+	copied.ID = p
+	copied.Domains = slices.Clone(copied.Domains)
+	copied.Domains[0].FQDN = host
+	d, err := c.tns.Publish(c.Context(), p, branch, tns.Part{
 		Repository: "local/1", Commit: taubyte.Commit(fmt.Sprintf("%040d", c.order)), Order: c.order, Time: time.Now(), Config: &copied, Assets: c.assets,
 	})
 	require.NoError(c, err)
 	ctx, cancel := context.WithTimeout(c.Context(), 2*time.Minute)
 	defer cancel()
-	return c.service.Serving(ctx, project, "main", d.Sequence)
+	return c.service.Serving(ctx, p, branch, d.Sequence)
 }
 
 // post calls a function over HTTP.
 func (c *cloud) post(path, body string, header ...string) *httptest.ResponseRecorder {
-	r := httptest.NewRequest("POST", "http://"+domain+path, strings.NewReader(body))
+	return c.postTo(domain, path, body, header...)
+}
+
+func (c *cloud) postTo(host, path, body string, header ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("POST", "http://"+host+path, strings.NewReader(body))
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Add(header[i], header[i+1])
 	}

@@ -76,9 +76,8 @@ func wat(t *testing.T, file string) []byte {
 	return once(t, file, func(out string) ([]byte, error) { return run(".", nil, wat2wasm, file, "-o", out) })
 }
 
-// rust compiles a file of Rust. Of the compilers that are here, the first one that
-// has the target is taken.
-func rust(t *testing.T, file string) []byte {
+// rust compiles a file of Rust for the first of the targets that a compiler here has.
+func rust(t *testing.T, file string, targets ...string) []byte {
 	t.Helper()
 	const install = "apt-get install rustc libstd-rust-dev-wasm32 lld"
 	tool(t, "rustc", install)
@@ -87,15 +86,17 @@ func rust(t *testing.T, file string) []byte {
 		if err != nil {
 			continue
 		}
-		lib := filepath.Join(strings.TrimSpace(string(sysroot)), "lib", "rustlib", "wasm32-unknown-unknown", "lib")
-		if _, err := os.Stat(lib); err != nil {
-			continue
+		for _, target := range targets {
+			lib := filepath.Join(strings.TrimSpace(string(sysroot)), "lib", "rustlib", target, "lib")
+			if _, err := os.Stat(lib); err != nil {
+				continue
+			}
+			return once(t, file, func(out string) ([]byte, error) {
+				return run(".", nil, rustc, "--edition=2021", "--target="+target, "--crate-type=cdylib", "-Copt-level=s", "-Cpanic=abort", "-Cstrip=symbols", "-o", out, file)
+			})
 		}
-		return once(t, file, func(out string) ([]byte, error) {
-			return run(".", nil, rustc, "--edition=2021", "--target=wasm32-unknown-unknown", "--crate-type=cdylib", "-Copt-level=s", "-Cpanic=abort", "-o", out, file)
-		})
 	}
-	t.Skipf("no rustc here has the target wasm32-unknown-unknown: %s", install)
+	t.Skipf("no rustc here has a target of %v: %s", targets, install)
 	return nil
 }
 
