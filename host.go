@@ -117,6 +117,7 @@ type NodeHost struct {
 	limits  *limiter // nil for a libp2p host of the program's
 	network atomic.Pointer[Network]
 	gate    *Members
+	speaks  *announcer
 	ps      *pubsub.PubSub
 	dht     *dht.IpfsDHT
 	swap    *bitswap.Bitswap
@@ -280,6 +281,9 @@ func (h *NodeHost) start(ctx context.Context, store Datastore, own ds.Batching, 
 	h.wg.Go(func() { h.keepMembership(life, m, c.source) })
 
 	// From here on everything is built upon h, whose streams are gated.
+	if h.speaks, err = newAnnouncer(h); err != nil {
+		return err
+	}
 	h.ps, err = pubsub.NewGossipSub(life, h, pubsub.WithFloodPublish(true),
 		pubsub.WithDefaultValidator(h.gate.validate, pubsub.WithValidatorInline(true)))
 	if err != nil {
@@ -421,6 +425,9 @@ func (h *NodeHost) Close() error {
 		}
 		if h.dht != nil {
 			errs = append(errs, h.dht.Close())
+		}
+		if h.speaks != nil {
+			errs = append(errs, h.speaks.close())
 		}
 		if h.gate != nil {
 			h.gate.close()
