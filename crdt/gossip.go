@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -50,10 +49,11 @@ type gossip struct {
 	bytes  int
 	fresh  chan struct{} // something is untold, or changed
 	acked  map[peer.ID]vector
+	lacks  map[peer.ID]bool // those that have other stores, were asked for this one, and did not join since
 }
 
 func newGossip(s *Store) (*gossip, error) {
-	g := &gossip{s: s, fresh: make(chan struct{}, 1), acked: map[peer.ID]vector{}}
+	g := &gossip{s: s, fresh: make(chan struct{}, 1), acked: map[peer.ID]vector{}, lacks: map[peer.ID]bool{}}
 	ps, name := s.host.PubSub(), string(s.protocol())
 	if err := ps.RegisterTopicValidator(name, g.validate); err != nil {
 		return nil, fmt.Errorf("%w: is it open already on this host? %w", taubyte.ErrConflict, err)
@@ -268,7 +268,7 @@ func (g *gossip) message() []byte {
 
 // meet pulls from replicas as they appear.
 func (g *gossip) meet() {
-	for _, p := range g.s.Peers() {
+	for _, p := range g.candidates() {
 		g.s.puller.want(p)
 	}
 	for {
@@ -277,6 +277,9 @@ func (g *gossip) meet() {
 			return
 		}
 		if e.Type == pubsub.PeerJoin {
+			g.mu.Lock()
+			delete(g.lacks, e.Peer)
+			g.mu.Unlock()
 			g.s.puller.want(e.Peer)
 			g.tell(nil)
 			continue
@@ -287,21 +290,44 @@ func (g *gossip) meet() {
 	}
 }
 
-// peers returns the connected members that replicate the store: those in its
-// topic, and those that are known to serve its protocol.
-func (g *gossip) peers() []peer.ID {
+// peers returns the connected members that replicate the store: those in its topic.
+func (g *gossip) peers() []peer.ID { return g.writers(g.topic.ListPeers()) }
+
+// candidates returns peers, and the connected members that replicate other stores and
+// may replicate this one too: that a member is in a topic is heard of a moment after
+// the connection.
+func (g *gossip) candidates() []peer.ID {
+	found := g.topic.ListPeers()
 	h := g.s.host
-	found := map[peer.ID]bool{}
-	for _, p := range g.topic.ListPeers() {
-		found[p] = true
-	}
 	for _, p := range h.Network().Peers() {
-		if ids, err := h.Peerstore().SupportsProtocols(p, g.s.protocol()); err == nil && len(ids) > 0 {
-			found[p] = true
+		if ids, err := h.Peerstore().SupportsProtocols(p, Protocol); err != nil || len(ids) == 0 {
+			continue
+		}
+		g.mu.Lock()
+		lacks := g.lacks[p]
+		g.mu.Unlock()
+		if !lacks && !slices.Contains(found, p) {
+			found = append(found, p)
 		}
 	}
-	out := slices.Sorted(maps.Keys(found))
-	return slices.DeleteFunc(out, func(p peer.ID) bool {
+	return g.writers(found)
+}
+
+// hasNone notes that a member does not speak the store's protocol. It reports false
+// for one in the topic, which is just opening the store.
+func (g *gossip) hasNone(p peer.ID) bool {
+	if slices.Contains(g.topic.ListPeers(), p) {
+		return false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lacks[p] = true
+	return true
+}
+
+// writers leaves those that are connected and may replicate the store.
+func (g *gossip) writers(of []peer.ID) []peer.ID {
+	return slices.DeleteFunc(slices.Sorted(slices.Values(of)), func(p peer.ID) bool {
 		ctx, cancel := context.WithTimeout(g.s.life, time.Second)
 		defer cancel()
 		return !g.s.connected(p) || g.s.isWriter(ctx, p) != nil

@@ -51,16 +51,17 @@ type Store struct {
 	st   *state
 	hub  *hub
 
-	ops    chan *op
-	life   context.Context // ends with Close
-	stop   context.CancelFunc
-	ended  chan struct{} // closed when the writing goroutine is gone
-	wg     sync.WaitGroup
-	mu     sync.Mutex // wg does not grow after life's end
-	once   sync.Once
-	err    error
-	talk   *gossip
-	puller *puller
+	ops     chan *op
+	life    context.Context // ends with Close
+	stop    context.CancelFunc
+	ended   chan struct{} // closed when the writing goroutine is gone
+	wg      sync.WaitGroup
+	mu      sync.Mutex // wg does not grow after life's end
+	once    sync.Once
+	err     error
+	talk    *gossip
+	puller  *puller
+	unserve func() // it hands no streams over any more
 }
 
 var _ taubyte.Datastore = (*Store)(nil)
@@ -110,7 +111,7 @@ func (s *Store) open(ctx context.Context, store taubyte.Datastore) (err error) {
 		defer close(s.ended)
 		w.run(s.life, s.ops)
 	}()
-	s.serve()
+	s.unserve = s.serve()
 	if s.st.isLost() {
 		s.log.Error("the replica's state is damaged: it takes no writes until it has another's")
 		s.puller.repair()
@@ -126,7 +127,7 @@ func (s *Store) open(ctx context.Context, store taubyte.Datastore) (err error) {
 // by then return ErrClosed, and may have been done.
 func (s *Store) Close() error {
 	s.once.Do(func() {
-		s.host.RemoveStreamHandler(s.protocol())
+		s.unserve()
 		s.mu.Lock()
 		s.stop()
 		s.mu.Unlock()
@@ -339,7 +340,7 @@ func (s *Store) Synced(ctx context.Context) error {
 		reached bool
 		err     error
 	}
-	waiting := s.Peers()
+	waiting := s.talk.candidates()
 	under := map[peer.ID]*progress{}
 	answers := make(chan answer, len(waiting))
 	// One begins when another has answered, or is slow to.
@@ -405,7 +406,7 @@ func (s *Store) pullUntil(ctx context.Context, from peer.ID, pr *progress) (reac
 		if err = s.pull(ctx, from, pr); err == nil {
 			return true, nil
 		}
-		if !s.connected(from) {
+		if !s.connected(from) || errors.Is(err, errNone) && s.talk.hasNone(from) {
 			return false, nil
 		}
 		if ctx.Err() != nil || errors.Is(err, errHung) {

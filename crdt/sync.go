@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multistream"
 
 	"github.com/taubyte/taubyte"
 )
@@ -58,10 +59,11 @@ const (
 	waitForHung = 2 * time.Second
 )
 
+// errNone says that a member does not have the store open.
+var errNone = errors.New("it does not have the store open")
+
 // errHung says that a member is connected and does not go on.
 var errHung = errors.New("it makes no progress")
-
-func (s *Store) protocol() protocol.ID { return protocol.ID("/taubyte/crdt/1/" + s.name) }
 
 // puller pulls from members that have something new: from several at a time, so that
 // one that hangs holds up none of the others.
@@ -108,7 +110,7 @@ func (p *puller) repair() bool {
 		return false
 	}
 	p.s.spawn(func() {
-		for _, from := range p.s.Peers() {
+		for _, from := range p.s.talk.candidates() {
 			p.want(from)
 		}
 	})
@@ -197,6 +199,9 @@ func (p *puller) pull(ctx context.Context, from peer.ID) {
 	if err == nil || ctx.Err() != nil || !p.s.connected(from) {
 		return
 	}
+	if errors.Is(err, errNone) && p.s.talk.hasNone(from) {
+		return
+	}
 	if errors.Is(err, taubyte.ErrForbidden) || errors.Is(err, taubyte.ErrInvalid) {
 		p.s.log.Warn("changes refused", "peer", from, "err", err)
 		return
@@ -253,6 +258,9 @@ func (s *Store) pull(ctx context.Context, from peer.ID, progress *progress) erro
 		return hung(err)
 	}
 	stream, err := s.host.NewStream(network.WithNoDial(open, "pull"), from, s.protocol())
+	if errors.Is(err, multistream.ErrNotSupported[protocol.ID]{}) {
+		return fmt.Errorf("asking %s: %w", from, errNone)
+	}
 	if err != nil {
 		return fmt.Errorf("asking %s: %w", from, hung(err))
 	}
@@ -378,10 +386,10 @@ func readBytes(r byteReader, most uint64) ([]byte, error) {
 	return b, err
 }
 
-// serve answers pulls.
-func (s *Store) serve() {
+// serve answers pulls until stop is called.
+func (s *Store) serve() (stop func()) {
 	slots := make(chan struct{}, maxServing)
-	s.host.SetStreamHandler(s.protocol(), func(stream network.Stream) {
+	return s.serveStreams(func(stream network.Stream) {
 		answered := make(chan struct{})
 		if !s.spawn(func() {
 			defer close(answered)

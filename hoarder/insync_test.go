@@ -12,6 +12,7 @@ import (
 	ds "github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
@@ -68,7 +69,8 @@ func hang(t *testing.T, n *testnet.Node) {
 	held := make(chan struct{})
 	t.Cleanup(func() { close(held) })
 	n.SetStreamHandler(hoarder.Protocol, func(s network.Stream) { <-held; _ = s.Reset() })
-	n.SetStreamHandler("/taubyte/crdt/1/hoarder", func(s network.Stream) { <-held; _ = s.Reset() })
+	n.SetStreamHandlerMatch("/taubyte/crdt/1", func(id protocol.ID) bool { return id == "/taubyte/crdt/1/hoarder" },
+		func(s network.Stream) { <-held; _ = s.Reset() })
 	for _, p := range n.Network().Peers() {
 		_ = n.Network().ClosePeer(p) // streams that are kept would go on
 	}

@@ -63,11 +63,14 @@ func (c *cluster) stop(t *testing.T, i int) {
 // hang has a node answer no call any more. Its connections stay.
 func hang(n *testnet.Node) (mend func()) {
 	done := make(chan struct{})
+	hung := func(s network.Stream) {
+		<-done
+		_ = s.Reset()
+	}
+	n.SetStreamHandlerMatch("/taubyte/crdt/1", func(id protocol.ID) bool { return id == "/taubyte/crdt/1/patrick" }, hung)
+	n.SetStreamHandler(patrick.Protocol, hung)
+	n.SetStreamHandler(rpc.PulseProtocol, hung)
 	for _, id := range []protocol.ID{patrick.Protocol, rpc.PulseProtocol, "/taubyte/crdt/1/patrick"} {
-		n.SetStreamHandler(id, func(s network.Stream) {
-			<-done
-			_ = s.Reset()
-		})
 		for _, c := range n.Network().Conns() {
 			for _, s := range c.GetStreams() {
 				if s.Protocol() == id && s.Stat().Direction == network.DirInbound {

@@ -23,6 +23,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/crdt"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
@@ -436,10 +437,10 @@ func reachedAt(addrs []ma.Multiaddr) []string {
 // shared is the address space of carriers' own networks (RFC 6598).
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
-// services are what the host provides to others.
+// services are what the host provides to others, without what every node has.
 func (a *agent) services() []protocol.ID {
 	return slices.DeleteFunc(a.host.Provided(), func(id protocol.ID) bool {
-		return id == agentProtocol || id == rpc.FinderProtocol || id == rpc.PulseProtocol
+		return id == agentProtocol || id == rpc.FinderProtocol || id == rpc.PulseProtocol || id == crdt.Protocol
 	})
 }
 

@@ -333,6 +333,10 @@ func (c *cluster) hung(to ...*control) *testnet.Node {
 			_ = s.Reset()
 		})
 	}
+	topic, err := n.PubSub().Join("/taubyte/crdt/1/git")
+	require.NoError(c.t, err)
+	_, err = topic.Subscribe() // it ends with the node
+	require.NoError(c.t, err)
 	c.t.Cleanup(func() { close(ended); wg.Wait() })
 	for _, other := range to {
 		require.NoError(c.t, n.Connect(c.t.Context(), other.info()))

@@ -121,7 +121,9 @@ func CheckLeaks(t testing.TB) {
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
 		if !t.Failed() {
-			goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/ipfs/go-log/writer.(*MirrorWriter).logRoutine"))
+			goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/ipfs/go-log/writer.(*MirrorWriter).logRoutine"),
+				// It says once more, within a second, which topics a node left, and ends.
+				goleak.IgnoreAnyFunction("github.com/libp2p/go-libp2p-pubsub.(*PubSub).announceRetry"))
 		}
 	})
 }
