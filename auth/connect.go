@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -8,8 +9,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +53,8 @@ type Addition struct {
 	Project taubyte.ProjectID `json:"project"`
 	Kind    Kind              `json:"kind"`
 	// Credential is the caller's own token at the provider. Without one it is the
-	// provider's that must administer the repository.
+	// provider's that must administer the repository, which takes the verb administer on
+	// everything.
 	Credential string `json:"credential,omitempty"`
 }
 
@@ -66,8 +70,8 @@ func (s *Service) AddRepository(ctx context.Context, a Addition) (Repository, er
 	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, a.Project, taubyte.RoleAuth); err != nil {
 		return Repository{}, err
 	}
-	if !a.Kind.valid() {
-		return Repository{}, fmt.Errorf("%w kind of repository %q", taubyte.ErrInvalid, a.Kind)
+	if err := a.Kind.check(); err != nil {
+		return Repository{}, err
 	}
 	found, remote, p, err := s.administered(ctx, a)
 	if err != nil {
@@ -76,11 +80,22 @@ func (s *Service) AddRepository(ctx context.Context, a Addition) (Repository, er
 	return s.connect(ctx, a, found, remote, p)
 }
 
+// noProvider says which there are.
+func (s *Service) noProvider(name string) error {
+	return fmt.Errorf("%w: no git provider %q on this node: it has %s", taubyte.ErrNotFound, name,
+		cmp.Or(strings.Join(slices.Sorted(maps.Keys(s.providers)), ", "), "none"))
+}
+
 // administered looks a repository up and checks that the credential administers it.
 func (s *Service) administered(ctx context.Context, a Addition) (RemoteRepository, Remote, RepositoryProvider, error) {
+	if a.Credential == "" { // the caller would see by the provider's what he may not
+		if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleAuth); err != nil {
+			return RemoteRepository{}, Remote{}, nil, fmt.Errorf("without a credential of your own at %s: %w", a.Provider, err)
+		}
+	}
 	p, ok := s.providers[a.Provider]
 	if !ok {
-		return RemoteRepository{}, Remote{}, nil, fmt.Errorf("%w: no git provider %q here", taubyte.ErrNotFound, a.Provider)
+		return RemoteRepository{}, Remote{}, nil, s.noProvider(a.Provider)
 	}
 	rp, ok := p.(RepositoryProvider)
 	if !ok {

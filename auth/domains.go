@@ -406,11 +406,20 @@ func (s *Service) domainsOf(ctx context.Context, host string) (map[domainID]doma
 	})
 }
 
-// Domains lists the claims of a project, or of all where it is "", by host.
+// Domains lists the claims of a project, by host: where it is "", of all that the caller
+// may read.
 //
 // For the administrator, nodes of role auth, and users that may read the project.
 func (s *Service) Domains(ctx context.Context, project taubyte.ProjectID) ([]Domain, error) {
-	if err := taubyte.Allow(ctx, taubyte.VerbRead, project, taubyte.RoleAuth); err != nil {
+	if project != "" {
+		if err := taubyte.Allow(ctx, taubyte.VerbRead, project, taubyte.RoleAuth); err != nil {
+			return nil, err
+		}
+	} else if err := taubyte.AllowNode(ctx, taubyte.RoleAuth); err != nil {
+		return nil, err
+	}
+	may, err := reading(ctx)
+	if err != nil {
 		return nil, err
 	}
 	all, err := s.domainsOf(ctx, "")
@@ -419,7 +428,7 @@ func (s *Service) Domains(ctx context.Context, project taubyte.ProjectID) ([]Dom
 	}
 	out := []Domain{}
 	for d, st := range all {
-		if (project == "" || d.project == project) && !st.check.Withdrew {
+		if (project == "" || d.project == project) && may(d.project) && !st.check.Withdrew {
 			out = append(out, st.public(d))
 		}
 	}

@@ -152,7 +152,7 @@ func (s *Service) RemoveVariable(ctx context.Context, v environment.Variable) er
 	}
 	err := s.secrets.Delete(ctx, callerOf(ctx), v.Key())
 	if errors.Is(err, taubyte.ErrNotFound) {
-		return fmt.Errorf("%w: %s %s of project %s (branch %q, function %q)", taubyte.ErrNotFound, v.Kind, v.Name, v.Project, v.Branch, v.Function)
+		return fmt.Errorf("%w: %s %s of %s", taubyte.ErrNotFound, v.Kind, v.Name, placeOf(v))
 	}
 	if err == nil {
 		s.log.Info("variable removed", "kind", v.Kind, "project", v.Project, "branch", v.Branch, "function", v.Function, "name", v.Name)
@@ -519,3 +519,15 @@ func (s *Service) localAudit(ctx context.Context, p taubyte.ProjectID, most int)
 }
 
 func noStore(w http.ResponseWriter) { w.Header().Set("Cache-Control", "no-store") }
+
+// placeOf says where a variable is.
+func placeOf(v environment.Variable) string {
+	place := "project " + string(v.Project)
+	if v.Branch != "" {
+		place += ", branch " + string(v.Branch)
+	}
+	if v.Function != "" {
+		place += ", function " + v.Function
+	}
+	return place
+}

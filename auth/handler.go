@@ -69,10 +69,10 @@ func handler(s *Service) http.Handler {
 		p, err := s.Project(r.Context(), taubyte.ProjectID(r.PathValue("id")))
 		rpc.Reply(w, p, err, nil)
 	})
-	mux.HandleFunc("DELETE /projects/{id}", only(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("DELETE /projects/{id}", func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.DeleteProject(r.Context(), taubyte.ProjectID(r.PathValue("id")), r.Header.Get(CredentialHeader)), nil)
-	}, taubyte.RoleAuth))
-	mux.HandleFunc("POST /imports", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("POST /imports", func(w http.ResponseWriter, r *http.Request) {
 		var in Import
 		var out Imported
 		err := rpc.Decode(w, r, 1<<16, &in)
@@ -80,8 +80,8 @@ func handler(s *Service) http.Handler {
 			out, err = s.ImportProject(r.Context(), in)
 		}
 		rpc.Reply(w, out, err, nil)
-	}, taubyte.RoleAuth))
-	mux.HandleFunc("POST /additions", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("POST /additions", func(w http.ResponseWriter, r *http.Request) {
 		var a Addition
 		var repo Repository
 		err := rpc.Decode(w, r, 1<<16, &a)
@@ -89,11 +89,11 @@ func handler(s *Service) http.Handler {
 			repo, err = s.AddRepository(r.Context(), a)
 		}
 		rpc.Reply(w, repo, err, nil)
-	}, taubyte.RoleAuth))
-	mux.HandleFunc("POST /repositories/{id}/webhook", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("POST /repositories/{id}/webhook", func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.RotateWebhook(r.Context(), repositoryOf(r), r.Header.Get(CredentialHeader)), nil)
-	}, taubyte.RoleAuth))
-	mux.HandleFunc("POST /repositories/{id}/events", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("POST /repositories/{id}/events", func(w http.ResponseWriter, r *http.Request) {
 		var in sentEvent
 		var e Event
 		err := rpc.Decode(w, r, 2*MaxEvent, &in)
@@ -101,15 +101,15 @@ func handler(s *Service) http.Handler {
 			e, err = s.Event(r.Context(), repositoryOf(r), in.Header, in.Body)
 		}
 		rpc.Reply(w, e, err, nil)
-	}, taubyte.RoleAuth, taubyte.RolePatrick))
-	mux.HandleFunc("POST /repositories/{id}/statuses", only(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("POST /repositories/{id}/statuses", func(w http.ResponseWriter, r *http.Request) {
 		var in sentStatus
 		err := rpc.Decode(w, r, 1<<14, &in)
 		if err == nil {
 			err = s.SetStatus(r.Context(), repositoryOf(r), in.Commit, in.Status)
 		}
 		rpc.Reply(w, nil, err, nil)
-	}, taubyte.RoleAuth, taubyte.RolePatrick))
+	})
 	mux.HandleFunc("GET /repositories", func(w http.ResponseWriter, r *http.Request) {
 		all, err := s.Repositories(r.Context(), taubyte.ProjectID(r.URL.Query().Get("project")))
 		rpc.Reply(w, all, err, nil)
@@ -126,9 +126,9 @@ func handler(s *Service) http.Handler {
 		repo, err := s.Repository(r.Context(), repositoryOf(r))
 		rpc.Reply(w, repo, err, nil)
 	})
-	mux.HandleFunc("DELETE /repositories/{id}", only(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("DELETE /repositories/{id}", func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.RemoveRepository(r.Context(), repositoryOf(r), r.Header.Get(CredentialHeader)), nil)
-	}, taubyte.RoleAuth))
+	})
 	mux.HandleFunc("GET /repositories/{id}/heads", func(w http.ResponseWriter, r *http.Request) {
 		heads, err := s.Heads(r.Context(), repositoryOf(r))
 		rpc.Reply(w, heads, err, nil)
@@ -358,16 +358,4 @@ func (s *Service) serveCertificates(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = rpc.Follow(stream, changes, rpc.Beat)
-}
-
-// only lets nodes through that hold one of the roles, and of users those that may
-// administer everything.
-func only(next http.HandlerFunc, roles ...taubyte.Role) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if err := taubyte.Allow(r.Context(), taubyte.VerbAdminister, "", roles...); err != nil {
-			rpc.WriteError(w, err, nil)
-			return
-		}
-		next(w, r)
-	}
 }

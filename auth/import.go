@@ -50,11 +50,6 @@ type Imported struct {
 // is not administered. ErrConflict: one is another project's, or the project has another
 // configuration.
 func (s *Service) ImportProject(ctx context.Context, in Import) (Imported, error) {
-	if in.Credential == "" { // it would see by the provider's credential what the caller may not
-		if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleAuth); err != nil {
-			return Imported{}, err
-		}
-	}
 	first := Addition{Provider: in.Provider, Repository: in.Repository, Credential: in.Credential}
 	found, remote, _, err := s.administered(ctx, first)
 	if err != nil {

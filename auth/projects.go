@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/multiformats/go-multihash"
@@ -28,7 +29,8 @@ func newProjectID() (taubyte.ProjectID, error) {
 }
 
 // CreateProject makes a project known. Without an ID it is given a new one. Of a project
-// that is there the same again changes nothing, and another name renames it.
+// that is there the same again changes nothing, and another name renames it. Two projects
+// may have one name.
 //
 // It takes the verb administer on the project (where the service makes the id: on all),
 // or a node of role auth.
@@ -42,6 +44,9 @@ func (s *Service) CreateProject(ctx context.Context, p Project) (Project, error)
 		return p, err
 	}
 	if p.ID == "" {
+		if err := checkProjectName(p.Name); err != nil {
+			return p, err
+		}
 		var err error
 		if p.ID, err = newProjectID(); err != nil {
 			return p, err
@@ -50,6 +55,18 @@ func (s *Service) CreateProject(ctx context.Context, p Project) (Project, error)
 		return p, nil
 	}
 	return p, s.put(ctx, projectKey(p.ID), p)
+}
+
+// maxProjectName bounds the bytes of a project's name.
+const maxProjectName = 100
+
+// checkProjectName checks a name that a person gives. Those of configurations are theirs.
+func checkProjectName(name string) error {
+	if name == "" || len(name) > maxProjectName || strings.TrimSpace(name) != name || strings.ContainsFunc(name, unicode.IsControl) {
+		return fmt.Errorf("%w name of a project %.150q: it is empty, longer than %d bytes, or has spaces around it or control characters in it",
+			taubyte.ErrInvalid, name, maxProjectName)
+	}
+	return nil
 }
 
 // Project returns a project. It takes the verb read on it, or a node of the roles auth or

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/taubyte/taubyte"
 )
@@ -23,12 +24,12 @@ const (
 	KindLibrary Kind = "library"
 )
 
-func (k Kind) valid() bool {
+func (k Kind) check() error {
 	switch k {
 	case KindProject, KindConfig, KindCode, KindWebsite, KindLibrary:
-		return true
+		return nil
 	}
-	return false
+	return fmt.Errorf("%w kind of repository %q: it is project, config, code, website or library", taubyte.ErrInvalid, k)
 }
 
 // A Repository is a git repository that belongs to a project. It is the same on
@@ -39,6 +40,9 @@ type Repository struct {
 	Kind     Kind                 `json:"kind"`
 	Provider string               `json:"provider"`
 	Name     string               `json:"name"` // full name at the provider
+	// Since is when it became the project's, as auth says: of one that left and came back
+	// it is another.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // A Project is what repositories belong to.

@@ -79,14 +79,15 @@ func (s *Service) Register(ctx context.Context, r Repository) (Repository, error
 	}
 	r.Provider = provider
 	if _, ok := s.providers[provider]; !ok {
-		return r, fmt.Errorf("%w: no git provider %q here", taubyte.ErrNotFound, provider)
+		return r, s.noProvider(provider)
 	}
-	if !r.Kind.valid() {
-		return r, fmt.Errorf("%w kind of repository %q", taubyte.ErrInvalid, r.Kind)
+	if err := r.Kind.check(); err != nil {
+		return r, err
 	}
 	if r.Name == "" {
 		r.Name = strings.TrimPrefix(string(r.ID), provider+"/")
 	}
+	r.Since = time.Time{}
 	if _, err := s.project(ctx, r.Project); err != nil {
 		return r, err
 	}
@@ -117,9 +118,15 @@ func (s *Service) Register(ctx context.Context, r Repository) (Repository, error
 		}
 	}
 	if have != nil && have.Repository == r {
-		return r, nil
+		return have.public(), nil
 	}
-	return r, s.register(ctx, r, have)
+	return s.register(ctx, r, have)
+}
+
+// public is a registration as others see it.
+func (r registration) public() Repository {
+	r.Repository.Since = r.Since
+	return r.Repository
 }
 
 func sourceTaken(project taubyte.ProjectID, by taubyte.RepositoryID) error {
@@ -128,20 +135,20 @@ func sourceTaken(project taubyte.ProjectID, by taubyte.RepositoryID) error {
 }
 
 // register writes a registration, as old as the one that the repository has.
-func (s *Service) register(ctx context.Context, r Repository, have *registration) error {
-	now := time.Now().UTC()
+func (s *Service) register(ctx context.Context, r Repository, have *registration) (Repository, error) {
+	now := time.Now().UTC().Round(0)
 	made := registration{Repository: r, Since: now, Changed: now}
 	if have != nil {
 		made.Since = have.Since
 	} else {
 		left, err := s.left(ctx, leftRepository(r.ID))
 		if err != nil {
-			return err
+			return r, err
 		}
 		if r.Kind.source() {
 			other, err := s.left(ctx, leftSources(r.Project))
 			if err != nil {
-				return err
+				return r, err
 			}
 			left = later(left, other)
 		}
@@ -149,22 +156,22 @@ func (s *Service) register(ctx context.Context, r Repository, have *registration
 	}
 	raw, err := json.Marshal(made)
 	if err != nil {
-		return err
+		return r, err
 	}
 	batch, err := s.store.Batch(ctx)
 	if err != nil {
-		return err
+		return r, err
 	}
 	key := ds.RawKey(repositoryPrefix(r.ID) + "/" + string(r.Project) + "/" + s.host.ID().String())
 	if err := batch.Put(ctx, key, raw); err != nil {
-		return err
+		return r, err
 	}
 	if r.Kind.source() {
 		if err := batch.Put(ctx, sourceKey(r), []byte("{}")); err != nil {
-			return err
+			return r, err
 		}
 	}
-	return batch.Commit(ctx)
+	return made.public(), batch.Commit(ctx)
 }
 
 func later(a, b time.Time) time.Time {
@@ -297,7 +304,7 @@ func (s *Service) repository(ctx context.Context, id taubyte.RepositoryID) (Repo
 				taubyte.ErrNotFound, id, r.Project, first.ID)
 		}
 	}
-	return r.Repository, nil
+	return r.public(), nil
 }
 
 // Repositories lists the repositories of a project, or of all where id is empty: for a
@@ -346,7 +353,7 @@ func (s *Service) repositories(ctx context.Context, wanted func(taubyte.ProjectI
 	out := []Repository{}
 	for _, r := range all {
 		if wanted(r.Project) && (!r.Kind.source() || first[r.Project].ID == r.ID) {
-			out = append(out, r.Repository)
+			out = append(out, r.public())
 		}
 	}
 	slices.SortFunc(out, func(a, b Repository) int { return strings.Compare(string(a.ID), string(b.ID)) })

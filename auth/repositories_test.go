@@ -37,7 +37,7 @@ func TestALoserOfARaceNeverBecomesOwner(t *testing.T) {
 
 	// The owner registers what the repository is, again and otherwise; so does the loser.
 	won.Kind = auth.KindConfig
-	_, err = s.Register(ctx, won)
+	won, err = s.Register(ctx, won)
 	require.NoError(t, err)
 	require.Equal(t, taubyte.ProjectID("QmA"), s.ProjectOf(ctx, won.ID))
 	_, err = s.Register(ctx, lost)
@@ -63,7 +63,7 @@ func TestALoserOfARaceNeverBecomesOwner(t *testing.T) {
 func TestAProjectHasOneRepositoryWithItsConfiguration(t *testing.T) {
 	s, ctx := repositories(t), t.Context()
 	first, second := repository("one", "QmA"), repository("two", "QmA")
-	_, err := s.Register(ctx, first)
+	first, err := s.Register(ctx, first)
 	require.NoError(t, err)
 	_, err = s.Register(ctx, second)
 	require.ErrorIs(t, err, taubyte.ErrConflict)
