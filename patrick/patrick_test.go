@@ -28,6 +28,7 @@ const repo taubyte.RepositoryID = "local/shop"
 type origin struct {
 	mu    sync.Mutex
 	heads map[taubyte.RepositoryID]map[taubyte.Branch]taubyte.Commit
+	since time.Time // when they became their projects'
 }
 
 func newOrigin() *origin {
@@ -52,7 +53,7 @@ func (o *origin) Repository(_ context.Context, id taubyte.RepositoryID) (auth.Re
 	if !ok {
 		return auth.Repository{}, fmt.Errorf("%w: repository %s", taubyte.ErrNotFound, id)
 	}
-	return auth.Repository{ID: id, Project: taubyte.ProjectID(name), Kind: auth.KindProject, Provider: "local", Name: name}, nil
+	return auth.Repository{ID: id, Project: taubyte.ProjectID(name), Kind: auth.KindProject, Provider: "local", Name: name, Since: o.since}, nil
 }
 
 func (o *origin) Repositories(ctx context.Context, _ taubyte.ProjectID) (all []auth.Repository, err error) {
@@ -435,6 +436,37 @@ func TestMissedPushesAreFound(t *testing.T) {
 	require.Len(t, jobs, 4)
 	require.True(t, jobs[0].Deleted)
 	require.Equal(t, taubyte.Branch("feature"), jobs[0].Branch)
+}
+
+// A repository that left its project and comes back is built again, also of the same
+// commit: what it had deployed went with the project.
+func TestARepositoryThatComesBack(t *testing.T) {
+	net := testnet.New(t)
+	o := newOrigin()
+	o.since = time.Now()
+	s := open(t, net.Node(), o)
+	first := push(t, s, repo, "main", hash(1))
+	o.set(repo, "main", hash(1))
+	require.Equal(t, first.ID, push(t, s, repo, "main", hash(1)).ID, "the same push")
+	o.mu.Lock()
+	o.since = o.since.Add(time.Second)
+	o.mu.Unlock()
+	again := push(t, s, repo, "main", hash(1))
+	require.NotEqual(t, first.ID, again.ID)
+	require.Greater(t, again.Order, first.Order)
+	require.Equal(t, patrick.Superseded, state(t, s, first.ID))
+	require.Equal(t, again.ID, push(t, s, repo, "main", hash(1)).ID)
+
+	o.mu.Lock()
+	o.since = o.since.Add(time.Second)
+	o.heads[repo] = map[taubyte.Branch]taubyte.Commit{"main": hash(1)}
+	o.mu.Unlock()
+	for range 2 {
+		require.NoError(t, s.Reconcile(t.Context()))
+		page, err := s.Jobs(t.Context(), patrick.Filter{Repository: repo})
+		require.NoError(t, err)
+		require.Len(t, page.Jobs, 3, "as is one whose push was missed")
+	}
 }
 
 func TestRestart(t *testing.T) {

@@ -20,9 +20,11 @@ import (
 
 // A submission is a push on its way to the node that makes a job of it.
 type submission struct {
-	Push     auth.Push         `json:"push"`
-	Project  taubyte.ProjectID `json:"project"`
-	Priority int               `json:"priority,omitempty"`
+	Push    auth.Push         `json:"push"`
+	Project taubyte.ProjectID `json:"project"`
+	// Registered is since when the repository is the project's.
+	Registered time.Time `json:"registered,omitzero"`
+	Priority   int       `json:"priority,omitempty"`
 	// Missed: the push was found by comparing heads. It makes a job unless the branch
 	// has got one after Known.
 	Missed bool          `json:"missed,omitempty"`
@@ -31,7 +33,8 @@ type submission struct {
 
 // Submit makes a job of a push. The same delivery again, or a push of what the
 // branch's latest job is for, gives the job that there is, on whatever node of patrick it
-// was submitted. A repository of no project is ErrNotFound.
+// was submitted; those of before the repository left its project and came back do not
+// count. A repository of no project is ErrNotFound.
 //
 // It takes the verb deploy on the repository's project, or a node of the roles auth or
 // patrick.
@@ -57,7 +60,7 @@ func (s *Service) submitTo(ctx context.Context, sub submission) (Job, error) {
 	if err != nil {
 		return Job{}, fmt.Errorf("push of %s: %w", p.Repository, err)
 	}
-	sub.Project, sub.Priority = repo.Project, s.opts.priority(repo, p)
+	sub.Project, sub.Registered, sub.Priority = repo.Project, repo.Since, s.opts.priority(repo, p)
 	for {
 		arbiter := claim.Arbiter(branchKey(p.Repository, p.Branch), s.live())
 		if arbiter == s.host.ID() {
@@ -97,7 +100,7 @@ func (s *Service) make(ctx context.Context, sub submission) (j Job, made bool, e
 	var last uint64
 	s.mu.Lock()
 	if b := s.index.branches[branchID{p.Repository, p.Branch}]; b != nil {
-		e := b.find(p)
+		e := b.find(p, sub.Registered)
 		if e == nil && sub.Missed && b.newest().id != sub.Known {
 			e = b.newest()
 		}
@@ -113,6 +116,7 @@ func (s *Service) make(ctx context.Context, sub submission) (j Job, made bool, e
 	err = s.write(ctx, map[ds.Key]any{specKey(id): spec{
 		Project: sub.Project, Repository: p.Repository, Branch: p.Branch, Commit: p.Commit, Order: order,
 		Created: time.Now().UTC(), Deleted: p.Commit == "", Priority: sub.Priority, Delivery: p.Delivery,
+		Registered: sub.Registered,
 	}})
 	return Job{ID: id}, true, err
 }
@@ -138,8 +142,8 @@ func (s *Service) confirm(ctx context.Context, id taubyte.JobID) {
 }
 
 // find returns the job that a push has already.
-func (b *branch) find(p auth.Push) *entry {
-	if e := b.newest(); e.spec.Commit == p.Commit {
+func (b *branch) find(p auth.Push, registered time.Time) *entry {
+	if e := b.newest(); e.spec.Commit == p.Commit && e.spec.of(registered) {
 		return e
 	}
 	if p.Delivery == "" {
@@ -170,7 +174,7 @@ func (s *Service) Reconcile(ctx context.Context) error {
 		if claim.Arbiter(string(r.ID), live) != s.host.ID() {
 			continue
 		}
-		if err := s.reconcile(ctx, r.ID, known[r.ID]); err != nil {
+		if err := s.reconcile(ctx, r, known[r.ID]); err != nil {
 			errs = append(errs, fmt.Errorf("comparing branch heads of %s: %w", r.ID, err))
 		}
 		if ctx.Err() != nil {
@@ -180,21 +184,28 @@ func (s *Service) Reconcile(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// latest is the latest job of a branch.
+type latest struct {
+	Job
+	spec *spec
+}
+
 // known returns the latest job of every branch.
-func (s *Service) known() map[taubyte.RepositoryID]map[taubyte.Branch]Job {
+func (s *Service) known() map[taubyte.RepositoryID]map[taubyte.Branch]latest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := map[taubyte.RepositoryID]map[taubyte.Branch]Job{}
+	all := map[taubyte.RepositoryID]map[taubyte.Branch]latest{}
 	for id, b := range s.index.branches {
 		if all[id.repository] == nil {
-			all[id.repository] = map[taubyte.Branch]Job{}
+			all[id.repository] = map[taubyte.Branch]latest{}
 		}
-		all[id.repository][id.branch] = b.newest().job
+		all[id.repository][id.branch] = latest{b.newest().job, b.newest().spec}
 	}
 	return all
 }
 
-func (s *Service) reconcile(ctx context.Context, id taubyte.RepositoryID, known map[taubyte.Branch]Job) error {
+func (s *Service) reconcile(ctx context.Context, r auth.Repository, known map[taubyte.Branch]latest) error {
+	id := r.ID
 	heads, err := s.opts.auth.Heads(taubyte.AsService(ctx), id)
 	if errors.Is(err, taubyte.ErrNotFound) {
 		return nil // nothing was pushed yet; a repository that is gone removes nothing
@@ -203,25 +214,25 @@ func (s *Service) reconcile(ctx context.Context, id taubyte.RepositoryID, known 
 		return err
 	}
 	for b, commit := range heads {
-		if known[b].Commit == commit {
+		if j, ok := known[b]; ok && j.Commit == commit && j.spec.of(r.Since) {
 			s.doubts.clear(branchID{id, b})
 			continue
 		}
-		if s.built(id, b, commit) && !s.doubts.over(branchID{id, b}, doubt{commit, known[b].ID}, s.settle()) {
+		if s.built(r, b, commit) && !s.doubts.over(branchID{id, b}, doubt{commit, known[b].ID}, s.settle()) {
 			continue
 		}
-		if err := s.missed(ctx, auth.Push{Repository: id, Branch: b, Commit: commit}, known[b]); err != nil {
+		if err := s.missed(ctx, auth.Push{Repository: id, Branch: b, Commit: commit}, known[b].Job); err != nil {
 			return err
 		}
 	}
 	for b, j := range known {
-		if _, there := heads[b]; there || j.Deleted {
+		if _, there := heads[b]; there || j.Deleted || !j.spec.of(r.Since) {
 			continue
 		}
 		if !s.doubts.over(branchID{id, b}, doubt{"", j.ID}, s.settle()) {
 			continue
 		}
-		if err := s.missed(ctx, auth.Push{Repository: id, Branch: b}, j); err != nil {
+		if err := s.missed(ctx, auth.Push{Repository: id, Branch: b}, j.Job); err != nil {
 			return err
 		}
 	}
@@ -238,11 +249,11 @@ func (s *Service) missed(ctx context.Context, p auth.Push, known Job) error {
 }
 
 // built reports whether a branch had a job of the commit.
-func (s *Service) built(r taubyte.RepositoryID, name taubyte.Branch, c taubyte.Commit) bool {
+func (s *Service) built(r auth.Repository, name taubyte.Branch, c taubyte.Commit) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := s.index.branches[branchID{r, name}]
-	return b != nil && slices.ContainsFunc(b.jobs, func(e *entry) bool { return e.spec.Commit == c })
+	b := s.index.branches[branchID{r.ID, name}]
+	return b != nil && slices.ContainsFunc(b.jobs, func(e *entry) bool { return e.spec.Commit == c && e.spec.of(r.Since) })
 }
 
 // settle is how long a head must stay that takes something back.

@@ -38,6 +38,14 @@ type spec struct {
 	Deleted    bool                 `json:"deleted,omitempty"`
 	Priority   int                  `json:"priority,omitempty"`
 	Delivery   string               `json:"delivery,omitempty"`
+	// Registered is since when the repository was the project's (auth.Repository.Since).
+	Registered time.Time `json:"registered,omitzero"`
+}
+
+// of reports whether a job was made while its repository has been the project's, and not
+// before it left and came back. Where either is not known it was.
+func (s spec) of(registered time.Time) bool {
+	return s.Registered.IsZero() || registered.IsZero() || s.Registered.Equal(registered)
 }
 
 // attempt is a lease that was granted.
