@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,10 +27,10 @@ type apiFlags struct {
 }
 
 func (a *apiFlags) declare(fs *flag.FlagSet) {
-	fs.StringVar(&a.data, "data", "", "the data folder of the node to ask (default: that of the one development cloud that runs)")
-	fs.StringVar(&a.url, "api", "", "the URL of the node's API, instead of --data")
+	fs.StringVar(&a.data, "data", "", "the data folder of the node to ask, on its machine (default: $TAUBYTE_DATA; without any, that of the one development cloud that runs)")
+	fs.StringVar(&a.url, "api", "", "the URL of the node's API, instead of --data; it wants a token (default: $TAUBYTE_API)")
 	fs.StringVar(&a.token, "token", "", "the token to show; others on this machine can read what a command is called with, so rather use the next or $TAUBYTE_TOKEN")
-	fs.StringVar(&a.file, "token-file", "", "a file with the token to show (default: $TAUBYTE_TOKEN_FILE; without any, on the machine of the node, the node's own)")
+	fs.StringVar(&a.file, "token-file", "", "a file with the token to show (default: $TAUBYTE_TOKEN_FILE; without any, with --data, the node's own)")
 }
 
 // asking makes what runs a command that asks a node: it declares the flags that say
@@ -72,6 +73,9 @@ type api struct {
 
 // open finds the node.
 func (a *apiFlags) open(inv *invocation) (*api, error) {
+	if a.url == "" && a.data == "" {
+		a.url, a.data = os.Getenv("TAUBYTE_API"), os.Getenv("TAUBYTE_DATA")
+	}
 	c := &api{inv: inv, url: strings.TrimRight(a.url, "/"), token: a.token, http: &http.Client{Transport: &http.Transport{
 		ResponseHeaderTimeout: time.Minute, DisableKeepAlives: true,
 	}}}
@@ -79,7 +83,13 @@ func (a *apiFlags) open(inv *invocation) (*api, error) {
 	if c.token, err = a.shown(); err != nil {
 		return nil, err
 	}
-	if c.url != "" {
+	switch {
+	case c.url != "" && a.data != "":
+		return nil, fmt.Errorf("%w: --api and --data are both given", taubyte.ErrInvalid)
+	case c.url != "":
+		if !strings.Contains(c.url, "://") {
+			c.url = "http://" + c.url
+		}
 		return c, nil
 	}
 	chosen := c.token
@@ -169,6 +179,12 @@ func (c *api) stream(method, path string, body io.Reader) (*http.Response, error
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, fmt.Errorf("%w: no node answers at %s", taubyte.ErrUnavailable, c.url)
 	}
+	if err != nil && c.inv.ctx.Err() == nil {
+		if in, ok := errors.AsType[*url.Error](err); ok {
+			err = in.Err // without the path and the query, which the user has not typed
+		}
+		return nil, fmt.Errorf("%w: no answer from %s: %w", taubyte.ErrUnavailable, c.url, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -184,8 +200,11 @@ func (c *api) stream(method, path string, body io.Reader) (*http.Response, error
 	if json.Unmarshal(text, &said) != nil {
 		said.Message = strings.TrimSpace(string(text))
 	}
-	if resp.StatusCode == http.StatusNotFound && said.Code == "" {
-		return nil, fmt.Errorf("%w: this node does not run what answers %s", taubyte.ErrUnavailable, path)
+	switch {
+	case resp.StatusCode == http.StatusNotFound && said.Code == "":
+		return nil, fmt.Errorf("%w: %s", taubyte.ErrUnavailable, notHere(path))
+	case resp.StatusCode == http.StatusUnauthorized && c.token == "":
+		return nil, fmt.Errorf("%w: the API at %s wants a token: --token-file or $TAUBYTE_TOKEN gives one, and on the node's machine --data the node's own", taubyte.ErrForbidden, c.url)
 	}
 	for status, is := range map[int]error{
 		http.StatusBadRequest: taubyte.ErrInvalid, http.StatusNotFound: taubyte.ErrNotFound, http.StatusConflict: taubyte.ErrConflict,
@@ -196,6 +215,15 @@ func (c *api) stream(method, path string, body io.Reader) (*http.Response, error
 		}
 	}
 	return nil, errors.New(said.Message)
+}
+
+// notHere says what it is that answers a path, of a node that does not have it.
+func notHere(path string) string {
+	service, _, _ := strings.Cut(strings.TrimPrefix(path, "/v1/"), "/")
+	if service == "acme" {
+		return "this node orders no certificates: ask one that runs auth and has acme in its configuration (--data or --api)"
+	}
+	return "this node does not run " + service + ": ask one that does (--data or --api)"
 }
 
 // answered is an error in the node's words.

@@ -19,19 +19,11 @@ func certsCommand() command {
 	return command{
 		name: "certs", args: "list | renew HOST | import CERT KEY | rm HOST",
 		summary: "list, renew, import or remove certificates, at a node that runs auth; CERT and KEY are files in PEM, the chain with the host's certificate first",
-		minArgs: 1, maxArgs: 3,
+		verbs:   []string{"list", "renew HOST", "import CERT KEY", "rm HOST"},
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
 			return asking(fs, func(inv *invocation, c *api) error {
-				verb, args := inv.args[0], inv.args[1:]
-				wants := map[string]int{"list": 0, "renew": 1, "import": 2, "rm": 1}
-				n, known := wants[verb]
-				if !known {
-					return fmt.Errorf("%w: certs %q: it is list, renew, import or rm", taubyte.ErrInvalid, verb)
-				}
-				if len(args) != n {
-					return fmt.Errorf("%w: certs %s takes %d arguments", taubyte.ErrInvalid, verb, n)
-				}
-				switch verb {
+				args := inv.args
+				switch inv.verb {
 				case "list":
 					return listCerts(inv, c)
 				case "rm":
@@ -84,11 +76,11 @@ func certRow(c acme.Certificate) [][]string {
 func importCert(inv *invocation, c *api, certFile, keyFile string) error {
 	cert, err := os.ReadFile(certFile)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w certificate: %w", taubyte.ErrInvalid, err)
 	}
 	key, err := os.ReadFile(keyFile)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w key: %w", taubyte.ErrInvalid, err)
 	}
 	var hosts []string
 	if err := c.call(http.MethodPost, "/v1/auth/certificates", map[string]string{"cert": string(cert), "key": string(key)}, &hosts); err != nil {

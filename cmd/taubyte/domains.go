@@ -13,28 +13,32 @@ import (
 
 func domainsCommand() command {
 	return command{
-		name: "domains", args: "list | add HOST | check HOST | rm HOST",
+		name: "domains", args: "list | add HOST | check HOST | rm HOST [--project PROJECT]",
 		summary: "list, claim, check or give up the host names that a project owns, at a node that runs auth; add prints the TXT record that shows ownership",
-		minArgs: 1, maxArgs: 2,
+		verbs:   []string{"list", "add HOST", "check HOST", "rm HOST"},
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
-			project := fs.String("project", "", "the project's id; with list, that project only")
+			named := fs.String("project", "", "the project, by its id or name (default: the only one; with list, all)")
 			return asking(fs, func(inv *invocation, c *api) error {
-				verb, host := inv.args[0], ""
-				if len(inv.args) == 2 {
-					host = inv.args[1]
+				if inv.verb == "list" {
+					path := "/v1/auth/domains"
+					if *named != "" {
+						project, err := c.project(*named)
+						if err != nil {
+							return err
+						}
+						path += "?project=" + url.QueryEscape(string(project))
+					}
+					return list(inv, c, path, []string{"HOST", "PROJECT", "STATE", "SINCE", "CHECKED", ""}, domainRow)
 				}
-				if (host == "") != (verb == "list") {
-					return fmt.Errorf("%w: domains %s takes a host, and list none", taubyte.ErrInvalid, verb)
+				project, err := c.project(*named)
+				if err != nil {
+					return err
 				}
-				if verb != "list" && *project == "" {
-					return fmt.Errorf("%w: domains %s takes --project", taubyte.ErrInvalid, verb)
-				}
-				at := "/v1/auth/domains/" + url.PathEscape(host) + "/projects/" + url.PathEscape(*project)
-				switch verb {
-				case "list":
-					return list(inv, c, "/v1/auth/domains?project="+url.QueryEscape(*project), []string{"HOST", "PROJECT", "STATE", "SINCE", "CHECKED", ""}, domainRow)
+				host := inv.args[0]
+				at := "/v1/auth/domains/" + url.PathEscape(host) + "/projects/" + url.PathEscape(string(project))
+				switch inv.verb {
 				case "add":
-					return addDomain(inv, c, host, *project)
+					return addDomain(inv, c, host, project)
 				case "check":
 					var d auth.Domain
 					if err := c.call(http.MethodPost, at+"/check", nil, &d); err != nil {
@@ -48,13 +52,11 @@ func domainsCommand() command {
 						_, err = fmt.Fprintln(inv.out, d.Detail)
 					}
 					return err
-				case "rm":
-					if err := c.call(http.MethodDelete, at, nil, nil); err != nil {
-						return err
-					}
-					return told(inv, map[string]any{"removed": host}, host+" is no longer the project's own")
 				}
-				return fmt.Errorf("%w: domains %q: it is list, add, check or rm", taubyte.ErrInvalid, verb)
+				if err := c.call(http.MethodDelete, at, nil, nil); err != nil {
+					return err
+				}
+				return told(inv, map[string]any{"removed": host}, host+" is no longer the project's own")
 			})
 		},
 	}
@@ -68,9 +70,9 @@ func domainRow(d auth.Domain) [][]string {
 	return [][]string{{d.Host, string(d.Project), string(d.State), d.Since.Local().Format(time.DateTime), checked, d.Detail}}
 }
 
-func addDomain(inv *invocation, c *api, host, project string) error {
+func addDomain(inv *invocation, c *api, host string, project taubyte.ProjectID) error {
 	var d auth.Domain
-	if err := c.call(http.MethodPost, "/v1/auth/domains", map[string]string{"project": project, "host": host}, &d); err != nil {
+	if err := c.call(http.MethodPost, "/v1/auth/domains", map[string]string{"project": string(project), "host": host}, &d); err != nil {
 		return err
 	}
 	if inv.asJSON {

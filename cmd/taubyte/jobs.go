@@ -14,17 +14,21 @@ import (
 
 func jobsCommand() command {
 	return command{
-		name: "jobs", args: "[cancel|retry ID]", summary: "list the builds, the newest first, or cancel or repeat one",
-		maxArgs: 2,
+		name: "jobs", args: "[list | cancel ID | retry ID]", summary: "list the builds, the newest first, or cancel or repeat one",
+		verbs: []string{"list", "cancel ID", "retry ID"},
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
-			project := fs.String("project", "", "only those of the project with this id")
+			project := fs.String("project", "", "only those of this project, by its id or name")
 			limit := fs.Int("limit", 20, "how many")
 			return asking(fs, func(inv *invocation, c *api) error {
-				if len(inv.args) > 0 {
-					return changeJob(c, inv.args)
+				if inv.verb != "list" {
+					return changeJob(inv, c)
+				}
+				id, err := c.likelyProject(*project)
+				if err != nil {
+					return err
 				}
 				var page patrick.Page
-				q := url.Values{"project": {*project}, "limit": {fmt.Sprint(*limit)}}
+				q := url.Values{"project": {string(id)}, "limit": {fmt.Sprint(*limit)}}
 				if err := c.call(http.MethodGet, "/v1/patrick/jobs?"+q.Encode(), nil, &page); err != nil {
 					return err
 				}
@@ -45,11 +49,12 @@ func jobsCommand() command {
 	}
 }
 
-func changeJob(c *api, args []string) error {
-	if len(args) != 2 || args[0] != "cancel" && args[0] != "retry" {
-		return fmt.Errorf("%w: \"jobs cancel ID\" or \"jobs retry ID\"", taubyte.ErrInvalid)
+func changeJob(inv *invocation, c *api) error {
+	id, done := inv.args[0], map[string]string{"cancel": "cancelled", "retry": "queued again"}[inv.verb]
+	if err := c.call(http.MethodPost, "/v1/patrick/jobs/"+url.PathEscape(id)+"/"+inv.verb, nil, nil); err != nil {
+		return err
 	}
-	return c.call(http.MethodPost, "/v1/patrick/jobs/"+url.PathEscape(args[1])+"/"+args[0], nil, nil)
+	return told(inv, map[string]any{"job": id, "done": done}, "job "+id+" is "+done)
 }
 
 func logsCommand() command {

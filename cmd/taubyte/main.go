@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -12,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -35,6 +37,7 @@ const (
 	exitConflict    = 5 // in use: a port, a folder; or refused because of what is there
 	exitUnavailable = 6 // something needed is missing: a tool, a node
 	exitDamaged     = 7 // a node's store can't be read; "taubyte store reset" helps
+	exitForbidden   = 8 // the token may not, or is none
 )
 
 // An invocation is what a command is run with.
@@ -43,7 +46,8 @@ type invocation struct {
 	out    io.Writer // results
 	err    io.Writer // everything for a person's eyes
 	flags  *flag.FlagSet
-	args   []string // what is left of the command line after the flags
+	verb   string   // of a command that has several
+	args   []string // what is left of the command line after the flags and the verb
 	asJSON bool
 }
 
@@ -53,6 +57,9 @@ type command struct {
 	summary string
 	// prepare declares the command's flags and returns what runs it.
 	prepare func(fs *flag.FlagSet) func(*invocation) error
+	// verbs are what the command does, each with what it takes ("add HOST"); then the
+	// number of arguments is the verb's. Without any verb it is "list".
+	verbs   []string
 	minArgs int
 	maxArgs int
 	noJSON  bool // the command has no output for scripts
@@ -110,15 +117,15 @@ func (c command) run(ctx context.Context, args []string, out, errOut io.Writer) 
 		c.help(out, fs)
 		return exitOK
 	}
-	if err == nil && (len(rest) < c.minArgs || len(rest) > c.maxArgs) {
-		err = fmt.Errorf("%d arguments given", len(rest))
-	}
 	if err != nil {
 		fmt.Fprintf(errOut, "taubyte %s: %v\n", c.name, err)
 		c.help(errOut, fs)
 		return exitUsage
 	}
-	inv.args = rest
+	if inv.verb, inv.args, err = c.choose(rest); err != nil {
+		fmt.Fprintf(errOut, "taubyte %s: %v\n%s\n\"taubyte help %s\" tells more.\n", c.name, err, c.usage(), c.name)
+		return exitUsage
+	}
 	if err := do(inv); err != nil {
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return exitOK // asked to stop
@@ -129,12 +136,46 @@ func (c command) run(ctx context.Context, args []string, out, errOut io.Writer) 
 	return exitOK
 }
 
-func (c command) help(w io.Writer, fs *flag.FlagSet) {
-	line := "taubyte " + c.name
-	if c.args != "" {
-		line += " " + c.args
+// choose splits what is left after the flags into a verb and what that takes.
+func (c command) choose(rest []string) (verb string, args []string, err error) {
+	if len(c.verbs) == 0 {
+		switch {
+		case len(rest) < c.minArgs:
+			return "", nil, errors.New("an argument is missing")
+		case len(rest) > c.maxArgs && c.maxArgs == 0:
+			return "", nil, fmt.Errorf("it takes no argument, and %q is one", rest[0])
+		case len(rest) > c.maxArgs:
+			return "", nil, errors.New("there are too many arguments")
+		}
+		return "", rest, nil
 	}
-	fmt.Fprintf(w, "Usage: %s\n\n%s\n", line, capital(c.summary))
+	if len(rest) == 0 && slices.Contains(c.verbs, "list") {
+		rest = []string{"list"}
+	}
+	var names []string
+	for _, v := range c.verbs {
+		name, takes, _ := strings.Cut(v, " ")
+		names = append(names, name)
+		if len(rest) == 0 || name != rest[0] {
+			continue
+		}
+		if got := rest[1:]; len(got) == len(strings.Fields(takes)) {
+			return name, got, nil
+		}
+		return "", nil, fmt.Errorf("%s takes %s", name, cmp.Or(takes, "no argument"))
+	}
+	if len(rest) == 0 {
+		return "", nil, fmt.Errorf("say which: %s", strings.Join(names, ", "))
+	}
+	return "", nil, fmt.Errorf("there is no %q, only %s", rest[0], strings.Join(names, ", "))
+}
+
+func (c command) usage() string {
+	return strings.TrimSpace("Usage: taubyte " + c.name + " " + c.args)
+}
+
+func (c command) help(w io.Writer, fs *flag.FlagSet) {
+	fmt.Fprintf(w, "%s\n\n%s\n", c.usage(), capital(c.summary))
 	fs.SetOutput(w)
 	fmt.Fprint(w, "\nFlags:\n")
 	fs.PrintDefaults()
@@ -172,6 +213,8 @@ func exitCode(err error) int {
 		return exitNotFound
 	case errors.Is(err, taubyte.ErrConflict), errors.Is(err, syscall.EADDRINUSE):
 		return exitConflict
+	case errors.Is(err, taubyte.ErrForbidden):
+		return exitForbidden
 	case errors.Is(err, taubyte.ErrUnavailable):
 		return exitUnavailable
 	}

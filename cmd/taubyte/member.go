@@ -20,33 +20,26 @@ func memberCommand() command {
 	return command{
 		name: "member", args: "list | add NAME --roles ROLE,ROLE… | renew NAME | revoke NAME",
 		summary: "list, add, renew or revoke nodes of the network, at a node that runs auth; a node is named by its name or peer ID",
-		minArgs: 1, maxArgs: 2,
+		verbs:   []string{"list", "add NAME", "renew NAME", "revoke NAME"},
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
 			roles := fs.String("roles", "", "with add: what the node will run")
 			valid := fs.Duration("valid", auth.DefaultInvitation, "with add: how long the token is good")
 			out := fs.String("out", "membership", "with renew: the file that the membership is written to")
 			return asking(fs, func(inv *invocation, c *api) error {
-				verb, who := inv.args[0], ""
-				if len(inv.args) == 2 {
-					who = inv.args[1]
-				}
-				if (who == "") != (verb == "list") {
-					return fmt.Errorf("%w: member %s takes a name, and list none", taubyte.ErrInvalid, verb)
-				}
-				switch verb {
-				case "list":
+				if inv.verb == "list" {
 					return list(inv, c, "/v1/auth/members", []string{"NAME", "STATE", "ROLES", "SINCE", "UNTIL", "PEER", ""}, memberRow)
+				}
+				who := inv.args[0]
+				switch inv.verb {
 				case "add":
 					return addMember(inv, c, who, *roles, *valid)
 				case "renew":
 					return renewMember(inv, c, who, *out)
-				case "revoke":
-					if err := c.call(http.MethodDelete, "/v1/auth/members/"+url.PathEscape(who), nil, nil); err != nil {
-						return err
-					}
-					return told(inv, map[string]any{"revoked": who}, who+" is revoked")
 				}
-				return fmt.Errorf("%w: member %q: it is list, add, renew or revoke", taubyte.ErrInvalid, verb)
+				if err := c.call(http.MethodDelete, "/v1/auth/members/"+url.PathEscape(who), nil, nil); err != nil {
+					return err
+				}
+				return told(inv, map[string]any{"revoked": who}, who+" is revoked")
 			})
 		},
 	}

@@ -15,33 +15,6 @@ import (
 	"github.com/taubyte/taubyte/tns"
 )
 
-func projectsCommand() command {
-	return command{
-		name: "projects", args: "[create NAME | import PROVIDER/REPOSITORY | delete ID]",
-		summary: "list what is deployed: projects, their branches, and the commit that each runs; or create, import or delete a project",
-		maxArgs: 2,
-		prepare: func(fs *flag.FlagSet) func(*invocation) error {
-			code := fs.String("code", "", "with import: the repository of the functions (default: tb_code_NAME beside tb_NAME)")
-			credential := credentialFlag(fs)
-			return asking(fs, func(inv *invocation, c *api) error {
-				if len(inv.args) > 0 {
-					token, err := readCredential(*credential)
-					if err != nil {
-						return err
-					}
-					return changeProjects(inv, c, token, *code)
-				}
-				return list(inv, c, "/v1/tns/projects", []string{"PROJECT", "NAME", "BRANCH", "COMMIT", "DEPLOYMENT", "SINCE", "NOT SERVED"}, func(p tns.Summary) (rows [][]string) {
-					for _, b := range p.Branches {
-						rows = append(rows, []string{string(p.Project), p.Name, string(b.Branch), short(b.Commit), strconv.FormatUint(b.Sequence, 10), b.Time.Local().Format(time.DateTime), lost(b.Conflicts)})
-					}
-					return rows
-				})
-			})
-		},
-	}
-}
-
 // lost names the hosts that a branch claims and does not have, and who has them.
 func lost(conflicts []tns.Claim) string {
 	var all []string
@@ -66,12 +39,16 @@ func commitOf(d tns.Deployment) string {
 
 func rollbackCommand() command {
 	return command{
-		name: "rollback", args: "PROJECT [DEPLOYMENT]", summary: "make an earlier deployment of a branch current again; without a number, list them",
+		name: "rollback", args: "PROJECT [DEPLOYMENT]", summary: "make an earlier deployment of a branch current again; without a number, list them; a project is named by its id or name",
 		minArgs: 1, maxArgs: 2,
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
 			branch := fs.String("branch", "main", "the branch")
 			return asking(fs, func(inv *invocation, c *api) error {
-				at := "/v1/tns/projects/" + url.PathEscape(inv.args[0]) + "/branches/" + url.PathEscape(*branch)
+				project, err := c.likelyProject(inv.args[0])
+				if err != nil {
+					return err
+				}
+				at := "/v1/tns/projects/" + url.PathEscape(string(project)) + "/branches/" + url.PathEscape(*branch)
 				if len(inv.args) == 1 {
 					return list(inv, c, at+"/history", []string{"DEPLOYMENT", "COMMIT", "SINCE"}, func(d tns.Deployment) [][]string {
 						return [][]string{{strconv.FormatUint(d.Sequence, 10), commitOf(d), d.Time.Local().Format(time.DateTime)}}
@@ -97,7 +74,7 @@ func rollback(inv *invocation, c *api, at string) error {
 
 func routesCommand() command {
 	return command{
-		name: "routes", summary: "list what a gateway serves, by host and path",
+		name: "routes", args: "[list]", summary: "list what a gateway serves, by host and path", verbs: []string{"list"},
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
 			return asking(fs, func(inv *invocation, c *api) error {
 				return list(inv, c, "/v1/gateway/routes", []string{"HOST", "PATH", "METHOD", "KIND", "NAME", "BRANCH", "COMMIT"}, func(r gateway.Route) [][]string {
@@ -110,7 +87,7 @@ func routesCommand() command {
 
 func nodesCommand() command {
 	return command{
-		name: "nodes", summary: "list the nodes of the network: what they run, how they are, and how busy",
+		name: "nodes", args: "[list]", verbs: []string{"list"}, summary: "list the nodes of the network: what they run, how they are, and how busy",
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
 			return asking(fs, func(inv *invocation, c *api) error {
 				return list(inv, c, "/v1/seer/nodes", []string{"NODE", "NAME", "HEALTH", "CPU", "MEMORY", "IN FLIGHT", "SERVICES", "STARTED"}, func(n seer.Node) [][]string {

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
@@ -37,7 +38,7 @@ type variablePlace struct {
 
 func variablesCommand(kind environment.Kind, name, args, summary string) command {
 	return command{
-		name: name, args: args, summary: summary, minArgs: 1, maxArgs: 2,
+		name: name, args: args, summary: summary, verbs: strings.Split(args, " | "),
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
 			var at variablePlace
 			fs.StringVar(&at.project, "project", "", "the project, by its id or name (default: the only one)")
@@ -48,33 +49,20 @@ func variablesCommand(kind environment.Kind, name, args, summary string) command
 				fs.IntVar(&at.limit, "limit", 100, "with log: how many accesses")
 			}
 			return asking(fs, func(inv *invocation, c *api) error {
-				verb, named := inv.args[0], len(inv.args) == 2
-				switch takes := verb == "set" || verb == "rm"; {
-				case takes && !named:
-					return fmt.Errorf("%w: %s %s takes a name", taubyte.ErrInvalid, name, verb)
-				case !takes && named:
-					return fmt.Errorf("%w: %s %s takes no name", taubyte.ErrInvalid, name, verb)
-				}
-				switch verb {
-				case "set", "rm", "list":
+				switch inv.verb {
 				case "log", "keys", "rotate":
-					if kind == environment.Secret {
-						return secretsAdmin(inv, c, verb, at)
-					}
-					fallthrough
-				default:
-					return fmt.Errorf("%w: %s %q: it is %s", taubyte.ErrInvalid, name, verb, args)
+					return secretsAdmin(inv, c, at)
 				}
 				project, err := c.project(at.project)
 				if err != nil {
 					return err
 				}
 				v := environment.Variable{Kind: kind, Project: project, Branch: taubyte.Branch(at.branch), Function: at.function}
-				if named {
-					v.Name = inv.args[1]
+				if len(inv.args) > 0 {
+					v.Name = inv.args[0]
 				}
 				path := "/v1/auth/projects/" + url.PathEscape(string(project)) + "/variables"
-				switch verb {
+				switch inv.verb {
 				case "list":
 					return listVariables(inv, c, path, kind)
 				case "rm":
@@ -132,13 +120,26 @@ func (c *api) project(named string) (taubyte.ProjectID, error) {
 	return "", fmt.Errorf("%w: choose one with --project: %s", taubyte.ErrConflict, strings.Join(ids, ", "))
 }
 
+// likelyProject is project for nodes that do not run auth, and for projects that auth has
+// forgotten: there what is named is taken as an id.
+func (c *api) likelyProject(named string) (taubyte.ProjectID, error) {
+	if named == "" {
+		return "", nil
+	}
+	id, err := c.project(named)
+	if errors.Is(err, taubyte.ErrNotFound) || errors.Is(err, taubyte.ErrUnavailable) {
+		return taubyte.ProjectID(named), nil
+	}
+	return id, err
+}
+
 // readValue reads a value that is in no process's arguments.
 func readValue(inv *invocation, file string, kind environment.Kind) ([]byte, error) {
 	in := io.Reader(os.Stdin)
 	if file != "" {
 		f, err := os.Open(file)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w value: %w", taubyte.ErrInvalid, err)
 		}
 		defer f.Close()
 		in = f
@@ -178,6 +179,9 @@ func echo(on bool) bool {
 }
 
 func listVariables(inv *invocation, c *api, path string, kind environment.Kind) error {
+	if inv.asJSON {
+		return listVariablesJSON(inv, c, path, kind)
+	}
 	heading := []string{"NAME", "BRANCH", "FUNCTION", "VERSION", "SINCE", "BY"}
 	if kind == environment.Plain {
 		heading = append(heading, "VALUE")
@@ -191,8 +195,34 @@ func listVariables(inv *invocation, c *api, path string, kind environment.Kind) 
 	})
 }
 
-func secretsAdmin(inv *invocation, c *api, verb string, at variablePlace) error {
-	switch verb {
+// shownVariable is a variable with its value as text, which the API has in base64. One that
+// is no text keeps that, under another name.
+type shownVariable struct {
+	environment.Variable
+	Value string `json:"value,omitempty"`
+	Bytes []byte `json:"valueBase64,omitempty"`
+}
+
+func listVariablesJSON(inv *invocation, c *api, path string, kind environment.Kind) error {
+	var all []environment.Variable
+	if err := c.call(http.MethodGet, path+"?kind="+string(kind), nil, &all); err != nil {
+		return err
+	}
+	shown := []shownVariable{}
+	for _, v := range all {
+		s := shownVariable{Variable: v}
+		if utf8.Valid(v.Value) {
+			s.Value = string(v.Value)
+		} else {
+			s.Bytes = v.Value
+		}
+		shown = append(shown, s)
+	}
+	return inv.json(shown)
+}
+
+func secretsAdmin(inv *invocation, c *api, at variablePlace) error {
+	switch inv.verb {
 	case "keys":
 		return list(inv, c, "/v1/auth/secrets/keys", []string{"GENERATION", "MADE", "SECRETS", "NODES"}, func(k auth.SecretKey) [][]string {
 			return [][]string{{strconv.FormatUint(k.Number, 10), k.Made.Local().Format(time.DateTime), strconv.Itoa(k.Secrets), strconv.Itoa(len(k.Recipients))}}

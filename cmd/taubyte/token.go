@@ -31,23 +31,16 @@ func tokenCommand() command {
 	return command{
 		name: "token", args: "list | create NAME --verb VERB (--project ID,ID… | --repository ID,ID… | --all) | revoke ID",
 		summary: "list, make or revoke what others than the node's owner show to the API and to git, with fewer rights",
-		minArgs: 1, maxArgs: 2,
+		verbs:   []string{"list", "create NAME", "revoke ID"},
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
 			var projects, repositories listFlag
 			verb := fs.String("verb", "read", "with create: the most that it may: read, deploy or administer")
-			fs.Var(&projects, "project", "with create: the ids of the projects that it is for")
+			fs.Var(&projects, "project", "with create: the projects that it is for, by id or name")
 			fs.Var(&repositories, "repository", "with create: a git credential, which opens these repositories (local/shop) and nothing else")
 			all := fs.Bool("all", false, "with create: for every project, and for what belongs to none")
 			lasts := fs.String("for", "90d", "with create: how long it is good (12h, 30d), 366 days at most")
 			return asking(fs, func(inv *invocation, c *api) error {
-				what, arg := inv.args[0], ""
-				if len(inv.args) == 2 {
-					arg = inv.args[1]
-				}
-				if (arg == "") != (what == "list") {
-					return fmt.Errorf("%w: token %s: create takes a name, revoke an id, and list nothing", taubyte.ErrInvalid, what)
-				}
-				switch what {
+				switch inv.verb {
 				case "list":
 					return list(inv, c, "/v1/auth/tokens", []string{"ID", "NAME", "VERB", "FOR", "MADE", "ENDS", ""}, tokenRow)
 				case "create":
@@ -55,24 +48,27 @@ func tokenCommand() command {
 					if err != nil {
 						return err
 					}
-					t := auth.Token{Name: arg, All: *all, Ends: time.Now().Add(d).UTC()}
+					t := auth.Token{Name: inv.args[0], All: *all, Ends: time.Now().Add(d).UTC()}
 					if t.Verb, err = taubyte.ParseVerb(*verb); err != nil {
 						return err
 					}
-					for _, id := range projects {
-						t.Projects = append(t.Projects, taubyte.ProjectID(id))
+					for _, named := range projects {
+						id, err := c.project(named)
+						if err != nil {
+							return err
+						}
+						t.Projects = append(t.Projects, id)
 					}
 					for _, id := range repositories {
 						t.Repositories = append(t.Repositories, taubyte.RepositoryID(id))
 					}
 					return createToken(inv, c, t)
-				case "revoke":
-					if err := c.call(http.MethodDelete, "/v1/auth/tokens/"+url.PathEscape(arg), nil, nil); err != nil {
-						return err
-					}
-					return told(inv, map[string]any{"revoked": arg}, arg+" is revoked")
 				}
-				return fmt.Errorf("%w: token %q: it is list, create or revoke", taubyte.ErrInvalid, what)
+				id := inv.args[0]
+				if err := c.call(http.MethodDelete, "/v1/auth/tokens/"+url.PathEscape(id), nil, nil); err != nil {
+					return err
+				}
+				return told(inv, map[string]any{"revoked": id}, id+" is revoked")
 			})
 		},
 	}
