@@ -41,6 +41,10 @@
 // the user's. The node that sends it on vouches for the user with its own rights: what
 // it may not do itself it can do for nobody.
 //
+// A worker calls for the job that it builds, and a node that runs functions for the
+// function: a job publishes its own branch under its own id, and a function reaches what
+// its own branch has. AllowJob and AllowFunction say so.
+//
 // # Life and death
 //
 // The context of a constructor bounds the start only. What was started lives

@@ -34,9 +34,11 @@ type Principal struct {
 	// Until is when a user's or a job's rights end. Zero is never.
 	Until time.Time `json:"until,omitzero"`
 
-	Job      JobID      `json:"job,omitempty"`      // of a job
-	Branch   Branch     `json:"branch,omitempty"`   // of a function
-	Resource ResourceID `json:"resource,omitempty"` // of a function
+	Branch      Branch        `json:"branch,omitempty"`      // of a job and a function
+	Job         JobID         `json:"job,omitempty"`         // of a job
+	Attempt     uint64        `json:"attempt,omitempty"`     // of a job: the fence of its lease
+	Application ApplicationID `json:"application,omitempty"` // of a function, if it is of one
+	Resource    ResourceID    `json:"resource,omitempty"`    // of a function
 
 	// Node is the member whose stream the call came on: the principal itself where Kind
 	// is KindNode, and otherwise the member that carried the call here. Of a call that
@@ -56,9 +58,11 @@ const (
 	KindNode PrincipalKind = "node"
 	// KindUser is an account at a git provider, or a token.
 	KindUser PrincipalKind = "user"
-	// KindJob is a worker that holds the lease of a job, acting for that job.
+	// KindJob is a worker that holds the lease of a job, acting for that job. It reads its
+	// project and does what AllowJob lets it: it can't roll back, cancel or push.
 	KindJob PrincipalKind = "job"
-	// KindFunction is a resource of a project that runs.
+	// KindFunction is a resource of a project that runs. It reaches what AllowFunction lets
+	// it, and may nothing by a verb.
 	KindFunction PrincipalKind = "function"
 )
 
@@ -133,7 +137,7 @@ func AsService(ctx context.Context) context.Context {
 	return WithPrincipal(ctx, Administrator())
 }
 
-// Allow checks the principal of ctx: a user, a job or a function by May, a node by its
+// Allow checks the principal of ctx: a user or a job by May, a node by its
 // roles, of which it must hold one of those that are named. A call that another member
 // carried here has to pass both: a member can hand on no more than it may itself, and
 // what it says of whom it speaks for can only make its rights fewer. The administrator
@@ -144,6 +148,43 @@ func Allow(ctx context.Context, verb Verb, project ProjectID, roles ...Role) err
 		return err
 	}
 	return p.May(verb, project)
+}
+
+// AllowJob is Allow for what a job does with what it has built. A job may do it for itself:
+// in its project, on its branch, under its own id. Others take the verb deploy or a role,
+// as in Allow. An empty branch or job is one that the call does not name.
+func AllowJob(ctx context.Context, project ProjectID, branch Branch, job JobID, roles ...Role) error {
+	p := PrincipalOf(ctx)
+	if p.Kind != KindJob {
+		return Allow(ctx, VerbDeploy, project, roles...)
+	}
+	if err := AllowNode(ctx, roles...); err != nil {
+		return err
+	}
+	if err := p.May(VerbRead, project); err != nil {
+		return err
+	}
+	if branch != "" && branch != p.Branch || job != "" && job != p.Job {
+		return fmt.Errorf("%w: %s is for branch %q of project %s, and for no other job", ErrForbidden, p, p.Branch, project)
+	}
+	return nil
+}
+
+// AllowFunction is Allow for what a branch has while it runs: its databases, storages,
+// content and services. A function may reach those of its own branch, and of no
+// other. Others take the verb deploy or a role, as in Allow.
+func AllowFunction(ctx context.Context, project ProjectID, branch Branch, roles ...Role) error {
+	p := PrincipalOf(ctx)
+	if p.Kind != KindFunction {
+		return Allow(ctx, VerbDeploy, project, roles...)
+	}
+	if err := AllowNode(ctx, roles...); err != nil {
+		return err
+	}
+	if project == "" || branch == "" || !slices.Contains(p.Projects, project) || branch != p.Branch {
+		return fmt.Errorf("%w: %s is of branch %q of %s, and reaches nothing of others", ErrForbidden, p, p.Branch, p.extent())
+	}
+	return nil
 }
 
 // AllowNode is the part of Allow that is known before the project is: of a call that came
@@ -187,8 +228,7 @@ func (p Principal) May(verb Verb, project ProjectID) error {
 		(p.Kind == KindJob || p.Kind == KindFunction) && (project == "" || !slices.Contains(p.Projects, project)):
 		return fmt.Errorf("%w: %s may not %s %s: it is for %s", ErrForbidden, p, verb, what, p.extent())
 	case p.Kind == KindUser && p.Verb.Includes(verb),
-		p.Kind == KindJob && VerbDeploy.Includes(verb),
-		p.Kind == KindFunction && VerbRead.Includes(verb):
+		p.Kind == KindJob && VerbRead.Includes(verb):
 		return nil
 	}
 	return fmt.Errorf("%w: %s may not %s %s: it may %s", ErrForbidden, p, verb, what, p.most())
@@ -232,8 +272,6 @@ func (p Principal) most() string {
 	case p.Kind == KindUser && p.Verb != "":
 		return string(p.Verb)
 	case p.Kind == KindJob:
-		return string(VerbDeploy)
-	case p.Kind == KindFunction:
 		return string(VerbRead)
 	}
 	return "nothing"

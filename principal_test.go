@@ -40,8 +40,8 @@ func TestWhatAPrincipalMay(t *testing.T) {
 		"not yet ended": {soon, "administer", "", ""},
 		"git":           {credential, "", "", ""},
 		"node":          {node, "", "", ""},
-		"job":           {job, "deploy", "", ""},
-		"function":      {function, "read", "", ""},
+		"job":           {job, "read", "", ""},
+		"function":      {function, "", "", ""},
 		"zero":          {taubyte.Principal{}, "", "", ""},
 	} {
 		for project, most := range map[taubyte.ProjectID]taubyte.Verb{shop: c.shop, blog: c.blog, "": c.none} {
@@ -89,5 +89,57 @@ func TestAMemberHandsOnNoMoreThanItMay(t *testing.T) {
 		"nobody":                                   taubyte.WithPrincipal(t.Context(), taubyte.Principal{}),
 	} {
 		require.ErrorIs(t, admin(ctx), taubyte.ErrForbidden, name)
+	}
+}
+
+// A job publishes what it built and nothing else, and a function reaches its own branch.
+func TestWhatJobsAndFunctionsMay(t *testing.T) {
+	const shop, blog = taubyte.ProjectID("shop"), taubyte.ProjectID("blog")
+	job := taubyte.Principal{Kind: taubyte.KindJob, Projects: []taubyte.ProjectID{shop}, Branch: "main", Job: "j", Attempt: 3}
+	function := taubyte.Principal{Kind: taubyte.KindFunction, Projects: []taubyte.ProjectID{shop}, Branch: "main", Resource: "f"}
+	deployer := taubyte.Principal{Kind: taubyte.KindUser, Verb: taubyte.VerbDeploy, Projects: []taubyte.ProjectID{shop}}
+	reader := deployer
+	reader.Verb = taubyte.VerbRead
+	by := func(p taubyte.Principal, roles ...taubyte.Role) context.Context {
+		if len(roles) > 0 {
+			p.Node = taubyte.Membership{Peer: "p", Roles: roles}
+		}
+		return taubyte.WithPrincipal(t.Context(), p)
+	}
+	for _, ctx := range []context.Context{by(job), by(job, taubyte.RoleMonkey)} {
+		publish := func(project taubyte.ProjectID, branch taubyte.Branch, id taubyte.JobID) error {
+			return taubyte.AllowJob(ctx, project, branch, id, taubyte.RoleMonkey)
+		}
+		require.NoError(t, publish(shop, "main", "j"))
+		require.NoError(t, publish(shop, "", ""))
+		require.ErrorIs(t, publish(blog, "main", "j"), taubyte.ErrForbidden)
+		require.ErrorIs(t, publish("", "main", "j"), taubyte.ErrForbidden)
+		require.ErrorIs(t, publish(shop, "next", "j"), taubyte.ErrForbidden)
+		require.ErrorIs(t, publish(shop, "main", "k"), taubyte.ErrForbidden)
+		require.ErrorIs(t, taubyte.Allow(ctx, taubyte.VerbDeploy, shop, taubyte.RoleMonkey), taubyte.ErrForbidden)
+		require.ErrorIs(t, taubyte.AllowFunction(ctx, shop, "main", taubyte.RoleMonkey), taubyte.ErrForbidden)
+	}
+	require.ErrorIs(t, taubyte.AllowJob(by(job, taubyte.RoleMonkey), shop, "main", "j", taubyte.RoleTNS), taubyte.ErrForbidden)
+	for _, ctx := range []context.Context{by(function), by(function, taubyte.RoleSubstrate)} {
+		reach := func(project taubyte.ProjectID, branch taubyte.Branch) error {
+			return taubyte.AllowFunction(ctx, project, branch, taubyte.RoleSubstrate)
+		}
+		require.NoError(t, reach(shop, "main"))
+		for _, err := range []error{reach(blog, "main"), reach(shop, "next"), reach(shop, ""), reach("", "main"),
+			taubyte.Allow(ctx, taubyte.VerbRead, shop, taubyte.RoleSubstrate), taubyte.AllowJob(ctx, shop, "main", "j", taubyte.RoleSubstrate)} {
+			require.ErrorIs(t, err, taubyte.ErrForbidden)
+		}
+	}
+	require.ErrorIs(t, taubyte.AllowFunction(by(function, taubyte.RoleSubstrate), shop, "main", taubyte.RoleHoarder), taubyte.ErrForbidden)
+	for _, allow := range []func(context.Context) error{
+		func(ctx context.Context) error { return taubyte.AllowJob(ctx, shop, "main", "j", taubyte.RoleMonkey) },
+		func(ctx context.Context) error { return taubyte.AllowFunction(ctx, shop, "main", taubyte.RoleMonkey) },
+	} {
+		require.NoError(t, allow(t.Context()))
+		require.NoError(t, allow(by(deployer)))
+		require.NoError(t, allow(by(taubyte.Principal{Kind: taubyte.KindNode}, taubyte.RoleMonkey)))
+		require.ErrorIs(t, allow(by(taubyte.Principal{Kind: taubyte.KindNode}, taubyte.RoleGateway)), taubyte.ErrForbidden)
+		require.ErrorIs(t, allow(by(reader)), taubyte.ErrForbidden)
+		require.ErrorIs(t, allow(by(taubyte.Principal{})), taubyte.ErrForbidden)
 	}
 }

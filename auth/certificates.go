@@ -302,10 +302,11 @@ const InlineReference = "secret:"
 // which the registry is not given, and returns what the configuration has in the place of
 // its key. The same again changes nothing.
 //
-// For the administrator, nodes of role monkey, and users that may deploy the project.
+// For the administrator, nodes of role monkey, jobs of the branch, and users that may
+// deploy the project.
 // ErrInvalid: the key is not the certificate's, or the certificate is not for the host.
 func (s *Service) KeepInlineCertificate(ctx context.Context, i InlineCertificate) (reference string, err error) {
-	if err := taubyte.Allow(ctx, taubyte.VerbDeploy, i.Project, taubyte.RoleMonkey); err != nil {
+	if err := taubyte.AllowJob(ctx, i.Project, i.Branch, "", taubyte.RoleMonkey); err != nil {
 		return "", err
 	}
 	if err := checkProjectID(i.Project); err != nil {

@@ -65,6 +65,20 @@ func TestInlineCertificates(t *testing.T) {
 	require.ErrorIs(t, err, taubyte.ErrInvalid)
 	_, err = client(t, net.Node(taubyte.RoleSubstrate)).KeepInlineCertificate(ctx, in)
 	require.ErrorIs(t, err, taubyte.ErrForbidden)
+	// A job gives the keys of its own branch.
+	job := taubyte.Principal{Kind: taubyte.KindJob, Projects: []taubyte.ProjectID{"QmShop"}, Branch: "feature/x", Job: "j"}
+	in.Key = key
+	_, err = monkey.KeepInlineCertificate(taubyte.WithPrincipal(ctx, job), in)
+	require.NoError(t, err)
+	for _, change := range []func(*taubyte.Principal){
+		func(p *taubyte.Principal) { p.Projects = []taubyte.ProjectID{"QmBlog"} },
+		func(p *taubyte.Principal) { p.Branch = "main" },
+	} {
+		other := job
+		change(&other)
+		_, err = monkey.KeepInlineCertificate(taubyte.WithPrincipal(ctx, other), in)
+		require.ErrorIs(t, err, taubyte.ErrForbidden)
+	}
 	audit, err := s.AuditLog(ctx, "", 10)
 	require.NoError(t, err)
 	require.Len(t, audit.Accesses, 1)

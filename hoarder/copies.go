@@ -128,10 +128,10 @@ func (i *Item) holders() (ids []peer.ID) {
 // hoarders have it as are wanted, or the others say that they can't, as long as ctx
 // allows.
 //
-// It takes the verb deploy on the project that it is kept for, or a node of the roles
-// hoarder, monkey, patrick or tns.
+// It takes the verb deploy on the project that it is kept for, a job of the project, or
+// a node of the roles hoarder, monkey, patrick or tns.
 func (s *Service) KeepCopies(ctx context.Context, root cid.Cid, o KeepOptions) (Copies, error) {
-	if err := taubyte.Allow(ctx, taubyte.VerbDeploy, o.Project, keepers...); err != nil {
+	if err := taubyte.AllowJob(ctx, o.Project, "", "", keepers...); err != nil {
 		return Copies{}, err
 	}
 	if err := s.keep(ctx, root, o); err != nil {

@@ -11,6 +11,8 @@ import (
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/taubyte/taubyte"
 )
 
 // The registry's keys of databases and storages.
@@ -197,8 +199,12 @@ func (e *entry) inSync(live []peer.ID) (ids []peer.ID) {
 	return ids
 }
 
-// Stores lists the databases and storages, in no order that means anything.
+// Stores lists the databases and storages, in no order that means anything. It takes the
+// verb read on everything, or a node of role hoarder.
 func (s *Service) Stores(ctx context.Context) ([]Store, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, "", taubyte.RoleHoarder); err != nil {
+		return nil, err
+	}
 	entries, err := s.storeEntries(ctx, "")
 	if err != nil {
 		return nil, fmt.Errorf("listing the stores: %w", err)

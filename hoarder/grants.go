@@ -48,6 +48,9 @@ func (grantAll) Granted(context.Context, string, Instance) error { return nil }
 const (
 	globalsScope taubyte.ApplicationID = "@globals"
 	contentScope taubyte.ApplicationID = "@content"
+	// filesPrefix begins the names of the databases in which the files of an application's
+	// storages are found by their contents.
+	filesPrefix = "files/"
 )
 
 // registryGrants are the Grants that the registry's deployments give. It is watched from the
@@ -212,7 +215,7 @@ func (d *declared) has(k kind, i Instance) bool {
 	case globalsScope:
 		return k == kindDatabase && i.Name == "globals"
 	case contentScope:
-		return k == kindStorage && i.Name == "pushed" || k == kindDatabase && strings.HasPrefix(i.Name, "files/")
+		return k == kindStorage && i.Name == "pushed" || k == kindDatabase && strings.HasPrefix(i.Name, filesPrefix)
 	}
 	if d.names[declaredName{k, i.Application, i.Name}] {
 		return true
@@ -314,6 +317,31 @@ func (g *registryGrants) all() {
 // close ends what was made for a watch that never began.
 func (g *registryGrants) close() {
 	g.once.Do(func() { _ = g.registry.Close() })
+}
+
+// mayReach checks the principal of a call that uses a store, or has content opened. A
+// function reaches what its branch has for all, what its own application has, and what
+// substrate keeps for those. Others take the verb deploy on the project, or a
+// node of role substrate or hoarder; what a node of role substrate asks for also has
+// to be granted.
+func mayReach(ctx context.Context, k kind, i Instance) error {
+	if err := taubyte.AllowFunction(ctx, i.Project, i.Branch, users...); err != nil {
+		return err
+	}
+	p := taubyte.PrincipalOf(ctx)
+	if p.Kind != taubyte.KindFunction {
+		return nil
+	}
+	switch i.Application {
+	case "", p.Application, globalsScope:
+		return nil
+	case contentScope:
+		of, files := strings.CutPrefix(i.Name, filesPrefix)
+		if k != kindDatabase || files && (of == "" || of == string(p.Application)) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s is not of the application %.100q", taubyte.ErrForbidden, p, i.Application)
 }
 
 // bound reports whether the caller of a request needs a grant.

@@ -213,8 +213,12 @@ func (s *Service) markDirty(ctx context.Context, r *replica) error {
 }
 
 // Drop removes the instance's database and storage with all that is in them. An
-// instance that is opened again afterwards is empty.
+// instance that is opened again afterwards is empty. It takes the verb administer on the
+// project, or a node of role hoarder.
 func (s *Service) Drop(ctx context.Context, i Instance) error {
+	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, i.Project, taubyte.RoleHoarder); err != nil {
+		return err
+	}
 	if err := i.check(); err != nil {
 		return err
 	}

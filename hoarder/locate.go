@@ -47,6 +47,9 @@ func (s *Service) locate(ctx context.Context, o openRequest) (place, error) {
 	if err := o.check(); err != nil {
 		return place{}, err
 	}
+	if err := mayReach(ctx, o.Kind, o.Instance); err != nil {
+		return place{}, err
+	}
 	if s.life.Err() != nil {
 		return place{}, taubyte.ErrClosed
 	}

@@ -203,6 +203,9 @@ func (s *Service) openContent(ctx context.Context, in contentRequest, granted fu
 		err = fmt.Errorf("%w project %.100q or branch %.100q", taubyte.ErrInvalid, in.Project, in.Branch)
 	}
 	if err == nil {
+		err = mayReach(ctx, kindContent, Instance{Project: in.Project, Branch: in.Branch})
+	}
+	if err == nil {
 		err = granted(Instance{Project: in.Project, Branch: in.Branch})
 	}
 	if err != nil {
@@ -232,7 +235,7 @@ func (s *Service) openContent(ctx context.Context, in contentRequest, granted fu
 }
 
 func (s *Service) claimedBy(ctx context.Context, root cid.Cid, project taubyte.ProjectID) (Item, error) {
-	item, err := s.Item(ctx, root)
+	item, err := s.item(ctx, root)
 	if err != nil && !errors.Is(err, taubyte.ErrNotFound) {
 		return item, err
 	}

@@ -140,12 +140,28 @@ func (s *Service) Items(ctx context.Context) ([]Item, error) {
 	return items, nil
 }
 
-// Item returns one of the Items, or taubyte.ErrNotFound. Items says who may.
+// Item returns one of the Items, or taubyte.ErrNotFound. Items says who may; a function
+// is told of what its project keeps, and that its project does.
 func (s *Service) Item(ctx context.Context, root cid.Cid) (Item, error) {
-	if err := taubyte.Allow(ctx, taubyte.VerbRead, "", taubyte.Roles()...); err != nil {
+	p := taubyte.PrincipalOf(ctx)
+	if p.Kind != taubyte.KindFunction {
+		if err := taubyte.Allow(ctx, taubyte.VerbRead, "", taubyte.Roles()...); err != nil {
+			return Item{}, err
+		}
+		return s.item(ctx, root)
+	}
+	if err := taubyte.AllowNode(ctx, users...); err != nil {
 		return Item{}, err
 	}
-	return s.item(ctx, root)
+	item, err := s.item(ctx, root)
+	if err != nil {
+		return Item{}, err
+	}
+	item.Claims = slices.DeleteFunc(item.Claims, func(c Claim) bool { return !slices.Contains(p.Projects, c.Project) })
+	if len(item.Claims) == 0 {
+		return Item{}, fmt.Errorf("%w: the project of %s does not keep %s", taubyte.ErrNotFound, p, root)
+	}
+	return item, nil
 }
 
 func (s *Service) item(ctx context.Context, root cid.Cid) (Item, error) {

@@ -157,6 +157,10 @@ func (s *Service) use(ctx context.Context, r ref, k kind) (*hosting, *replica, e
 		s.stores.mu.Unlock()
 		return nil, nil, errElsewhere
 	}
+	if err := mayReach(ctx, h.Kind, h.Instance); err != nil {
+		s.stores.mu.Unlock()
+		return nil, nil, err
+	}
 	if k != "" && h.Kind != k {
 		s.stores.mu.Unlock()
 		return nil, nil, fmt.Errorf("%w: it is a %s", taubyte.ErrInvalid, h.Kind)

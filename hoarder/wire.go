@@ -218,53 +218,54 @@ func (c *Client) locate(ctx context.Context, o openRequest) (p place, err error)
 	return p, err
 }
 
-// Calls of one hoarder to another.
+// Calls of one hoarder to another, which each makes in its own name: it has checked the
+// call that led to them, and can't speak for a function or a job.
 
 func (c *Client) wake(ctx context.Context, p peer.ID, r ref, in wakeRequest) (pos position, err error) {
-	err = c.rpc.CallPeer(ctx, p, http.MethodPost, remote{c, p}.path(r, "wake", nil, nil), in, &pos)
+	err = c.rpc.CallPeer(taubyte.AsService(ctx), p, http.MethodPost, remote{c, p}.path(r, "wake", nil, nil), in, &pos)
 	return pos, err
 }
 
 func (c *Client) has(ctx context.Context, p peer.ID, in hasRequest) (bool, error) {
 	var out hasAnswer
-	err := c.rpc.CallPeer(ctx, p, http.MethodPost, "/has", in, &out)
+	err := c.rpc.CallPeer(taubyte.AsService(ctx), p, http.MethodPost, "/has", in, &out)
 	return out.Has, err
 }
 
 func (c *Client) lease(ctx context.Context, p peer.ID, in leaseRequest) (out leaseAnswer, err error) {
-	err = c.rpc.CallPeer(ctx, p, http.MethodPost, "/lease", in, &out)
+	err = c.rpc.CallPeer(taubyte.AsService(ctx), p, http.MethodPost, "/lease", in, &out)
 	return out, err
 }
 
 func (c *Client) standing(ctx context.Context, p peer.ID, r ref) (st standing, err error) {
-	err = c.rpc.CallPeer(ctx, p, http.MethodGet, remote{c, p}.path(r, "standing", nil, nil), nil, &st)
+	err = c.rpc.CallPeer(taubyte.AsService(ctx), p, http.MethodGet, remote{c, p}.path(r, "standing", nil, nil), nil, &st)
 	return st, err
 }
 
 func (c *Client) admit(ctx context.Context, p peer.ID, r ref, in admission) (out admission, err error) {
-	err = c.rpc.CallPeer(ctx, p, http.MethodPost, remote{c, p}.path(r, "admit", nil, nil), in, &out)
+	err = c.rpc.CallPeer(taubyte.AsService(ctx), p, http.MethodPost, remote{c, p}.path(r, "admit", nil, nil), in, &out)
 	return out, err
 }
 
 func (c *Client) join(ctx context.Context, p peer.ID, r ref, in joinRequest) error {
-	return c.rpc.CallPeer(ctx, p, http.MethodPost, remote{c, p}.path(r, "join", nil, nil), in, nil)
+	return c.rpc.CallPeer(taubyte.AsService(ctx), p, http.MethodPost, remote{c, p}.path(r, "join", nil, nil), in, nil)
 }
 
 func (c *Client) knowsSet(ctx context.Context, p peer.ID, r ref, of peer.ID, seq uint64) error {
 	q := url.Values{"seq": {strconv.FormatUint(seq, 10)}}
-	return c.rpc.CallPeer(ctx, p, http.MethodGet, remote{c, p}.path(r, "sets/"+of.String(), nil, q), nil, nil)
+	return c.rpc.CallPeer(taubyte.AsService(ctx), p, http.MethodGet, remote{c, p}.path(r, "sets/"+of.String(), nil, q), nil, nil)
 }
 
 func (c *Client) begin(ctx context.Context, p peer.ID, r ref, t told) error {
-	return c.rpc.CallPeer(ctx, p, http.MethodPost, remote{c, p}.path(r, "begin", nil, nil), t, nil)
+	return c.rpc.CallPeer(taubyte.AsService(ctx), p, http.MethodPost, remote{c, p}.path(r, "begin", nil, nil), t, nil)
 }
 
 func (c *Client) knows(ctx context.Context, p peer.ID, r ref, host peer.ID) error {
-	return c.rpc.CallPeer(ctx, p, http.MethodGet, remote{c, p}.path(r, "hosts/"+host.String(), nil, nil), nil, nil)
+	return c.rpc.CallPeer(taubyte.AsService(ctx), p, http.MethodGet, remote{c, p}.path(r, "hosts/"+host.String(), nil, nil), nil, nil)
 }
 
 func (c *Client) destroy(ctx context.Context, p peer.ID, r ref) error {
-	return c.rpc.CallPeer(ctx, p, http.MethodDelete, strings.TrimSuffix(remote{c, p}.path(r, "", nil, nil), "/?"), nil, nil)
+	return c.rpc.CallPeer(taubyte.AsService(ctx), p, http.MethodDelete, strings.TrimSuffix(remote{c, p}.path(r, "", nil, nil), "/?"), nil, nil)
 }
 
 // storeRoutes are the part of the API for databases and storages. Values and contents

@@ -22,9 +22,12 @@ func (s *Service) Environment(ctx context.Context, l Lease, r EnvironmentRequest
 }
 
 func (s *Service) environment(ctx context.Context, l leaseID, r EnvironmentRequest) ([]environment.Variable, error) {
+	if err := allowLease(ctx, l); err != nil {
+		return nil, err
+	}
 	var job Job
 	err := s.withLease(ctx, l, false, nil, func() error {
-		e, err := s.holds(l)
+		e, err := s.holds(ctx, l)
 		if err == nil {
 			job = e.job
 		}

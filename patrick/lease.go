@@ -63,11 +63,48 @@ func (s *Service) here(l Lease) leaseID {
 	return leaseID{job: l.Job.ID, fence: l.Fence, worker: s.host.ID(), arbiter: l.Arbiter}
 }
 
+// allowLease checks the principal of a call under a lease: the job itself, in the attempt
+// that the lease is of, or the worker as a node, which only its lease lets further. No
+// user holds a lease, and no function.
+func allowLease(ctx context.Context, l leaseID) error {
+	p := taubyte.PrincipalOf(ctx)
+	switch p.Kind {
+	case taubyte.KindAdministrator, taubyte.KindNode:
+		return p.HasRole(taubyte.RoleMonkey, taubyte.RolePatrick)
+	case taubyte.KindJob:
+	default:
+		return fmt.Errorf("%w: %s holds no lease: jobs are for workers", taubyte.ErrForbidden, p)
+	}
+	if err := taubyte.AllowNode(ctx, taubyte.RoleMonkey); err != nil {
+		return err
+	}
+	if p.Job != l.job || p.Attempt != l.fence {
+		return fmt.Errorf("%w: %s, lease %d, has no lease %d on job %.100q", taubyte.ErrForbidden, p, p.Attempt, l.fence, l.job)
+	}
+	return nil
+}
+
+// allowJob is the part of allowLease that is known once the job is: that its principal is
+// of the job's project and branch.
+func allowJob(ctx context.Context, j Job) error {
+	if taubyte.PrincipalOf(ctx).Kind != taubyte.KindJob {
+		return nil
+	}
+	return taubyte.AllowJob(ctx, j.Project, j.Branch, j.ID, taubyte.RoleMonkey)
+}
+
 // Claim gives the calling worker the next job, as soon as there is one. After a
-// while without one it returns a lease without job, to be asked again.
+// while without one it returns a lease without job, to be asked again. It takes a node of
+// role monkey.
 func (s *Service) Claim(ctx context.Context) (Lease, error) { return s.claim(ctx, s.host.ID()) }
 
 func (s *Service) claim(ctx context.Context, worker peer.ID) (Lease, error) {
+	if p := taubyte.PrincipalOf(ctx); p.Kind != taubyte.KindNode && p.Kind != taubyte.KindAdministrator {
+		return Lease{}, fmt.Errorf("%w: jobs are claimed by workers, and not by %s", taubyte.ErrForbidden, p)
+	}
+	if err := taubyte.AllowNode(ctx, taubyte.RoleMonkey); err != nil {
+		return Lease{}, err
+	}
 	deadline := time.NewTimer(s.opts.poll)
 	defer deadline.Stop()
 	refused := map[taubyte.JobID]time.Time{} // until when, by their arbiters
@@ -208,9 +245,12 @@ func (s *Service) granted(e *entry, fence uint64, until time.Time) Lease {
 }
 
 // holds checks, under mu, that a worker has the job under its lease.
-func (s *Service) holds(l leaseID) (*entry, error) {
+func (s *Service) holds(ctx context.Context, l leaseID) (*entry, error) {
 	e, err := s.entry(l.job)
 	if err != nil {
+		return nil, err
+	}
+	if err := allowJob(ctx, e.job); err != nil {
 		return nil, err
 	}
 	if err := e.history.Check(l.fence, l.worker); err != nil {
@@ -224,14 +264,15 @@ func (s *Service) holds(l leaseID) (*entry, error) {
 
 // withLease has the node that looks after a lease do something: another one by remote,
 // this one by local, which is called with mu held. Where the other does not answer, the
-// next does it. A call that another node of patrick sent on is not sent on again.
+// next does it. A call that another node of patrick sent on is not sent on again. It is
+// sent on in the node's own name, for the worker: allowLease has let it through.
 func (s *Service) withLease(ctx context.Context, l leaseID, forward bool, remote func(context.Context, peer.ID) error, local func() error) error {
 	for forward {
 		p := s.keeper(l, s.live())
 		if p == s.host.ID() {
 			break
 		}
-		call, cancel := context.WithTimeout(ctx, forwardTimeout)
+		call, cancel := context.WithTimeout(taubyte.AsService(ctx), forwardTimeout)
 		err := remote(call, p)
 		cancel()
 		if err == nil || !away(err) || ctx.Err() != nil {
@@ -242,7 +283,7 @@ func (s *Service) withLease(ctx context.Context, l leaseID, forward bool, remote
 	known := func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		_, err := s.holds(l)
+		_, err := s.holds(ctx, l)
 		return !errors.Is(err, claim.ErrUnknown) && !errors.Is(err, taubyte.ErrNotFound)
 	}
 	if validID(string(l.job)) {
@@ -259,19 +300,23 @@ func (s *Service) withLease(ctx context.Context, l leaseID, forward bool, remote
 }
 
 // Renew prolongs the calling worker's lease. It is ErrConflict when the lease is
-// lost or the job cancelled, ErrForbidden for who never had it.
+// lost or the job cancelled, ErrForbidden for who never had it. Like all that is done under
+// a lease it takes the job as its principal, or its worker as a node.
 func (s *Service) Renew(ctx context.Context, l Lease) (Lease, error) {
 	return s.renew(ctx, s.here(l), true)
 }
 
 func (s *Service) renew(ctx context.Context, l leaseID, forward bool) (lease Lease, err error) {
+	if err := allowLease(ctx, l); err != nil {
+		return Lease{}, err
+	}
 	began := time.Now()
 	err = s.withLease(ctx, l, forward, func(ctx context.Context, p peer.ID) error {
 		err := s.peers.CallPeer(ctx, p, http.MethodPost, leasePath(l, "renew", true), nil, &lease)
 		lease.Expires = began.Add(lease.Lasts)
 		return err
 	}, func() error {
-		e, err := s.holds(l)
+		e, err := s.holds(ctx, l)
 		if err != nil {
 			return err
 		}
@@ -288,6 +333,9 @@ func (s *Service) Finish(ctx context.Context, l Lease, o Outcome) error {
 }
 
 func (s *Service) finish(ctx context.Context, l leaseID, o Outcome, forward bool) error {
+	if err := allowLease(ctx, l); err != nil {
+		return err
+	}
 	if err := o.check(); err != nil {
 		return err
 	}
@@ -299,6 +347,9 @@ func (s *Service) finish(ctx context.Context, l leaseID, o Outcome, forward bool
 		return err
 	}, func() error {
 		e, err := s.entry(l.job)
+		if err == nil {
+			err = allowJob(ctx, e.job)
+		}
 		if err != nil {
 			return err
 		}

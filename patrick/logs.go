@@ -80,6 +80,9 @@ func (s *Service) Log(ctx context.Context, l Lease, lines []byte) error {
 }
 
 func (s *Service) addLog(ctx context.Context, l leaseID, lines []byte, forward bool) error {
+	if err := allowLease(ctx, l); err != nil {
+		return err
+	}
 	if err := checkLog(lines); err != nil {
 		return err
 	}
@@ -92,7 +95,7 @@ func (s *Service) addLog(ctx context.Context, l leaseID, lines []byte, forward b
 		}
 		return resp.Body.Close()
 	}, func() error {
-		if _, err := s.holds(l); err != nil {
+		if _, err := s.holds(ctx, l); err != nil {
 			return err
 		}
 		s.index.timing.Hear(l.job, l.fence, time.Now())

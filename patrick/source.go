@@ -24,10 +24,13 @@ func (s *Service) Source(ctx context.Context, l Lease) (Source, error) {
 }
 
 func (s *Service) source(ctx context.Context, l leaseID) (Source, error) {
+	if err := allowLease(ctx, l); err != nil {
+		return Source{}, err
+	}
 	var job Job
 	// The lease is known here as well as where it is looked after.
 	err := s.withLease(ctx, l, false, nil, func() error {
-		e, err := s.holds(l)
+		e, err := s.holds(ctx, l)
 		if err == nil {
 			job = e.job
 		}

@@ -428,10 +428,14 @@ func (s *Service) current(ctx context.Context, k branchKey, fetch fetcher) (head
 // beyond all that the branch had of its repository is ErrConflict: a newer build was
 // first. The part that is there, once more, changes nothing.
 //
-// It takes a node of the roles monkey or tns, a job of the project, or the verb deploy on it.
+// It takes a node of the roles monkey or tns, the verb deploy on the project, or the job
+// that the part names, of this branch.
 func (s *Service) Publish(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, part Part) (*Deployment, error) {
-	if err := taubyte.Allow(ctx, taubyte.VerbDeploy, project, publishers...); err != nil {
+	if err := taubyte.AllowJob(ctx, project, branch, part.Job, publishers...); err != nil {
 		return nil, err
+	}
+	if p := taubyte.PrincipalOf(ctx); p.Kind == taubyte.KindJob && part.Job == "" {
+		return nil, fmt.Errorf("%w: %s publishes a part that names no job", taubyte.ErrForbidden, p)
 	}
 	if err := checkPart(project, branch, part); err != nil {
 		return nil, err
@@ -575,9 +579,10 @@ func (s *Service) record(ctx context.Context, e entry) error {
 
 // Remove takes a branch off the air. Its history stays.
 //
-// It takes a node of the roles monkey or tns, a job of the project, or the verb deploy on it.
+// It takes a node of the roles auth, monkey or tns, a job of the branch, or the verb deploy
+// on the project.
 func (s *Service) Remove(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) error {
-	if err := taubyte.Allow(ctx, taubyte.VerbDeploy, project, append(slices.Clone(publishers), taubyte.RoleAuth)...); err != nil {
+	if err := taubyte.AllowJob(ctx, project, branch, "", append(slices.Clone(publishers), taubyte.RoleAuth)...); err != nil {
 		return err
 	}
 	_, err := s.change(ctx, branchKey{project, branch}, func(now *Deployment, _ map[taubyte.RepositoryID]uint64) (map[taubyte.RepositoryID]Part, error) {
