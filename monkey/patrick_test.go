@@ -5,17 +5,21 @@ import (
 	"context"
 	"io"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/hoarder"
+	"github.com/taubyte/taubyte/internal/rpc"
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/monkey"
 	"github.com/taubyte/taubyte/patrick"
@@ -75,6 +79,10 @@ func TestThreeNodes(t *testing.T) {
 	kept, err := hoarder.New(t.Context(), keeper, keeper.Store)
 	require.NoError(t, err)
 	defer kept.Close()
+	var came arrivals
+	came.record(t, control, tns.Protocol, registry.Handler(), builder.ID())
+	came.record(t, control, patrick.Protocol, jobs.Handler(), builder.ID())
+	came.record(t, keeper, hoarder.Protocol, kept.Handler(), builder.ID())
 	worker, err := monkey.New(t.Context(), builder, builder.Store, monkey.WithWorkDir(t.TempDir()), plain, monkey.WithLogger(testnet.Logger(t)))
 	require.NoError(t, err)
 	defer worker.Close()
@@ -117,6 +125,70 @@ func TestThreeNodes(t *testing.T) {
 	require.Equal(t, patrick.Succeeded, j.State, j.Error)
 	_, err = registry.Current(t.Context(), projectID, "main")
 	require.ErrorIs(t, err, taubyte.ErrNotFound)
+
+	// What the worker did for a job came as the job's, and nothing else did.
+	seen := map[string]bool{}
+	for _, a := range came.all() {
+		seen[a.call] = true
+		if a.call == "POST /claim" {
+			require.Equal(t, taubyte.KindNode, a.by.Kind)
+			continue
+		}
+		require.Equal(t, taubyte.KindJob, a.by.Kind, "%s by %s", a.call, a.by)
+		require.Equal(t, []taubyte.ProjectID{projectID}, a.by.Projects, a.call)
+		require.EqualValues(t, "main", a.by.Branch, a.call)
+		require.NotZero(t, a.by.Attempt, a.call)
+		if a.job != "" {
+			require.Equal(t, a.job, a.by.Job, a.call)
+		}
+	}
+	for _, call := range []string{
+		"POST /claim", "POST /jobs/{id}/renew", "POST /jobs/{id}/log", "POST /jobs/{id}/finish", "GET /jobs/{id}/source", "POST /keep",
+		"POST /projects/{id}/branches/main/parts", "GET /projects/{id}/branches/main", "DELETE /projects/{id}/branches/main",
+	} {
+		require.True(t, seen[call], "%s of %v", call, slices.Sorted(maps.Keys(seen)))
+	}
+}
+
+// arrivals are the calls of one node as they come in at others.
+type arrivals struct {
+	mu    sync.Mutex
+	calls []arrival
+}
+
+type arrival struct {
+	call string // with {id} for the project or the job
+	job  taubyte.JobID
+	by   taubyte.Principal
+}
+
+func (a *arrivals) all() []arrival {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.calls)
+}
+
+// record serves a protocol in the place of the service whose handler it is.
+func (a *arrivals) record(t *testing.T, on *testnet.Node, id protocol.ID, handler http.Handler, from peer.ID) {
+	server, err := rpc.Serve(on, id, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if m, _ := rpc.Caller(r.Context()); m.Peer == from {
+			c := arrival{by: taubyte.PrincipalOf(r.Context())}
+			parts := strings.Split(r.URL.Path, "/")
+			if len(parts) > 2 {
+				if parts[1] == "jobs" {
+					c.job = taubyte.JobID(parts[2])
+				}
+				parts[2] = "{id}"
+			}
+			c.call = r.Method + " " + strings.Join(parts, "/")
+			a.mu.Lock()
+			a.calls = append(a.calls, c)
+			a.mu.Unlock()
+		}
+		handler.ServeHTTP(w, r)
+	}))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, server.Close()) })
 }
 
 // A job that kills the only node, worker and patrick together, is not taken up for ever:

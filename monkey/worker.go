@@ -95,6 +95,13 @@ func persist(ctx context.Context, within time.Duration, do func(context.Context)
 	}
 }
 
+// principal is a job as who calls other services.
+func principal(l patrick.Lease) taubyte.Principal {
+	return taubyte.Principal{
+		Kind: taubyte.KindJob, Projects: []taubyte.ProjectID{l.Job.Project}, Branch: l.Job.Branch, Job: l.Job.ID, Attempt: l.Fence,
+	}
+}
+
 // do builds one job and says how it ended, unless it is no longer this worker's.
 func (s *Service) do(lease patrick.Lease) {
 	job := lease.Job
@@ -103,9 +110,10 @@ func (s *Service) do(lease patrick.Lease) {
 	s.mu.Unlock()
 
 	// The build ends with the service or with its lease. What is said of it goes on
-	// until it was taken.
-	ctx, cancel := context.WithCancelCause(s.life)
-	talk, hangUp := context.WithCancel(context.Background())
+	// until it was taken. All of it is the job's, which may no more than belongs to it.
+	as := principal(lease)
+	ctx, cancel := context.WithCancelCause(taubyte.WithPrincipal(s.life, as))
+	talk, hangUp := context.WithCancel(taubyte.WithPrincipal(context.Background(), as))
 	lost := func(err error) { cancel(fmt.Errorf("%w: %w", errLost, err)) }
 	h := &held{jobs: s.o.jobs, lease: lease, changed: make(chan struct{})}
 	var renewing sync.WaitGroup
