@@ -176,10 +176,10 @@ func TestCommands(t *testing.T) {
 func TestCommandsAreForSubstrate(t *testing.T) {
 	c := newCloud(t)
 	c.deploy(page, service("greetings", "/greetings/v1"), agent("greet", "/greetings/v1", "hi", replies()))
-	ask := func(roles ...taubyte.Role) (string, error) {
+	as := func(ctx context.Context, roles ...taubyte.Role) (string, error) {
 		client := rpc.NewClient(c.net.Node(roles...), "/taubyte/substrate/peers/1", nil)
 		defer client.Close()
-		resp, err := client.Open(t.Context(), c.node.ID(), http.MethodPost,
+		resp, err := client.Open(ctx, c.node.ID(), http.MethodPost,
 			"/commands/run?branch=main&command=hi&depth=1&protocol=/greetings/v1&project="+string(project), strings.NewReader("x"))
 		if err != nil {
 			return "", err
@@ -188,9 +188,21 @@ func TestCommandsAreForSubstrate(t *testing.T) {
 		body, err := io.ReadAll(resp.Body)
 		return string(body), err
 	}
+	ask := func(roles ...taubyte.Role) (string, error) { return as(t.Context(), roles...) }
 	reply, err := ask(taubyte.RoleSubstrate)
 	require.NoError(t, err)
 	require.True(t, strings.HasSuffix(reply, ">x"), reply)
 	_, err = ask(taubyte.RoleGateway, taubyte.RoleMonkey, taubyte.RoleHoarder)
 	require.ErrorIs(t, err, taubyte.ErrForbidden)
+	// Of functions, those of the branch.
+	own := taubyte.Principal{Kind: taubyte.KindFunction, Projects: []taubyte.ProjectID{project}, Branch: "main", Resource: "f"}
+	reply, err = as(taubyte.WithPrincipal(t.Context(), own), taubyte.RoleSubstrate)
+	require.NoError(t, err)
+	require.True(t, strings.HasSuffix(reply, ">x"), reply)
+	foreign, branch, inner := own, own, own
+	foreign.Projects, branch.Branch, inner.Application = []taubyte.ProjectID{otherProject}, "dev", "app"
+	for _, p := range []taubyte.Principal{foreign, branch, inner} {
+		_, err = as(taubyte.WithPrincipal(t.Context(), p), taubyte.RoleSubstrate)
+		require.ErrorIs(t, err, taubyte.ErrForbidden)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/substrate/internal/memfs"
 )
 
@@ -128,7 +129,8 @@ func (g *Guest) Err() error {
 // Done implements context.Context.
 func (g *Guest) Done() <-chan struct{} { return g.waiting().Done() }
 
-// waiting is a context of the time that the guest has, safe for concurrent use.
+// waiting is a context of the time that the guest has, and of the guest as the principal
+// of what the host does for it, safe for concurrent use.
 // It and its timer are made when something first waits, which most events never do,
 // and always on the guest's goroutine.
 func (g *Guest) waiting() context.Context {
@@ -137,7 +139,8 @@ func (g *Guest) waiting() context.Context {
 		if deadline.IsZero() {
 			deadline = time.Now().Add(24 * time.Hour) // between calls nothing waits
 		}
-		timed, cancel := context.WithDeadline(g.parent, deadline)
+		asks := taubyte.WithPrincipal(g.parent, g.self.Principal()) // whoever has sent the event
+		timed, cancel := context.WithDeadline(asks, deadline)
 		unhook := context.AfterFunc(g.life, cancel)
 		g.timed, g.cancel = timed, func() { unhook(); cancel() }
 	}

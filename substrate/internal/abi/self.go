@@ -21,6 +21,14 @@ type Self struct {
 	Environment *Environment
 }
 
+// Principal is the guest as who asks the services.
+func (s *Self) Principal() taubyte.Principal {
+	return taubyte.Principal{
+		Kind: taubyte.KindFunction, Name: s.Name, Projects: []taubyte.ProjectID{s.Project}, Branch: s.Branch,
+		Application: s.Application, Resource: s.Function,
+	}
+}
+
 var self = concat(
 	property("selfApplication", func(s *Self) string { return string(s.Application) }),
 	property("selfProject", func(s *Self) string { return string(s.Project) }),

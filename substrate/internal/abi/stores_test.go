@@ -40,7 +40,7 @@ func newStores(t *testing.T) *stores {
 }
 
 func (s *stores) instance(name string) hoarder.Instance {
-	return hoarder.Instance{Project: "P", Branch: "main", Name: name}
+	return hoarder.Instance{Project: "the-project", Branch: "main", Name: name}
 }
 
 func (s *stores) Database(ctx context.Context, name string) (abi.Database, error) {

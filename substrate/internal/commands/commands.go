@@ -234,8 +234,15 @@ func (e *Exchange) Send(ctx context.Context, c Call) (reply abi.Reply, err error
 	return reply, err
 }
 
-// run has a function of this node run.
+// run has a function of this node run. It takes a function of the same branch and
+// application, or a node of role substrate.
 func (e *Exchange) run(ctx context.Context, c *Call) (abi.Reply, error) {
+	if err := taubyte.AllowFunction(ctx, c.Project, c.Branch.Branch, taubyte.RoleSubstrate); err != nil {
+		return abi.Reply{}, err
+	}
+	if p := taubyte.PrincipalOf(ctx); p.Kind == taubyte.KindFunction && p.Application != c.Application {
+		return abi.Reply{}, fmt.Errorf("%w: %s is not of the application %.100q", taubyte.ErrForbidden, p, c.Application)
+	}
 	for {
 		rules := e.Rules(c.Branch)
 		if rules == nil {
