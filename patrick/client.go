@@ -237,6 +237,15 @@ func (c *Client) Source(ctx context.Context, l Lease) (src Source, err error) {
 		if src.Deleted {
 			return resp.Body.Close()
 		}
+		src.Repositories = []taubyte.RepositoryID{}
+		for _, escaped := range resp.Header.Values(repositoryHeader) {
+			id, err := url.QueryUnescape(escaped)
+			if err != nil {
+				_ = resp.Body.Close()
+				return fmt.Errorf("%w answer: the repository %q", taubyte.ErrInvalid, escaped)
+			}
+			src.Repositories = append(src.Repositories, taubyte.RepositoryID(id))
+		}
 		src.Archive = resp.Body
 		return nil
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -19,8 +20,9 @@ import (
 
 // kindHeader tells what a source is; deletedHeader that there is none.
 const (
-	kindHeader    = "Taubyte-Source-Kind"
-	deletedHeader = "Taubyte-Source-Deleted"
+	kindHeader       = "Taubyte-Source-Kind"
+	deletedHeader    = "Taubyte-Source-Deleted"
+	repositoryHeader = "Taubyte-Source-Repository" // one for each, escaped as in a query
 )
 
 // handler serves patrick over HTTP:
@@ -342,6 +344,9 @@ func (s *Service) serveSource(w http.ResponseWriter, r *http.Request) {
 	if err != nil && err != io.ErrUnexpectedEOF {
 		rpc.WriteError(w, err, nil)
 		return
+	}
+	for _, id := range src.Repositories {
+		w.Header().Add(repositoryHeader, url.QueryEscape(string(id)))
 	}
 	w.Header().Set("Content-Type", "application/x-tar")
 	if _, err := w.Write(first[:n]); err != nil {

@@ -13,6 +13,8 @@ type Source struct {
 	Kind auth.Kind
 	// Deleted: there is nothing to build, the branch is to be removed.
 	Deleted bool
+	// Repositories are all of the project's, the job's own among them.
+	Repositories []taubyte.RepositoryID
 	// Archive is a tar stream of the job's exact commit, nil where Deleted. The
 	// caller closes it. It ends with an error if it could not be read whole.
 	Archive io.ReadCloser
@@ -46,6 +48,14 @@ func (s *Service) source(ctx context.Context, l leaseID) (Source, error) {
 	src := Source{Kind: repo.Kind, Deleted: job.Deleted}
 	if src.Deleted {
 		return src, nil
+	}
+	project, err := s.opts.auth.Repositories(taubyte.AsService(ctx), job.Project)
+	if err != nil {
+		return Source{}, err
+	}
+	src.Repositories = []taubyte.RepositoryID{}
+	for _, r := range project {
+		src.Repositories = append(src.Repositories, r.ID)
 	}
 	s.log.Info("source given out", "job", job.ID, "worker", l.worker)
 	reading, cancel := context.WithCancel(ctx)
