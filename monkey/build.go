@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -27,11 +26,14 @@ import (
 
 // A target is one resource that a repository builds.
 type target struct {
-	kind string // "function", "smartop", "library", "website"
-	name string
-	id   taubyte.ResourceID
-	dirs []string // where its source may be; the first that is there counts
-	call string   // the function that the module has to export
+	kind   string // "function", "smartop", "library", "website"
+	name   string
+	id     taubyte.ResourceID
+	dirs   []string // where its source may be; the first that is there counts
+	beside []string // those of dirs that are clones of repositories
+	// origin is the repository that it is built from by rights, which is not connected.
+	origin *config.Origin
+	call   string // the function that the module has to export
 }
 
 func (t target) String() string { return t.kind + " " + t.name }
@@ -54,8 +56,15 @@ type build struct {
 	src  tree     // in dir
 	log  *jobLog
 
-	lacks  []lack // of the source
-	digest string // of the whole source, if a target may read all of it
+	lacks []lack // of the source
+	// repositories are those of the project, nil where they are not known.
+	repositories []taubyte.RepositoryID
+
+	whole struct { // of the source
+		sync.Once
+		digest string
+		err    error
+	}
 
 	mu    sync.Mutex
 	steps []patrick.Step
@@ -87,15 +96,18 @@ var errConfig = fmt.Errorf("%w configuration", taubyte.ErrInvalid)
 func (b *build) run(ctx context.Context, kind auth.Kind) (p product, err error) {
 	switch kind {
 	case auth.KindProject:
-		if p.config, err = b.compile("config"); err == nil {
-			err = b.targets(ctx, &p, ownTargets(p.config, "code"))
+		l := b.layout()
+		if p.config, err = b.compile(l.config); err == nil {
+			err = b.targets(ctx, &p, b.ownTargets(p.config, l))
 		}
 	case auth.KindConfig:
 		where := "."
 		if _, err := b.src.Stat("config.yaml"); err != nil {
 			where = "config"
 		}
-		p.config, err = b.compile(where)
+		if p.config, err = b.compile(where); err == nil {
+			err = b.sources(p.config)
+		}
 	case auth.KindCode:
 		var c *config.Project
 		if c, err = b.current(ctx); err == nil {
@@ -197,41 +209,6 @@ func codeTargets(c *config.Project, root string) (all []target) {
 	return all
 }
 
-// ownTargets is all that a project keeps in its one repository.
-func ownTargets(c *config.Project, code string) []target {
-	all := codeTargets(c, code)
-	eachScope(c, func(app string, r *config.Resources) {
-		for _, w := range r.Websites {
-			if w.Provider == "" {
-				all = append(all, target{kind: "website", name: path.Join(app, w.Name), id: w.ID, dirs: ownDirs("websites", app, w.Name)})
-			}
-		}
-		for _, l := range r.Libraries {
-			if l.Provider == "" {
-				dirs := ownDirs("libraries", app, l.Name)
-				for i := range dirs {
-					dirs[i] = inside(dirs[i], l.Path)
-				}
-				all = append(all, target{kind: "library", name: path.Join(app, l.Name), id: l.ID, dirs: dirs})
-			}
-		}
-	})
-	return all
-}
-
-// ownDirs: an application's resource may have a folder under the application's name,
-// for two of one name.
-func ownDirs(group, app, name string) []string {
-	if app == "" {
-		return []string{path.Join(group, name)}
-	}
-	return []string{path.Join(app, group, name), path.Join(group, name)}
-}
-
-// inside appends a path from a configuration, which may begin with a slash, and may
-// not lead out.
-func inside(dir, sub string) string { return path.Join(dir, path.Clean("/"+sub)) }
-
 // originTargets are the websites and libraries that are built from a repository.
 func originTargets(c *config.Project, repo taubyte.RepositoryID) (all []target) {
 	from := func(o config.Origin) bool {
@@ -257,14 +234,6 @@ func originTargets(c *config.Project, repo taubyte.RepositoryID) (all []target) 
 func (b *build) targets(ctx context.Context, p *product, all []target) error {
 	p.assets = map[taubyte.ResourceID]cid.Cid{}
 	p.kinds = map[taubyte.ResourceID]string{}
-	// Before any of them runs, and may change it.
-	if slices.ContainsFunc(all, func(t target) bool { return b.readsAll(t, b.folder(t)) }) {
-		h := sha256.New()
-		if err := hashTree(ctx, h, b.src, "."); err != nil {
-			return fmt.Errorf("hashing the source: %w", err)
-		}
-		b.digest = hex.EncodeToString(h.Sum(nil))
-	}
 	errs := make([]error, len(all))
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -302,6 +271,16 @@ func (b *build) targets(ctx context.Context, p *product, all []target) error {
 	return errors.Join(errs...)
 }
 
+// digest is that of the whole source, which no build writes to.
+func (b *build) digest(ctx context.Context) (string, error) {
+	b.whole.Do(func() {
+		h := sha256.New()
+		b.whole.err = hashTree(ctx, h, b.src, ".")
+		b.whole.digest = hex.EncodeToString(h.Sum(nil))
+	})
+	return b.whole.digest, b.whole.err
+}
+
 // folder is where a target's source is, "" where it has none.
 func (b *build) folder(t target) string {
 	for _, d := range t.dirs {
@@ -327,84 +306,24 @@ func (b *build) lacking(t target, dir string, w *workflow) error {
 func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cached bool, err error) {
 	dir := b.folder(t)
 	if dir == "" {
-		return root, false, fmt.Errorf("%w: the configuration names it, and there is no folder %s", taubyte.ErrInvalid, t.dirs[len(t.dirs)-1])
+		return root, false, t.nowhere()
 	}
-	src := b.src.sub(dir)
-	w, err := readWorkflow(src)
+	p, err := b.plan(ctx, t, dir)
 	if err != nil {
 		return root, false, err
 	}
-	if err := b.lacking(t, dir, w); err != nil {
-		return root, false, err
-	}
-	golang := w == nil && t.kind != "website"
-	if golang && !hasGo(src) {
-		return root, false, fmt.Errorf("%w: nothing to build in %s: neither .taubyte/config.yaml nor Go files", taubyte.ErrInvalid, dir)
-	}
-	var tools *toolchain
-	if golang {
-		if tools, err = b.s.toolchain(ctx); err != nil {
-			return root, false, err
-		}
-	}
-	given, err := b.given(ctx, t, w)
+	given, err := b.given(ctx, t, p.w)
 	if err != nil {
 		return root, false, err
 	}
-	key, err := b.cacheKey(ctx, t, dir, w, tools, given)
+	key, err := b.cacheKey(ctx, t, p, given)
 	if err != nil {
 		return root, false, err
 	}
 	if root, ok := b.s.cache.get(ctx, key); ok {
 		return root, true, nil
 	}
-
-	work := fmt.Sprint("target-", n)
-	for _, d := range []string{"out", "tmp"} {
-		if err := b.root.MkdirAll(path.Join(work, d), 0o700); err != nil {
-			return root, false, ours(fmt.Errorf("making a folder for the build: %w", err))
-		}
-	}
-	scratch := tree{root: b.root, dir: path.Join(work, "tmp")}
-	if err := muteTelemetry(scratch); err != nil {
-		return root, false, ours(err)
-	}
-	lines := b.log.prefixed(t.String()+": ", given.mask)
-	defer lines.Close()
-	spec := Spec{
-		Owner: string(b.job.Project), Limits: b.s.o.limits, Network: b.s.o.network, Log: lines,
-		Mounts: []Mount{
-			{Name: "OUT", Dir: filepath.Join(b.dir, work, "out"), Write: true},
-			{Name: "TMP", Dir: filepath.Join(b.dir, work, "tmp"), Write: true},
-		},
-	}
-	source := Mount{Name: "SRC", Dir: filepath.Join(b.dir, "src", filepath.FromSlash(dir)), Write: true}
-	if b.readsAll(t, dir) {
-		// It is at /src, and where paths that lead out of it lead to the rest.
-		own := source
-		own.Name, own.Place = "", "/src"
-		source.Place = "/repo/" + dir
-		spec.Mounts = append(spec.Mounts, Mount{Name: "REPO", Dir: filepath.Join(b.dir, "src"), Write: true}, own)
-	}
-	spec.Mounts = append(spec.Mounts, source)
-	const at = "${SRC}"
-	open := func() (tree, error) { return b.output(path.Join(work, "out")) }
-	switch {
-	case w != nil:
-		err = b.s.runWorkflow(ctx, spec, at, w, given)
-	case golang:
-		err = b.s.buildGo(ctx, spec, at, src, scratch, tools)
-	default:
-		open = func() (tree, error) { return b.opened(b.src.root, dir) } // it is taken as it is
-	}
-	var over *LimitError
-	if errors.As(err, &over) {
-		err = errors.Join(err, ours(b.s.dropCache(string(b.job.Project)))) // which may be what is too large
-	}
-	if err != nil {
-		return root, false, err
-	}
-	out, err := open()
+	out, err := b.make(ctx, n, t, p, given)
 	if err != nil {
 		return root, false, err
 	}
@@ -420,27 +339,42 @@ func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cach
 	return root, false, err
 }
 
-func (s *Service) runWorkflow(ctx context.Context, spec Spec, at string, w *workflow, given given) error {
-	spec.Image = w.image
-	cache, err := s.projectCache(spec.Owner)
+// make runs a target's build, and opens what has come of it.
+func (b *build) make(ctx context.Context, n int, t target, p plan, given given) (tree, error) {
+	if p.k == nil {
+		return b.opened(b.src.root, p.dir) // it is taken as it is
+	}
+	w, err := b.workshop(ctx, n, p)
 	if err != nil {
-		return ours(err)
+		return tree{}, err
 	}
-	spec.Mounts = append(spec.Mounts, cache)
-	session, err := s.o.env.Open(ctx, spec)
+	defer w.close()
+	if err := muteTelemetry(w.tmp); err != nil {
+		return tree{}, ours(err)
+	}
+	spec := b.spec(w, p)
+	lines := b.log.prefixed(t.String()+": ", given.mask)
+	defer lines.Close()
+	spec.Log = lines
+	switch {
+	case p.w != nil:
+		err = b.s.runWorkflow(ctx, spec, p.dir, w.src, w.tmp, w.utils, p.w, given, p.k)
+	case p.golang:
+		err = b.s.buildGo(ctx, spec, "${SRC}", w.src, w.tmp, p.k)
+	default:
+		err = b.s.runScript(ctx, spec, w, p)
+	}
+	var over *LimitError
+	if errors.As(err, &over) {
+		err = errors.Join(err, ours(b.s.dropCache(string(b.job.Project)))) // which may be what is too large
+	}
 	if err != nil {
-		return err
+		return tree{}, err
 	}
-	defer session.Close()
-	env := slices.Concat(w.env, given.env)
-	for _, script := range w.scripts {
-		fmt.Fprintf(spec.Log, "running %s/%s.sh\n", w.folder, script)
-		c := Command{Words: []string{shell, at + "/" + w.folder + "/" + script + ".sh"}, Dir: at, Env: env, Log: spec.Log}
-		if err := s.failed(session.Exec(ctx, c)); err != nil {
-			return fmt.Errorf("%s/%s.sh: %w", w.folder, script, err)
-		}
+	if p.site != nil {
+		return b.site(w, p)
 	}
-	return nil
+	return b.output(path.Join(w.name, "out"))
 }
 
 // output opens a folder with the result of commands that have ended. One that a command

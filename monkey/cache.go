@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"strings"
 	"time"
 
@@ -30,7 +29,7 @@ type cache struct {
 }
 
 const (
-	cacheVersion = "2" // of the way in which things are built
+	cacheVersion = "3" // of the way in which things are built
 	cacheAge     = 30 * 24 * time.Hour
 )
 
@@ -98,43 +97,35 @@ func (c *cache) prune(ctx context.Context) error {
 
 // cacheKey names everything that a target's build depends on: what it can read of the
 // source, and what it is built with.
-func (b *build) cacheKey(ctx context.Context, t target, dir string, w *workflow, tools *toolchain, given given) (string, error) {
+func (b *build) cacheKey(ctx context.Context, t target, p plan, given given) (string, error) {
 	h := sha256.New()
 	field := func(parts ...string) { // no two lists of fields have the same bytes
+		fmt.Fprintf(h, "%d;", len(parts))
 		for _, p := range parts {
 			fmt.Fprintf(h, "%d:%s,", len(p), p)
 		}
 	}
 	// A module is checked for the function that is called.
-	field(cacheVersion, t.kind, t.call)
-	switch {
-	case w != nil:
-		field("workflow", b.s.o.envName, w.image, strings.Join(w.env, "\x00"))
+	field(cacheVersion, t.kind, t.call, fmt.Sprint(p.wide))
+	if p.w != nil {
+		field("workflow", p.w.image)
+		field(p.w.env...)
 		field(given.key...)
-	case tools != nil:
-		field("go", b.s.o.envName, tools.version, strings.Join(goBuild, " "), strings.Join(goVars, " "), tools.sdk)
 	}
-	if b.readsAll(t, dir) {
-		field(dir, b.digest)
-	} else if err := hashTree(ctx, h, b.src, dir); err != nil {
+	if p.k != nil {
+		field(b.s.o.envName, p.script, fmt.Sprint(b.s.o.network))
+		field(p.k.version...)
+	}
+	if p.wide {
+		digest, err := b.digest(ctx)
+		if err != nil {
+			return "", fmt.Errorf("hashing the source: %w", err)
+		}
+		field(p.dir, digest)
+	} else if err := hashTree(ctx, h, b.src, p.dir); err != nil {
 		return "", fmt.Errorf("hashing the source: %w", err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// readsAll reports whether a target's build may read what is outside of its folder. A
-// script may read whatever was pushed; so may a Go module that replaces others by
-// folders beside it, and one with links. A website without a script is its folder.
-func (b *build) readsAll(t target, dir string) bool {
-	if dir == "" {
-		return false
-	}
-	for _, folder := range workflowFolders {
-		if _, err := b.src.Lstat(path.Join(dir, folder)); err == nil {
-			return true
-		}
-	}
-	return t.kind != "website" && (localModules(b.src, dir) || hasLinks(b.src, dir))
 }
 
 func hasLinks(fsys fs.FS, dir string) bool {

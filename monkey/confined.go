@@ -39,7 +39,8 @@ type Confined struct {
 	setpriv string // where the node is root
 }
 
-var _ Environment = (*Confined)(nil)
+// systemFolders are the machine's programs. What is a link there is one for commands.
+var systemFolders = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"}
 
 // NewConfined returns a Confined once a command has been confined on this machine. Else the
 // error, a *MissingError, says what to install or to allow.

@@ -21,9 +21,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// systemFolders are the machine's programs. What is a link there is one for commands.
-var systemFolders = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"}
-
 // settings are the parts of /etc without which programs do not find libraries, names of
 // hosts, certificates or the time of day.
 var settings = []string{
@@ -82,10 +79,7 @@ func (c *Confined) Open(ctx context.Context, spec Spec) (Session, error) {
 	if c.bwrap == "" {
 		return nil, errors.New("a Confined that NewConfined has not made")
 	}
-	s := &confinedSession{c: c, spec: spec, places: places{}, path: c.Path}
-	if s.path == "" {
-		s.path = os.Getenv("PATH")
-	}
+	s := &confinedSession{c: c, spec: spec, places: places{}, path: spec.searchPath(c.Path)}
 	sum := fnv.New32a()
 	_, _ = io.WriteString(sum, spec.Owner)
 	s.user = firstUser + sum.Sum32()%users

@@ -46,6 +46,7 @@ func TestConfinedBuilds(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "authority.key")
 	require.NoError(t, os.WriteFile(secret, []byte("ROOTKEY"), 0o644))
 	j := b.push(repo, auth.KindProject, project(merge(shFunction, map[string]string{
+		".taubyte/config.yaml": "workflow: [build]\n", // and no image of tau's, which would see its folder alone
 		".taubyte/build.sh": "cat " + secret + " $SRC/../../../shared/x; ls " + b.work + "\n" +
 			"echo kept >> /cache/note; cat /cache/note; rm -rf $OUT; ln -s /etc $OUT; cp ping.wasm /out/main.wasm\n",
 	}), map[string]string{"shared/x": "SHARED\n"}))

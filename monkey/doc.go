@@ -10,12 +10,16 @@
 //
 // # What is built how
 //
-// A folder with .taubyte/config.yaml is built by the scripts that its workflow
-// names, run by /bin/sh with the source in $SRC and the result expected in $OUT:
-// main.wasm of a function or library, the files of a website. Without one, a
-// function or library in Go is built by the Go toolchain of the node, with the guest
-// SDK (github.com/taubyte/taubyte/substrate/guest) at hand without network, and a
-// website is taken as it is.
+// A folder with .taubyte/config.yaml is built by the scripts that its workflow names, with
+// the source in $SRC and the result expected in $OUT: main.wasm of a function or library,
+// the files of a website. Without one it is built by what it holds: Go, TinyGo, Rust,
+// AssemblyScript, a package.json; a website is otherwise taken as it is. docs/builds.md has
+// it all.
+//
+// Projects made for tau build as they are. Their Go functions, which are written for TinyGo,
+// are adapted to Go where there is no TinyGo; their scripts find /src, /out and /utils; and a
+// toolchain of the machine stands for the image that they name (WithImages). Each target has
+// a copy of the source for that, and the repository is never written to.
 //
 // # Where it runs
 //

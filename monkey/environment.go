@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -51,11 +53,22 @@ type Spec struct {
 	Owner  string
 	Image  string // the container image that the project asks for; "" where none
 	Mounts []Mount
+	// Path are folders with programs of the machine that a Native environment looks into
+	// before its own PATH. Commands see those that are in a mount or of the system.
+	Path []string
 	// Network gives commands the network of the machine. Without it a confined session has
 	// none at all.
 	Network bool
 	Limits  Limits
 	Log     io.Writer // notes on the session; nil for none
+}
+
+// searchPath is the PATH of commands, where the environment's own is that, or the process's.
+func (s Spec) searchPath(own string) string {
+	if own == "" {
+		own = os.Getenv("PATH")
+	}
+	return strings.Join(append(slices.Clone(s.Path), own), string(filepath.ListSeparator))
 }
 
 // A Mount is a folder of the node for the commands of a session.

@@ -44,6 +44,8 @@ func TestParseWorkflow(t *testing.T) {
 		"version: 1.0\nenvironment:\n  image: taubyte/go-wasi\n  variables:\nworkflow: [build]",
 		"enviroment:\n  image: x\n  variables: {A: b, N: 1}\nworkflow:\n  - build\n  - second",
 		"environment:\n  variables:\n    - A: b\n    - C: d\nworkflow: [build]",
+		"environment:\n  variables:\n    - A=b=c\n    - C: 1\n    - {D: e, F: g}\nworkflow: [build.sh]",
+		"environment: null\nworkflow: [build]", "environment: {image: null, variables: null}\nworkflow: [build]",
 		"workflow: [build]",
 	} {
 		require.NoError(t, monkey.ParseWorkflow([]byte(good)), good)

@@ -131,18 +131,23 @@ func copyTree(ctx context.Context, from tree, to *os.Root, at string) error {
 		if !d.Type().IsRegular() {
 			return nil
 		}
-		in, err := from.Open(name)
-		if err != nil {
-			return err
-		}
-		defer in.Close()
-		out, err := to.OpenFile(into, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(out, in)
-		return errors.Join(err, out.Close())
+		return copyFile(from, name, to, into, 0o600)
 	})
+}
+
+// copyFile copies a regular file. The system does it where it can.
+func copyFile(from tree, name string, to *os.Root, into string, mode fs.FileMode) error {
+	in, err := from.Open(name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := to.OpenFile(into, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in.(treeFile).File)
+	return errors.Join(err, out.Close())
 }
 
 // baseCache is a Go build cache that holds what every function needs, which the node has
@@ -182,7 +187,11 @@ func (s *Service) baseCache(ctx context.Context, tools *toolchain) (string, erro
 		return "", ours(err)
 	}
 	began := time.Now()
-	if err := s.compileGo(ctx, spec, "${SRC}", src, scratch, tools); err != nil {
+	g, err := newGoModule(src, scratch, tools, nil, false)
+	if err == nil {
+		err = s.compileGo(ctx, spec, "${SRC}", g, goBuild)
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
 		}

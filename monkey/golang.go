@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"go/version"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -23,14 +24,7 @@ import (
 )
 
 // hasGo reports whether a folder is a Go package or module.
-func hasGo(fsys fs.FS) bool {
-	for _, pattern := range []string{"*.go", "go.mod"} {
-		if found, _ := fs.Glob(fsys, pattern); len(found) > 0 {
-			return true
-		}
-	}
-	return false
-}
+func hasGo(fsys fs.FS) bool { return hasFile(fsys, "*.go", "go.mod") }
 
 // A toolchain is the node's Go, and what the node's user has set for it that builds
 // keep: where modules come from.
@@ -120,6 +114,11 @@ func (s *Service) extractSDK(t *toolchain) (err error) {
 	return nil
 }
 
+// key names it, for the cache.
+func (t *toolchain) key() []string {
+	return []string{t.version, strings.Join(goBuild, " "), strings.Join(goVars, " "), t.sdk}
+}
+
 // mounts are what the go command needs.
 func (t *toolchain) mounts() []Mount {
 	return []Mount{{Name: "SDK", Dir: t.sdkDir}, {Name: "GOROOT", Dir: t.root, Place: t.root}}
@@ -129,8 +128,6 @@ func (t *toolchain) mounts() []Mount {
 // default, whatever the node's user has set: the same source gives the same bytes.
 var goBuild = []string{"go", "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", "${OUT}/main.wasm", "."}
 
-var goVars = []string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOTOOLCHAIN=local", "GOFLAGS=", "GOENV=off"}
-
 // goFetch has the go command fetch the modules that a build needs. It runs nothing of the
 // project's.
 var goFetch = []string{"go", "list", "-deps", "-f", "{{if false}}{{end}}", "."}
@@ -138,69 +135,178 @@ var goFetch = []string{"go", "list", "-deps", "-f", "{{if false}}{{end}}", "."}
 // requires reports whether a module may need others.
 func requires(gomod []byte) bool { return strings.Contains(string(gomod), "require") }
 
+// tinygoBuild is how a function that was written for TinyGo becomes a module where that is
+// installed.
+var tinygoBuild = []string{"tinygo", "build", "-target=wasip1", "-buildmode=c-shared", "-scheduler=none", "-panic=trap", "-no-debug", "-o", "${OUT}/main.wasm", "."}
+
 // buildGo builds the package in a target's folder. The guest SDK is at hand without network
-// and without a line in go.mod; a folder without go.mod is given one. Modules are fetched
-// first, and the build itself has no network.
-func (s *Service) buildGo(ctx context.Context, spec Spec, dir string, src, scratch tree, tools *toolchain) error {
-	cache, err := s.goCache(ctx, spec.Owner, tools)
+// and without a line in go.mod; a folder without go.mod is given one, and what was written
+// for TinyGo is adapted where there is none. Modules are fetched first, and the build itself
+// has no network.
+func (s *Service) buildGo(ctx context.Context, spec Spec, dir string, src, scratch tree, k *kit) error {
+	g, err := s.goModule(ctx, spec.Log, src, scratch, k)
 	if err != nil {
 		return err
 	}
-	spec.Mounts = append(append(spec.Mounts, cache), tools.mounts()...)
-	return s.compileGo(ctx, spec, dir, src, scratch, tools)
+	cache, err := s.goCache(ctx, spec.Owner, k.golang)
+	if err != nil {
+		return err
+	}
+	k.give(&spec)
+	spec.Mounts = append(append(spec.Mounts, cache), k.golang.mounts()...)
+	build := goBuild
+	if g.tinygo {
+		build = tinygoBuild
+	}
+	return s.compileGo(ctx, spec, dir, g, build)
 }
 
-func (s *Service) compileGo(ctx context.Context, spec Spec, dir string, src, scratch tree, tools *toolchain) error {
-	gomod, err := src.ReadFile("go.mod")
-	if errors.Is(err, fs.ErrNotExist) {
-		gomod = fmt.Appendf(nil, "module %s\n\ngo %s\n", "function", strings.TrimPrefix(version.Lang(tools.version), "go"))
-		err = src.create("go.mod", gomod)
-		if errors.Is(err, fs.ErrExist) {
+// A goModule is a function on its way through the go command.
+type goModule struct {
+	src, scratch tree
+	tools        *toolchain
+	gomod        []byte
+	vendored     bool
+	completes    bool // its go.mod lacks what it imports: the go command adds it
+	imports      []string
+	tinygo       bool // it is built by TinyGo
+	placed       bool // completes: its go.mod has the places of a session
+}
+
+// goModule adapts the source in a folder, and finds out what the go command has to do.
+func (s *Service) goModule(ctx context.Context, log io.Writer, src, scratch tree, k *kit) (*goModule, error) {
+	a, err := adaptGo(ctx, src, k.tinygo != "")
+	if err != nil {
+		return nil, err
+	}
+	tinygo := a.style && k.tinygo != ""
+	if tinygo {
+		fmt.Fprintf(log, "built by %s\n", k.tinygo)
+	}
+	if a.style && !tinygo {
+		fmt.Fprintf(log, "note: the function is written for TinyGo, which is not on this node: its copy here is adapted to %s\n", k.golang.version)
+	}
+	for _, n := range a.notes {
+		fmt.Fprintf(log, "note: %s\n", n)
+	}
+	return newGoModule(src, scratch, k.golang, a.imports, tinygo)
+}
+
+func newGoModule(src, scratch tree, tools *toolchain, imports []string, tinygo bool) (*goModule, error) {
+	g := &goModule{src: src, scratch: scratch, tools: tools, imports: imports, tinygo: tinygo}
+	var err error
+	g.gomod, err = src.ReadFile("go.mod")
+	absent := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !absent {
+		return nil, fmt.Errorf("reading go.mod: %w", err)
+	}
+	if _, err := src.Stat("vendor/modules.txt"); err == nil && !absent {
+		g.vendored = true
+		return g, nil
+	}
+	g.completes = incomplete(src, g.gomod, imports)
+	// The files are made before a session is given them, and filled when it has places.
+	switch {
+	case g.completes:
+		if err := src.replace("go.mod", g.gomod); err != nil {
+			return nil, fmt.Errorf("making go.mod: %w", err)
+		}
+		return g, nil
+	case absent:
+		g.gomod = fmt.Appendf(nil, "module %s\n\ngo %s\n", "function", tools.language())
+		if err = src.create("go.mod", g.gomod); errors.Is(err, fs.ErrExist) {
 			err = fmt.Errorf("%w go.mod: it is a link that leads nowhere", taubyte.ErrInvalid)
 		}
 		if err != nil {
-			return fmt.Errorf("making go.mod: %w", err)
+			return nil, fmt.Errorf("making go.mod: %w", err)
 		}
 	}
+	if err := scratch.create("go.work", nil); err != nil {
+		return nil, fmt.Errorf("making go.work: %w", err)
+	}
+	return g, nil
+}
+
+// language is the version of the language, "1.26".
+func (t *toolchain) language() string { return strings.TrimPrefix(version.Lang(t.version), "go") }
+
+// fetches reports whether modules have to be fetched.
+func (g *goModule) fetches() bool { return !g.vendored && (g.completes || requires(g.gomod)) }
+
+// env is what the go command needs in a session that has the module in dir.
+func (g *goModule) env(session Session, dir string) ([]string, error) {
+	env := []string{"GOCACHE=${CACHE}/go-build", "GOMODCACHE=${CACHE}/go-mod", "GOPATH=${CACHE}/go",
+		"GOTOOLCHAIN=local", "GOENV=off"}
+	switch {
+	case g.completes:
+		if !g.placed {
+			sdk := session.Place("SDK")
+			if g.tinygo {
+				sdk = ""
+			}
+			text, err := completed(g.gomod, g.imports, sdk, g.tools.language())
+			if err != nil {
+				return nil, err
+			}
+			if err := g.src.root.WriteFile(g.src.at("go.mod"), text, 0o600); err != nil {
+				return nil, ours(fmt.Errorf("making go.mod: %w", err))
+			}
+			g.placed = true
+		}
+		return append(env, "GOWORK=off", "GOFLAGS=-mod=mod"), nil
+	case g.vendored, g.tinygo:
+		return append(env, "GOWORK=off", "GOFLAGS="), nil
+	}
+	text := guestsdk.Work(dir, session.Place("SDK"), "", g.gomod)
+	if err := g.scratch.root.WriteFile(g.scratch.at("go.work"), []byte(text), 0o600); err != nil {
+		return nil, ours(fmt.Errorf("making go.work: %w", err))
+	}
+	return append(env, "GOWORK=${TMP}/go.work", "GOFLAGS="), nil
+}
+
+// goVars are those of a build, after those of goModule.env.
+var goVars = []string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0"}
+
+// runGo runs a go command in a session of its own.
+func (s *Service) runGo(ctx context.Context, spec Spec, dir string, g *goModule, words []string, env ...string) error {
+	session, err := s.o.env.Open(ctx, spec)
 	if err != nil {
-		return fmt.Errorf("reading go.mod: %w", err)
+		return err
 	}
-	vendored := false
-	if _, err := src.Stat("vendor/modules.txt"); err == nil {
-		vendored = true
-	} else if err := scratch.create("go.work", nil); err != nil {
-		return fmt.Errorf("making go.work: %w", err)
+	defer session.Close()
+	at := dir
+	for _, m := range spec.Mounts {
+		at = strings.ReplaceAll(at, "${"+m.Name+"}", session.Place(m.Name))
 	}
-	run := func(network bool, words []string, env ...string) error {
-		spec.Network = network
-		session, err := s.o.env.Open(ctx, spec)
-		if err != nil {
-			return err
-		}
-		defer session.Close()
-		gowork := "off"
-		if !vendored {
-			expand := func(word string) string {
-				for _, m := range spec.Mounts {
-					word = strings.ReplaceAll(word, "${"+m.Name+"}", session.Place(m.Name))
-				}
-				return word
-			}
-			text := guestsdk.Work(expand(dir), session.Place("SDK"), "", gomod)
-			if err := scratch.root.WriteFile(scratch.at("go.work"), []byte(text), 0o600); err != nil {
-				return ours(fmt.Errorf("making go.work: %w", err))
-			}
-			gowork = "${TMP}/go.work"
-		}
-		env = append(env, "GOWORK="+gowork, "GOCACHE=${CACHE}/go-build", "GOMODCACHE=${CACHE}/go-mod", "GOPATH=${CACHE}/go")
-		return session.Exec(ctx, Command{Words: words, Dir: dir, Env: append(env, goVars...), Log: spec.Log})
+	own, err := g.env(session, at)
+	if err != nil {
+		return err
 	}
-	if !vendored && requires(gomod) {
-		if err := s.failed(run(true, goFetch, tools.proxies...)); err != nil {
-			return fmt.Errorf("fetching its modules: %w", err)
-		}
+	vars := goVars
+	if words[0] != "go" { // TinyGo has a target
+		vars = nil
 	}
-	err = s.failed(run(s.o.network, goBuild, "GOPROXY=off"))
+	return s.failed(session.Exec(ctx, Command{Words: words, Dir: dir, Env: slices.Concat(own, vars, env), Log: spec.Log}))
+}
+
+// fetchGo has the modules fetched that a function needs.
+func (s *Service) fetchGo(ctx context.Context, spec Spec, dir string, g *goModule) error {
+	if !g.fetches() {
+		return nil
+	}
+	spec.Network = true
+	if err := s.runGo(ctx, spec, dir, g, goFetch, g.tools.proxies...); err != nil {
+		return fmt.Errorf("fetching its modules: %w", err)
+	}
+	return nil
+}
+
+func (s *Service) compileGo(ctx context.Context, spec Spec, dir string, g *goModule, build []string) error {
+	if err := s.fetchGo(ctx, spec, dir, g); err != nil {
+		return err
+	}
+	spec.Network = s.o.network
+	err := s.runGo(ctx, spec, dir, g, build, "GOPROXY=off")
 	var exit *ExitError
 	if !isOutage(err) && errors.As(err, &exit) {
 		return fmt.Errorf("it does not compile (%w), see the log", err)

@@ -38,6 +38,7 @@ type options struct {
 	certs    Certificates
 	env      Environment
 	envName  string
+	images   map[string]Image
 	capacity int
 	replicas int
 	workDir  string
@@ -136,6 +137,7 @@ type Service struct {
 
 	toolsMu sync.Mutex
 	tools   *toolchain
+	answers map[string]string // of programs that were asked, by question
 
 	cacheMu sync.Mutex // of the folders that builds begin with
 
@@ -170,6 +172,7 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		},
 		cpus:    make(chan struct{}, max(runtime.GOMAXPROCS(0), 1)),
 		running: map[taubyte.JobID]Running{},
+		answers: map[string]string{},
 	}
 	s.life, s.stop = context.WithCancel(context.Background())
 	if err := s.start(ctx); err != nil {
@@ -182,6 +185,9 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 func (s *Service) start(ctx context.Context) (err error) {
 	if s.o.capacity < 1 || s.o.replicas < 1 {
 		return fmt.Errorf("%w option: a capacity of %d jobs, %d replicas", taubyte.ErrInvalid, s.o.capacity, s.o.replicas)
+	}
+	if err := checkImages(s.o.images); err != nil {
+		return err
 	}
 	if s.o.workDir, err = filepath.Abs(s.o.workDir); err != nil {
 		return err

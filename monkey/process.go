@@ -27,8 +27,6 @@ type Process struct {
 	Path string
 }
 
-var _ Environment = (*Process)(nil)
-
 // lateOutput is how long output is read after the last process of the group has ended, for
 // what a process that left the group holds open.
 const lateOutput = time.Second
@@ -39,10 +37,7 @@ func (p *Process) Open(ctx context.Context, spec Spec) (Session, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	s := &processSession{places: places{}, limits: spec.Limits, path: p.Path}
-	if s.path == "" {
-		s.path = os.Getenv("PATH")
-	}
+	s := &processSession{places: places{}, limits: spec.Limits, path: spec.searchPath(p.Path)}
 	for _, m := range spec.Mounts {
 		if m.Name != "" {
 			s.places[m.Name] = m.Dir
@@ -194,16 +189,6 @@ func lookPath(name, path string) (string, error) {
 		}
 	}
 	return "", missing(name)
-}
-
-func missing(name string) error {
-	switch name {
-	case "go":
-		return &MissingError{What: "the Go toolchain", Hint: "install Go 1.24 or later (https://go.dev/dl) and see that the command go is in the node's PATH"}
-	case shell:
-		return &MissingError{What: "a POSIX shell (" + shell + ")", Hint: "build on a system that has one"}
-	}
-	return &MissingError{What: name, Hint: "install it and see that it is in the node's PATH"}
 }
 
 const shell = "/bin/sh"

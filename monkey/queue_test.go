@@ -25,6 +25,8 @@ type queue struct {
 	mu    sync.Mutex
 	jobs  []*queued
 	fence uint64
+
+	repositories []taubyte.RepositoryID // of the project
 }
 
 type queued struct {
@@ -119,7 +121,7 @@ func (q *queue) Finish(_ context.Context, l patrick.Lease, o patrick.Outcome) er
 
 func (q *queue) Source(_ context.Context, l patrick.Lease) (s patrick.Source, err error) {
 	err = q.with(l, func(j *queued) {
-		s = patrick.Source{Kind: j.kind}
+		s = patrick.Source{Kind: j.kind, Repositories: q.repositories}
 		var b bytes.Buffer
 		w := tar.NewWriter(&b)
 		for _, name := range slices.Sorted(maps.Keys(j.files)) {

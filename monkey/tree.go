@@ -94,6 +94,22 @@ func (t tree) create(name string, text []byte) error {
 	return errors.Join(err, f.Close())
 }
 
+// replace puts a file in the place of what has its name, which is not written to: it may be
+// a link, or another name of a file elsewhere.
+func (t tree) replace(name string, text []byte) error {
+	mode := fs.FileMode(0o600)
+	if info, err := t.Lstat(name); err == nil && info.Mode()&0o100 != 0 && info.Mode().IsRegular() {
+		mode = 0o700
+	}
+	if err := t.root.Remove(t.at(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := t.create(name, text); err != nil {
+		return err
+	}
+	return t.root.Chmod(t.at(name), mode)
+}
+
 // walk is fs.WalkDir within bounds.
 func (t tree) walk(ctx context.Context, dir string, do fs.WalkDirFunc) error {
 	return fs.WalkDir(t, dir, bounded(ctx, do))

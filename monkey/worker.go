@@ -340,6 +340,7 @@ func (b *build) source(ctx context.Context) (auth.Kind, error) {
 		return "", err
 	}
 	defer from.Archive.Close()
+	b.repositories = from.Repositories
 	if b.lacks, err = unpack(b.src.root, stream{from.Archive}, b.s.o.sourceLimit); err != nil {
 		return "", err
 	}

@@ -62,7 +62,11 @@ func readWorkflow(fsys fs.FS) (*workflow, error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		w.folder = folder
-		for _, s := range w.scripts {
+		for i, s := range w.scripts {
+			if _, err := fs.Stat(fsys, path.Join(folder, s)); err == nil && strings.HasSuffix(s, ".sh") {
+				w.scripts[i] = strings.TrimSuffix(s, ".sh") // by its file's name
+				continue
+			}
 			if _, err := fs.Stat(fsys, path.Join(folder, s+".sh")); err != nil {
 				return nil, fmt.Errorf("%s: %w: the workflow names %q, and there is no %s/%s.sh", name, taubyte.ErrInvalid, s, folder, s)
 			}
@@ -123,16 +127,27 @@ func parseWorkflow(text []byte) (*workflow, error) {
 	return w, nil
 }
 
-// variables reads a map, a list of one-key maps, or nothing.
+// variables reads a map, a list of maps or of lines NAME=value, or nothing.
 func variables(node *yaml.Node) ([]string, error) {
 	var maps []map[string]string
 	var err error
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
 	switch node.Kind {
 	case yaml.MappingNode:
 		maps = make([]map[string]string, 1)
 		err = node.Decode(&maps[0])
 	case yaml.SequenceNode:
-		err = node.Decode(&maps)
+		for _, item := range node.Content {
+			m := map[string]string{}
+			if name, value, ok := strings.Cut(item.Value, "="); item.Kind == yaml.ScalarNode && ok {
+				m[name] = value
+			} else if err = item.Decode(&m); err != nil {
+				break
+			}
+			maps = append(maps, m)
+		}
 	case 0:
 	default:
 		if node.Tag != "!!null" {
