@@ -20,6 +20,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/gateway"
+	"github.com/taubyte/taubyte/monkey"
 )
 
 // Config is a node's configuration file (YAML). Relative paths are relative to
@@ -56,6 +57,9 @@ type Config struct {
 	// WithPlainBuilds. BuildNetwork: see WithBuildNetwork.
 	Builds       string `yaml:"builds,omitempty"`
 	BuildNetwork bool   `yaml:"build-network,omitempty"`
+	// Images says what stands for container images that projects name: see
+	// WithBuildImages.
+	Images map[string]monkey.Image `yaml:"images,omitempty"`
 	// Network, Membership and Authority are files that "taubyte init" makes: the
 	// network's keys, this node's membership of it, and, on nodes that sign
 	// memberships, the root key. Without them the node is a network of its own.
@@ -231,6 +235,9 @@ func (c *Config) Options() ([]Option, error) {
 	}
 	if c.BuildNetwork {
 		opts = append(opts, WithBuildNetwork())
+	}
+	if len(c.Images) > 0 {
+		opts = append(opts, WithBuildImages(c.Images))
 	}
 	membership, err := c.membership(roles)
 	return append(opts, membership...), err

@@ -9,6 +9,7 @@ import (
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/auth/acme"
 	"github.com/taubyte/taubyte/gateway"
+	"github.com/taubyte/taubyte/monkey"
 )
 
 // An Option changes the node that Open makes.
@@ -29,6 +30,7 @@ type options struct {
 	limits      gateway.Limits
 	development bool
 	plainBuilds bool
+	images      map[string]monkey.Image
 	buildNet    bool
 	authority   *taubyte.Authority
 	membership  *membershipFile
@@ -132,6 +134,12 @@ func WithPlainBuilds() Option { return func(o *options) { o.plainBuilds = true }
 // WithBuildNetwork lets the scripts of builds use the machine's network, ports on its
 // loopback included. The default is none for scripts, but in development.
 func WithBuildNetwork() Option { return func(o *options) { o.buildNet = true } }
+
+// WithBuildImages says what stands for container images that projects name, beside what
+// monkey knows by itself. See monkey.WithImages.
+func WithBuildImages(table map[string]monkey.Image) Option {
+	return func(o *options) { o.images = table }
+}
 
 // WithLogger sets where the node and its services log. The default is
 // slog.Default().

@@ -117,6 +117,9 @@ func (n *Node) builds(ctx context.Context) (opts []monkey.Option, err error) {
 	if n.opts.buildNet || n.opts.development {
 		opts = append(opts, monkey.WithNetwork())
 	}
+	if len(n.opts.images) > 0 {
+		opts = append(opts, monkey.WithImages(n.opts.images))
+	}
 	plain := monkey.WithEnvironment("process", &monkey.Process{})
 	if n.opts.plainBuilds {
 		n.unconfined = "so it was asked for"
