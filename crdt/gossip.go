@@ -49,11 +49,12 @@ type gossip struct {
 	bytes  int
 	fresh  chan struct{} // something is untold, or changed
 	acked  map[peer.ID]vector
-	lacks  map[peer.ID]bool // those that have other stores, were asked for this one, and did not join since
+	joined map[peer.ID]bool // those that were in the topic once
+	lacks  map[peer.ID]bool // those that have other stores, were asked for this one, and never joined
 }
 
 func newGossip(s *Store) (*gossip, error) {
-	g := &gossip{s: s, fresh: make(chan struct{}, 1), acked: map[peer.ID]vector{}, lacks: map[peer.ID]bool{}}
+	g := &gossip{s: s, fresh: make(chan struct{}, 1), acked: map[peer.ID]vector{}, joined: map[peer.ID]bool{}, lacks: map[peer.ID]bool{}}
 	ps, name := s.host.PubSub(), string(s.protocol())
 	if err := ps.RegisterTopicValidator(name, g.validate); err != nil {
 		return nil, fmt.Errorf("%w: is it open already on this host? %w", taubyte.ErrConflict, err)
@@ -278,6 +279,7 @@ func (g *gossip) meet() {
 		}
 		if e.Type == pubsub.PeerJoin {
 			g.mu.Lock()
+			g.joined[e.Peer] = true
 			delete(g.lacks, e.Peer)
 			g.mu.Unlock()
 			g.s.puller.want(e.Peer)
@@ -313,16 +315,25 @@ func (g *gossip) candidates() []peer.ID {
 	return g.writers(found)
 }
 
-// hasNone notes that a member does not speak the store's protocol. It reports false
-// for one in the topic, which is just opening the store.
+// hasNone takes note that a member does not have the store open. It reports whether
+// that is to be believed, and not of one that just opens it.
 func (g *gossip) hasNone(p peer.ID) bool {
 	if slices.Contains(g.topic.ListPeers(), p) {
 		return false
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.lacks[p] = true
+	if !g.joined[p] {
+		g.lacks[p] = true
+	}
 	return true
+}
+
+// wasHere reports whether a member was in the topic once.
+func (g *gossip) wasHere(p peer.ID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.joined[p]
 }
 
 // writers leaves those that are connected and may replicate the store.

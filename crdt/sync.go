@@ -54,6 +54,8 @@ const (
 	// beforePull lets a message that is under way arrive.
 	beforePull = 20 * time.Millisecond
 	retryPull  = 250 * time.Millisecond
+	// maxNone is how often a member that left is asked again.
+	maxNone = 20
 	// waitForHung is how long Synced waits for a member that sends nothing when
 	// another has answered.
 	waitForHung = 2 * time.Second
@@ -73,6 +75,7 @@ type puller struct {
 	wanted map[peer.ID]bool
 	under  map[peer.ID]bool // being pulled from
 	hung   map[peer.ID]int  // times in a row that it did
+	none   map[peer.ID]int  // times in a row that it did not have the store open
 	broken bool             // there are records that can't be read
 	more   chan struct{}
 	slots  chan struct{}
@@ -80,7 +83,7 @@ type puller struct {
 
 func newPuller(s *Store) *puller {
 	return &puller{
-		s: s, wanted: map[peer.ID]bool{}, under: map[peer.ID]bool{}, hung: map[peer.ID]int{},
+		s: s, wanted: map[peer.ID]bool{}, under: map[peer.ID]bool{}, hung: map[peer.ID]int{}, none: map[peer.ID]int{},
 		more: make(chan struct{}, 1), slots: make(chan struct{}, maxPulls),
 	}
 }
@@ -186,11 +189,8 @@ func (p *puller) pull(ctx context.Context, from peer.ID) {
 	p.mu.Lock()
 	delete(p.under, from)
 	again := p.wanted[from]
-	if errors.Is(err, errHung) {
-		p.hung[from]++
-	} else {
-		delete(p.hung, from)
-	}
+	count(p.hung, from, errors.Is(err, errHung))
+	times := count(p.none, from, errors.Is(err, errNone))
 	wait := min(retryPull<<p.hung[from], stall)
 	p.mu.Unlock()
 	if again {
@@ -199,7 +199,9 @@ func (p *puller) pull(ctx context.Context, from peer.ID) {
 	if err == nil || ctx.Err() != nil || !p.s.connected(from) {
 		return
 	}
-	if errors.Is(err, errNone) && p.s.talk.hasNone(from) {
+	// One that left the topic may open the store again at once, and events of a topic
+	// that cancel each other out are not told.
+	if errors.Is(err, errNone) && p.s.talk.hasNone(from) && (times > maxNone || !p.s.talk.wasHere(from)) {
 		return
 	}
 	if errors.Is(err, taubyte.ErrForbidden) || errors.Is(err, taubyte.ErrInvalid) {
@@ -212,6 +214,16 @@ func (p *puller) pull(ctx context.Context, from peer.ID) {
 			p.want(from)
 		}
 	})
+}
+
+// count counts how often in a row something happened with a member.
+func count(times map[peer.ID]int, p peer.ID, happened bool) int {
+	if !happened {
+		delete(times, p)
+		return 0
+	}
+	times[p]++
+	return times[p]
 }
 
 // progress tells since when a pull waits for the other member.
