@@ -79,6 +79,7 @@ type Service struct {
 	log         *slog.Logger
 	secrets     *secrets.Store
 	certs       *certificates
+	inline      *inline
 	domains     *domains
 	settings    Settings
 	webhooks    string
@@ -152,6 +153,7 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore, o options)
 	if s.certs, err = startCertificates(ctx, s.life, s); err != nil {
 		return err
 	}
+	s.inline = startInline(s.life, s)
 	if err := s.startDomains(ctx, store, o); err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +25,9 @@ type Certificate struct {
 	Hosts []string `json:"hosts"`
 	Cert  string   `json:"cert"`
 	Key   string   `json:"key"`
+	// Except are hosts that the wildcard of an inline certificate covers and that are
+	// served for other projects.
+	Except []string `json:"except,omitempty"`
 }
 
 // CertificateInfo is what may be known of a certificate without its key.
@@ -38,6 +40,8 @@ type CertificateInfo struct {
 	Since     time.Time `json:"since"` // when it was imported
 	By        string    `json:"by,omitempty"`
 	Version   uint64    `json:"version"` // how many there were for these hosts
+	// Project is set where it is of a project's configuration.
+	Project taubyte.ProjectID `json:"project,omitempty"`
 }
 
 // certificatesPrefix is that of the names of certificates' secrets, one for each set of
@@ -173,7 +177,8 @@ func parsePair(cert, key string) (*x509.Certificate, error) {
 	return pair.Leaf, nil
 }
 
-// Certificates lists the certificates, by their hosts, without their keys.
+// Certificates lists the certificates, by their hosts, without their keys: those that
+// were imported or obtained, and those of projects' configurations that are served.
 //
 // For the administrator, nodes of role auth, and users that may read the network.
 func (s *Service) Certificates(ctx context.Context) ([]CertificateInfo, error) {
@@ -183,19 +188,26 @@ func (s *Service) Certificates(ctx context.Context) ([]CertificateInfo, error) {
 	s.certs.mu.Lock()
 	held := s.certs.all
 	s.certs.mu.Unlock()
-	all := make([]CertificateInfo, 0, len(held))
-	for _, h := range held {
+	served, _ := s.inline.now()
+	all := make([]CertificateInfo, 0, len(held)+len(served))
+	add := func(h heldCertificate) {
 		leaf, err := parsePair(h.Cert, h.Key)
 		if err != nil {
-			continue
+			return
 		}
 		all = append(all, CertificateInfo{
 			ID: certificateID(h.Hosts), Hosts: h.Hosts, Issuer: leaf.Issuer.String(), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
-			Since: h.info.Made, By: h.info.By, Version: h.info.Version,
+			Since: h.info.Made, By: h.info.By, Version: h.info.Version, Project: inlineProject(h.info.Name),
 		})
 	}
+	for _, h := range held {
+		add(h)
+	}
+	for _, h := range served {
+		add(h)
+	}
 	slices.SortFunc(all, func(a, b CertificateInfo) int {
-		return cmp.Or(slices.Compare(a.Hosts, b.Hosts), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(slices.Compare(a.Hosts, b.Hosts), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Project, b.Project))
 	})
 	return all, nil
 }
@@ -204,7 +216,7 @@ func (s *Service) Certificates(ctx context.Context) ([]CertificateInfo, error) {
 // this one. Gateways stop to serve it within seconds.
 //
 // For the administrator, nodes of role auth, and users that may administer the network.
-// ErrNotFound. ErrConflict: several name the host.
+// ErrNotFound. ErrConflict: several name the host, or it is of a project's configuration.
 func (s *Service) RemoveCertificate(ctx context.Context, id string) error {
 	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleAuth); err != nil {
 		return err
@@ -224,6 +236,12 @@ func (s *Service) RemoveCertificate(ctx context.Context, id string) error {
 	}
 	switch {
 	case len(found) == 0:
+		served, _ := s.inline.now()
+		for host, h := range served {
+			if host == strings.ToLower(id) || certificateID(h.Hosts) == id {
+				return fmt.Errorf("%w: the certificate of %s is in the configuration of project %s: remove it there", taubyte.ErrConflict, host, inlineProject(h.info.Name))
+			}
+		}
 		return fmt.Errorf("%w: certificate %q", taubyte.ErrNotFound, id)
 	case len(found) > 1:
 		return fmt.Errorf("%w: %d certificates name %s: choose one by its id", taubyte.ErrConflict, len(found), id)
@@ -236,10 +254,24 @@ func (s *Service) RemoveCertificate(ctx context.Context, id string) error {
 }
 
 // WatchCertificates returns all certificates now and after each change of them,
-// until ctx ends or the service closes. Each that is given out is in the audit log.
+// until ctx ends or the service closes, but for those of projects' configurations. Each
+// that is given out is in the audit log.
 //
 // For the administrator and nodes of role gateway.
 func (s *Service) WatchCertificates(ctx context.Context) (<-chan []Certificate, error) {
+	return s.watchCertificates(ctx, always, func() (map[string]heldCertificate, <-chan struct{}) {
+		s.certs.mu.Lock()
+		defer s.certs.mu.Unlock()
+		return s.certs.all, s.certs.news
+	})
+}
+
+// always is ready.
+var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// watchCertificates gives out what held returns, and again when the channel closes that
+// it returns too; nothing before ready is closed.
+func (s *Service) watchCertificates(ctx context.Context, ready <-chan struct{}, held func() (map[string]heldCertificate, <-chan struct{})) (<-chan []Certificate, error) {
 	if err := taubyte.PrincipalOf(ctx).HasRole(taubyte.RoleGateway); err != nil {
 		return nil, err
 	}
@@ -254,17 +286,20 @@ func (s *Service) WatchCertificates(ctx context.Context) (<-chan []Certificate, 
 		defer cancel()
 		defer context.AfterFunc(s.life, cancel)()
 		defer close(out)
-		given := map[string]uint64{}
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return
+		}
+		given := map[string]secrets.Info{}
 		for {
-			s.certs.mu.Lock()
-			held, news := s.certs.all, s.certs.news
-			s.certs.mu.Unlock()
-			all := make([]Certificate, 0, len(held))
+			now, news := held()
+			all := make([]Certificate, 0, len(now))
 			var fresh []secrets.Info
-			for name, h := range held {
+			for at, h := range now {
 				all = append(all, h.Certificate)
-				if given[name] != h.info.Version {
-					given[name] = h.info.Version
+				if have := given[at]; have.Name != h.info.Name || have.Version != h.info.Version {
+					given[at] = h.info
 					fresh = append(fresh, h.info)
 				}
 			}
@@ -288,57 +323,4 @@ func (s *Service) WatchCertificates(ctx context.Context) (<-chan []Certificate, 
 		}
 	})
 	return out, nil
-}
-
-// inlinePrefix is that of the certificates of projects' configurations:
-//
-//	inline/<project>/<branch, escaped>/<domain>
-const inlinePrefix = "inline/"
-
-// InlineReference stands for the key of an inline certificate where others can read.
-const InlineReference = "secret:"
-
-// KeepInlineCertificate keeps the certificate of a domain of a project's configuration,
-// which the registry is not given, and returns what the configuration has in the place of
-// its key. The same again changes nothing.
-//
-// For the administrator, nodes of role monkey, jobs of the branch, and users that may
-// deploy the project.
-// ErrInvalid: the key is not the certificate's, or the certificate is not for the host.
-func (s *Service) KeepInlineCertificate(ctx context.Context, i InlineCertificate) (reference string, err error) {
-	if err := taubyte.AllowJob(ctx, i.Project, i.Branch, "", taubyte.RoleMonkey); err != nil {
-		return "", err
-	}
-	if err := checkProjectID(i.Project); err != nil {
-		return "", err
-	}
-	if i.Branch == "" || i.Domain == "" || strings.Contains(string(i.Domain), "/") {
-		return "", fmt.Errorf("%w inline certificate of branch %.100q, domain %.100q", taubyte.ErrInvalid, i.Branch, i.Domain)
-	}
-	leaf, err := parsePair(i.Cert, i.Key)
-	if err != nil {
-		return "", err
-	}
-	if err := leaf.VerifyHostname(strings.Replace(i.Host, "*", "wildcard", 1)); err != nil {
-		return "", fmt.Errorf("%w certificate of the domain %s: it is for %v", taubyte.ErrInvalid, i.Host, leaf.DNSNames)
-	}
-	raw, err := json.Marshal(Certificate{Hosts: []string{strings.ToLower(i.Host)}, Cert: i.Cert, Key: i.Key})
-	if err != nil {
-		return "", err
-	}
-	name := inlinePrefix + string(i.Project) + "/" + url.PathEscape(string(i.Branch)) + "/" + string(i.Domain)
-	if _, err := s.secrets.Put(ctx, callerOf(ctx), name, raw, secrets.ReaderRole(taubyte.RoleGateway)); err != nil {
-		return "", err
-	}
-	return InlineReference + name, nil
-}
-
-// An InlineCertificate is one that a project's configuration holds.
-type InlineCertificate struct {
-	Project taubyte.ProjectID  `json:"project"`
-	Branch  taubyte.Branch     `json:"branch"`
-	Domain  taubyte.ResourceID `json:"domain"`
-	Host    string             `json:"host"`
-	Cert    string             `json:"cert"`
-	Key     string             `json:"key"`
 }

@@ -4,10 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"slices"
 )
 
-// certificateChange is a line of GET /certificates/watch: what is new or other than
-// before, and the ids of those that are gone. More says that the next line belongs to it.
+// certificateChange is a line of GET /certificates/watch, and of that of inline
+// certificates: what is new or other than before, and the ids of those that are gone. More says that the next line belongs to it.
 type certificateChange struct {
 	Set  []Certificate `json:"set,omitempty"`
 	Gone []string      `json:"gone,omitempty"`
@@ -30,7 +31,7 @@ func certificateChanges(ctx context.Context, lists <-chan []Certificate) <-chan 
 			for _, cert := range all {
 				id := certificateID(cert.Hosts)
 				now[id] = cert
-				if old, ok := before[id]; !ok || old.Cert != cert.Cert || old.Key != cert.Key {
+				if old, ok := before[id]; !ok || old.Cert != cert.Cert || old.Key != cert.Key || !slices.Equal(old.Except, cert.Except) {
 					c.Set = append(c.Set, cert)
 				}
 			}

@@ -191,7 +191,19 @@ func (c *Client) WatchCertificates(ctx context.Context) (<-chan []Certificate, e
 	if s := c.local(); s != nil {
 		return s.WatchCertificates(ctx)
 	}
-	resp, err := c.rpc.OpenAny(ctx, http.MethodGet, "/certificates/watch")
+	return c.watchCertificates(ctx, "/certificates/watch")
+}
+
+// WatchInlineCertificates is Service.WatchInlineCertificates on one node, likewise.
+func (c *Client) WatchInlineCertificates(ctx context.Context) (<-chan []Certificate, error) {
+	if s := c.local(); s != nil {
+		return s.WatchInlineCertificates(ctx)
+	}
+	return c.watchCertificates(ctx, "/certificates/inline/watch")
+}
+
+func (c *Client) watchCertificates(ctx context.Context, path string) (<-chan []Certificate, error) {
+	resp, err := c.rpc.OpenAny(ctx, http.MethodGet, path)
 	if err != nil {
 		return nil, err
 	}

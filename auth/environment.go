@@ -25,11 +25,13 @@ import (
 
 // Registry says what a branch runs: a tns.Service or a tns.Client.
 type Registry interface {
+	tns.Watcher
 	Current(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) (*tns.Deployment, error)
 }
 
-// WithRegistry sets what says which branches run: nodes of role substrate are given
-// the environments of those alone. The default is a tns.Client.
+// WithRegistry sets what says which branches run and which hosts are theirs: nodes of role
+// substrate are given the environments of those alone, and gateways their certificates.
+// The default is a tns.Client.
 func WithRegistry(r Registry) Option { return func(o *options) { o.running = r } }
 
 // SetVariable sets a variable or a secret of a project. What runs sees it within seconds,

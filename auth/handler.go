@@ -28,6 +28,7 @@ import (
 //	DELETE     /certificates/{id}      by its id or host
 //	POST       /certificates/inline    an InlineCertificate to keep
 //	GET        /certificates/watch     all, then what changes
+//	GET        /certificates/inline/watch  likewise, those of projects' configurations
 //	GET, POST  /domains?project=       all; {"project", "host"} to claim one
 //	POST       /domains/{host}/projects/{project}/check   ask DNS now
 //	DELETE     /domains/{host}/projects/{project}
@@ -159,7 +160,8 @@ func handler(s *Service) http.Handler {
 		}
 		rpc.Reply(w, hosts, err, nil)
 	})
-	mux.HandleFunc("GET /certificates/watch", rpc.Only(s.serveCertificates, taubyte.RoleGateway))
+	mux.HandleFunc("GET /certificates/watch", rpc.Only(serveCertificates(s.WatchCertificates), taubyte.RoleGateway))
+	mux.HandleFunc("GET /certificates/inline/watch", rpc.Only(serveCertificates(s.WatchInlineCertificates), taubyte.RoleGateway))
 	mux.HandleFunc("GET /domains", func(w http.ResponseWriter, r *http.Request) {
 		all, err := s.Domains(r.Context(), taubyte.ProjectID(r.URL.Query().Get("project")))
 		rpc.Reply(w, all, err, nil)
@@ -339,23 +341,25 @@ func (b *begun) Write(p []byte) (int, error) {
 	return b.ResponseWriter.Write(p)
 }
 
-func (s *Service) serveCertificates(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithCancel(r.Context())
-	lists, err := s.WatchCertificates(ctx)
-	if err != nil {
-		cancel()
-		rpc.WriteError(w, err, nil)
-		return
-	}
-	changes := certificateChanges(ctx, lists)
-	defer func() {
-		cancel()
-		for range changes { // until it has ended
+func serveCertificates(watch func(context.Context) (<-chan []Certificate, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		lists, err := watch(ctx)
+		if err != nil {
+			cancel()
+			rpc.WriteError(w, err, nil)
+			return
 		}
-	}()
-	stream, err := rpc.NewStream(w)
-	if err != nil {
-		return
+		changes := certificateChanges(ctx, lists)
+		defer func() {
+			cancel()
+			for range changes { // until it has ended
+			}
+		}()
+		stream, err := rpc.NewStream(w)
+		if err != nil {
+			return
+		}
+		_ = rpc.Follow(stream, changes, rpc.Beat)
 	}
-	_ = rpc.Follow(stream, changes, rpc.Beat)
 }

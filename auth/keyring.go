@@ -19,18 +19,21 @@ import (
 // A CertificateWatcher tells of certificates: a Service or a Client.
 type CertificateWatcher interface {
 	WatchCertificates(ctx context.Context) (<-chan []Certificate, error)
+	WatchInlineCertificates(ctx context.Context) (<-chan []Certificate, error)
 }
 
 // parsedCertificates is how many certificates a Keyring holds ready for a handshake;
 // one takes about 10 KiB, and one that is not ready is parsed in about 0.1 ms.
 const parsedCertificates = 2048
 
-// Keyring keeps certificates in memory, current by a watch, for tls.Config. It
+// Keyring keeps certificates in memory, current by watches, for tls.Config. It
 // keeps what it has while auth is away. A certificate is parsed at its first handshake,
-// and a change costs what changed. It is safe for concurrent use.
+// and a change costs what changed. Of a host that has several the one of its project's
+// configuration is used, and of the others the newest. It is safe for concurrent use.
 type Keyring struct {
 	log    *slog.Logger
 	byHost sync.Map // of *keyringEntry
+	inline sync.Map // of *keyringEntry, those of projects' configurations
 	ready  ring
 	held   map[pair]*keyringEntry     // of the goroutine that follows
 	of     map[string][]*keyringEntry // by host, as well
@@ -68,21 +71,49 @@ func NewKeyring(w CertificateWatcher, log *slog.Logger) *Keyring {
 	k := &Keyring{log: log, held: map[pair]*keyringEntry{}, of: map[string][]*keyringEntry{}}
 	ctx, stop := context.WithCancel(context.Background())
 	k.stop = stop
-	k.wg.Go(func() {
-		for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(wait*2, 5*time.Second) {
-			if changes, err := w.WatchCertificates(ctx); err == nil {
-				for all := range changes {
-					wait = 100 * time.Millisecond
-					k.set(all)
-				}
-			}
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
+	k.wg.Go(func() { followCertificates(ctx, w.WatchCertificates, k.set) })
+	k.wg.Go(func() { followCertificates(ctx, w.WatchInlineCertificates, k.setInline) })
+	return k
+}
+
+// followCertificates watches until ctx ends.
+func followCertificates(ctx context.Context, watch func(context.Context) (<-chan []Certificate, error), set func([]Certificate)) {
+	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(wait*2, 5*time.Second) {
+		if changes, err := watch(ctx); err == nil {
+			for all := range changes {
+				wait = 100 * time.Millisecond
+				set(all)
 			}
 		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// setInline is set of the certificates of projects' configurations. There is one for a
+// host.
+func (k *Keyring) setInline(all []Certificate) {
+	now := make(map[string]bool, len(all))
+	for _, c := range all {
+		for _, h := range c.Hosts {
+			now[h] = true
+			if have, ok := k.inline.Load(h); ok {
+				e := have.(*keyringEntry)
+				if e.c.Cert == c.Cert && e.c.Key == c.Key && slices.Equal(e.c.Except, c.Except) {
+					continue
+				}
+			}
+			k.inline.Store(h, &keyringEntry{c: c})
+		}
+	}
+	k.inline.Range(func(h, _ any) bool {
+		if !now[h.(string)] {
+			k.inline.Delete(h)
+		}
+		return true
 	})
-	return k
 }
 
 // set brings what is held to what there is now.
@@ -159,16 +190,10 @@ func leafOf(chain string) (*x509.Certificate, error) {
 // asks for such.
 func (k *Keyring) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	found, ok := k.byHost.Load(name)
-	if !ok {
-		if _, rest, cut := strings.Cut(name, "."); cut {
-			found, ok = k.byHost.Load("*." + rest)
-		}
-	}
-	if !ok {
+	e := k.find(name)
+	if e == nil {
 		return nil, fmt.Errorf("%w: certificate for %q", taubyte.ErrNotFound, name)
 	}
-	e := found.(*keyringEntry)
 	if c := e.parsed.Load(); c != nil {
 		return c, nil
 	}
@@ -181,6 +206,28 @@ func (k *Keyring) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		k.ready.add(e)
 	}
 	return &pair, nil
+}
+
+// find returns what is used for a host, nil where there is nothing.
+func (k *Keyring) find(name string) *keyringEntry {
+	for _, of := range []*sync.Map{&k.inline, &k.byHost} {
+		if e, ok := of.Load(name); ok {
+			return e.(*keyringEntry)
+		}
+	}
+	_, rest, cut := strings.Cut(name, ".")
+	if !cut {
+		return nil
+	}
+	for _, of := range []*sync.Map{&k.inline, &k.byHost} {
+		if found, ok := of.Load("*." + rest); ok {
+			e := found.(*keyringEntry)
+			if _, other := slices.BinarySearch(e.c.Except, name); !other {
+				return e
+			}
+		}
+	}
+	return nil
 }
 
 // Close ends the keyring.

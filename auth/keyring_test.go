@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/internal/testnet"
 )
@@ -26,6 +27,9 @@ import (
 type feed chan []auth.Certificate
 
 func (f feed) WatchCertificates(context.Context) (<-chan []auth.Certificate, error) { return f, nil }
+func (f feed) WatchInlineCertificates(context.Context) (<-chan []auth.Certificate, error) {
+	return nil, taubyte.ErrUnavailable
+}
 
 // many makes certificates, all of one key: making keys is not what is measured.
 func many(t testing.TB, n int) []auth.Certificate {

@@ -3,8 +3,13 @@ package cloud_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,8 +39,8 @@ func planted(b []byte, secrets ...string) string {
 }
 
 // Three nodes; a project whose build is given a secret, whose function has another, and
-// whose configuration holds a private key. On no disk of a node without auth is there a
-// byte of them, nor in a line of any log.
+// whose configuration holds a private key, with which it is served. On no disk of a node
+// without auth is there a byte of them, nor in a line of any log.
 func TestNoSecretIsLeftLying(t *testing.T) {
 	testnet.CheckLeaks(t)
 	a, err := taubyte.NewAuthority()
@@ -51,7 +56,7 @@ func TestNoSecretIsLeftLying(t *testing.T) {
 		}
 		dir := filepath.Join(t.TempDir(), "node")
 		n, err := cloud.Open(t.Context(), dir, cloud.WithServices(roles...), cloud.WithDevelopment(), cloud.WithAuthority(a),
-			cloud.WithHost(taubyte.WithPeers(peers...)), cloud.WithLogger(logger))
+			cloud.WithHost(taubyte.WithPeers(peers...)), cloud.WithHTTPS("127.0.0.1:0"), cloud.WithLogger(logger))
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = n.Close() })
 		for _, p := range peers {
@@ -114,6 +119,25 @@ func TestNoSecretIsLeftLying(t *testing.T) {
 	defer cancel()
 	require.NoError(t, run.Substrate.Serving(serving, projectA, "main", 1))
 	require.Equal(t, 1, run.Substrate.Stats().Functions)
+
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM([]byte(strings.ReplaceAll(cert, "\n    ", "\n"))))
+	site := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, run.Gateway.TLSAddr())
+		},
+	}}
+	defer site.CloseIdleConnections()
+	var resp *http.Response
+	testnet.Eventually(t, func() bool {
+		resp, err = site.Get("https://inline.example/")
+		return err == nil
+	}, "not served with the certificate of the configuration")
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, "<p>hello", string(body))
 
 	audit, err := control.Auth.AuditLog(ctx, projectA, 100)
 	require.NoError(t, err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/internal/testnet"
+	"github.com/taubyte/taubyte/tns/config"
 )
 
 // The private key of a certificate in a configuration goes to auth, and neither into the
@@ -30,7 +31,7 @@ func TestInlineCertificate(t *testing.T) {
 	for _, d := range b.current(t).Config().Domains {
 		if d.Name == "inline" {
 			found = true
-			require.True(t, strings.HasPrefix(d.KeyFile, auth.InlineReference), d.KeyFile)
+			require.Equal(t, config.KeyReference(b.current(t).Project, "main", d.ID), d.KeyFile)
 			require.Contains(t, d.CertFile, "BEGIN CERTIFICATE")
 		}
 	}

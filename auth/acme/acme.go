@@ -66,7 +66,7 @@ type options struct {
 
 // Certificates is what New needs of auth: an auth.Service or an auth.Client.
 type Certificates interface {
-	auth.CertificateWatcher
+	WatchCertificates(ctx context.Context) (<-chan []auth.Certificate, error)
 	ImportCertificate(ctx context.Context, cert, key string) (hosts []string, err error)
 }
 

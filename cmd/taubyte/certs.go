@@ -43,23 +43,52 @@ func certsCommand() command {
 	}
 }
 
-// listCerts asks what orders certificates or, where nothing does, what keeps them.
+// listedCert is a certificate that is ordered, or that a project's configuration has.
+type listedCert struct {
+	acme.Certificate
+	Project taubyte.ProjectID `json:"project,omitempty"`
+}
+
+// listCerts asks what orders certificates, where something does, and what keeps them.
 func listCerts(inv *invocation, c *api) error {
-	heading := []string{"HOSTS", "STATE", "UNTIL", "NEXT", "ISSUER", ""}
-	err := list(inv, c, "/v1/acme/certificates", heading, certRow)
-	if !errors.Is(err, taubyte.ErrUnavailable) {
+	var all []listedCert
+	err := c.call(http.MethodGet, "/v1/acme/certificates", nil, &all)
+	ordering := err == nil
+	if err != nil && !errors.Is(err, taubyte.ErrUnavailable) {
 		return err
 	}
-	return list(inv, c, "/v1/auth/certificates", heading, func(i auth.CertificateInfo) [][]string {
+	kept := []auth.CertificateInfo{}
+	if err := c.call(http.MethodGet, "/v1/auth/certificates", nil, &kept); err != nil {
+		return err
+	}
+	if inv.asJSON && !ordering {
+		return inv.json(kept)
+	}
+	for _, i := range kept {
+		if ordering && i.Project == "" {
+			continue // it is among the others
+		}
 		state := acme.StateServed
 		if time.Now().After(i.NotAfter) {
 			state = acme.StateExpired
 		}
-		return certRow(acme.Certificate{Hosts: i.Hosts, Issuer: i.Issuer, NotAfter: i.NotAfter, State: state})
-	})
+		all = append(all, listedCert{acme.Certificate{Hosts: i.Hosts, Issuer: i.Issuer, NotBefore: i.NotBefore, NotAfter: i.NotAfter, State: state}, i.Project})
+	}
+	if inv.asJSON {
+		return inv.json(all)
+	}
+	var rows [][]string
+	for _, i := range all {
+		row := certRow(i.Certificate)
+		if i.Project != "" {
+			row[len(row)-1] = "of the configuration of " + string(i.Project)
+		}
+		rows = append(rows, row)
+	}
+	return inv.table([]string{"HOSTS", "STATE", "UNTIL", "NEXT", "ISSUER", ""}, rows)
 }
 
-func certRow(c acme.Certificate) [][]string {
+func certRow(c acme.Certificate) []string {
 	at := func(t time.Time) string {
 		if t.IsZero() {
 			return ""
@@ -70,7 +99,7 @@ func certRow(c acme.Certificate) [][]string {
 	if c.Failures > 0 {
 		why = fmt.Sprintf("%d failed: %s", c.Failures, c.Error)
 	}
-	return [][]string{{strings.Join(c.Hosts, ","), string(c.State), at(c.NotAfter), at(c.Next), c.Issuer, why}}
+	return []string{strings.Join(c.Hosts, ","), string(c.State), at(c.NotAfter), at(c.Next), c.Issuer, why}
 }
 
 func importCert(inv *invocation, c *api, certFile, keyFile string) error {
