@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -12,20 +13,28 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+	"github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/auth/environment"
 	"github.com/taubyte/taubyte/cloud"
+	"github.com/taubyte/taubyte/crdt"
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/patrick"
+	"github.com/taubyte/taubyte/tns"
+	"github.com/taubyte/taubyte/tns/config"
 )
 
 // planted returns the text around a planted secret, or "".
@@ -174,4 +183,51 @@ func TestNoSecretIsLeftLying(t *testing.T) {
 		}))
 	}
 	require.Empty(t, planted([]byte(log.String()), secrets...), "in a log")
+}
+
+// A node whose registry an earlier version has left with a private key in it: auth has it
+// after the next start, and serves it.
+func TestOldKeysAreMoved(t *testing.T) {
+	testnet.CheckLeaks(t)
+	ctx, dir := t.Context(), filepath.Join(t.TempDir(), "node")
+	open := func() *cloud.Node {
+		n, err := cloud.Open(ctx, dir, cloud.WithServices(taubyte.RoleAuth, taubyte.RoleTNS), cloud.WithLogger(testnet.Logger(t)))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = n.Close() })
+		return n
+	}
+	n := open()
+	require.NoError(t, n.TNS.Close())
+	cert, key := testnet.InlineCertificate(t, "old.example")
+	plain := func(pem string) string { return strings.TrimSpace(strings.ReplaceAll(pem, "\n    ", "\n")) + "\n" }
+	raw, err := json.Marshal(tns.Deployment{Project: projectA, Branch: "main", Sequence: 1, Time: time.Now().UTC(), Parts: map[taubyte.RepositoryID]tns.Part{
+		"local/shop": {Repository: "local/shop", Commit: "c", Order: 1, Config: &config.Project{ID: projectA, Resources: config.Resources{Domains: []config.Domain{
+			{Common: config.Common{ID: "d", Name: "old"}, FQDN: "old.example", CertType: "inline", CertFile: plain(cert), KeyFile: plain(key)},
+		}}}},
+	}})
+	require.NoError(t, err)
+	sum, err := multihash.Sum(raw, multihash.SHA2_256, -1)
+	require.NoError(t, err)
+	block, err := blocks.NewBlockWithCid(raw, cid.NewCidV1(cid.Raw, sum))
+	require.NoError(t, err)
+	require.NoError(t, n.Host.Blocks().Blockstore().Put(ctx, block))
+	registry, err := crdt.Open(ctx, n.Host, n.Store, "tns", crdt.WithWriters(taubyte.RoleTNS))
+	require.NoError(t, err)
+	require.NoError(t, registry.Put(ctx, datastore.RawKey("/history/"+projectA+"/main/0000000000000001/"+block.Cid().String()), []byte(`{"time":"2026-01-02T03:04:05Z"}`)))
+	require.NoError(t, registry.Close())
+	require.NoError(t, n.Store.Delete(ctx, datastore.NewKey("/tns/keys-moved"))) // as it never was there
+	require.NoError(t, n.Close())
+
+	n = open()
+	testnet.Eventually(t, func() bool {
+		all, err := n.Auth.Certificates(ctx)
+		return err == nil && len(all) == 1 && all[0].Hosts[0] == "old.example" && all[0].Project == projectA
+	}, "auth does not serve it")
+	testnet.Eventually(t, func() bool {
+		res, err := n.Store.Query(ctx, query.Query{})
+		require.NoError(t, err)
+		entries, err := res.Rest()
+		require.NoError(t, err)
+		return !slices.ContainsFunc(entries, func(e query.Entry) bool { return planted(e.Value, strings.Fields(key)[3]) != "" })
+	}, "it is left in the store")
 }

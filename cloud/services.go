@@ -23,6 +23,7 @@ import (
 	"github.com/taubyte/taubyte/seer"
 	"github.com/taubyte/taubyte/substrate"
 	"github.com/taubyte/taubyte/tns"
+	"github.com/taubyte/taubyte/tns/config"
 )
 
 // startService starts one service by the node's options. A service finds those on
@@ -31,7 +32,7 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 	h, st, log := n.Host, n.Store, n.log.With("service", role)
 	switch role {
 	case taubyte.RoleTNS:
-		opts := []tns.Option{tns.WithLogger(log), tns.WithZone(n.opts.zone)}
+		opts := []tns.Option{tns.WithLogger(log), tns.WithZone(n.opts.zone), tns.WithKeyKeeper(n.keepKey())}
 		if n.opts.development {
 			opts = append(opts, tns.WithOpenDomains())
 		}
@@ -97,6 +98,16 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 		return run(n, role, &n.Gateway, s, err)
 	}
 	return fmt.Errorf("%w service %q", taubyte.ErrInvalid, role)
+}
+
+// keepKey gives auth the private keys that a registry of an earlier version has.
+func (n *Node) keepKey() tns.KeyKeeper {
+	c := auth.NewClient(n.Host)
+	n.closers = append(n.closers, c)
+	return func(ctx context.Context, p taubyte.ProjectID, b taubyte.Branch, d config.Domain) error {
+		_, err := c.KeepInlineCertificate(ctx, auth.InlineCertificate{Project: p, Branch: b, Domain: d.ID, Host: d.FQDN, Cert: d.CertFile, Key: d.KeyFile})
+		return err
+	}
 }
 
 // startACME orders certificates, beside auth.

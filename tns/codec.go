@@ -109,10 +109,14 @@ func encode(d *Deployment) (blocks.Block, error) {
 	return blocks.NewBlockWithCid(raw, cid.NewCidV1(cid.Raw, sum))
 }
 
+// decode reads such a block. Private keys, which earlier versions wrote, are left out.
 func decode(raw []byte) (*Deployment, error) {
 	d, err := unmarshal[Deployment](raw)
 	if err != nil {
 		return nil, fmt.Errorf("%w deployment: %w", taubyte.ErrInvalid, err)
+	}
+	if mayHoldKey(raw) {
+		withoutKeys(d)
 	}
 	return d, nil
 }

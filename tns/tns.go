@@ -24,7 +24,6 @@ import (
 	"github.com/taubyte/taubyte/crdt"
 	"github.com/taubyte/taubyte/internal/blockshare"
 	"github.com/taubyte/taubyte/internal/rpc"
-	"github.com/taubyte/taubyte/tns/config"
 )
 
 // Option changes what New makes.
@@ -36,6 +35,7 @@ type options struct {
 	verifiedOnly bool
 	production   []taubyte.Branch
 	history      int
+	keys         KeyKeeper
 	log          *slog.Logger
 }
 
@@ -146,6 +146,7 @@ func (s *Service) start(ctx, life context.Context, store taubyte.Datastore) (err
 	s.wg.Go(func() { s.follow(life, events, missing) })
 	s.wg.Go(func() { s.followVerified(life, verified) })
 	s.wg.Go(func() { s.keeper.run(life) })
+	s.wg.Go(func() { s.moveKeys(life, store) })
 	s.wg.Go(func() {
 		for _, c := range objects {
 			if life.Err() != nil {
@@ -479,26 +480,6 @@ func checkPart(project taubyte.ProjectID, branch taubyte.Branch, part Part) erro
 		return fmt.Errorf("%w deployment: the configuration is of project %s, not %s", taubyte.ErrInvalid, part.Config.ID, project)
 	}
 	return checkKeys(part.Config)
-}
-
-// checkKeys refuses a configuration with a private key in it: every node can read the
-// registry.
-func checkKeys(c *config.Project) error {
-	if c == nil {
-		return nil
-	}
-	scopes := []*config.Resources{&c.Resources}
-	for i := range c.Applications {
-		scopes = append(scopes, &c.Applications[i].Resources)
-	}
-	for _, r := range scopes {
-		for i := range r.Domains {
-			if strings.Contains(r.Domains[i].KeyFile, "PRIVATE KEY") {
-				return fmt.Errorf("%w deployment: the domain %s has its private key in it, which auth is to keep", taubyte.ErrInvalid, r.Domains[i].Name)
-			}
-		}
-	}
-	return nil
 }
 
 // change publishes what next makes of the current deployment, given the largest
