@@ -127,7 +127,9 @@ func TestNoSecretIsLeftLying(t *testing.T) {
 	serving, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	require.NoError(t, run.Substrate.Serving(serving, projectA, "main", 1))
-	require.Equal(t, 1, run.Substrate.Stats().Functions)
+	stats, err := run.Substrate.Stats(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, stats.Functions)
 
 	roots := x509.NewCertPool()
 	require.True(t, roots.AppendCertsFromPEM([]byte(strings.ReplaceAll(cert, "\n    ", "\n"))))

@@ -91,7 +91,7 @@ func BenchmarkRequest(b *testing.B) {
 			g, err := gateway.New(ctx, edge, edge.Store, gateway.WithListen("127.0.0.1:0"), gateway.WithLogger(quiet))
 			require.NoError(b, err)
 			defer g.Close()
-			testnet.Eventually(b, func() bool { return len(g.Explain(site, "/fn", "GET").Candidates) > 0 }, "a node")
+			testnet.Eventually(b, func() bool { return len(explain(g, site, "/fn", "GET").Candidates) > 0 }, "a node")
 			run(b, "http://"+g.Addr(), site)
 		})
 	}

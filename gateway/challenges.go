@@ -49,8 +49,11 @@ type challenge struct {
 }
 
 // PresentChallenge has the gateway answer a challenge, until WithdrawChallenge or for a
-// quarter of an hour. Nodes of role auth call it. ErrUnavailable: it has 4,096.
-func (s *Service) PresentChallenge(_ context.Context, c auth.Challenge) error {
+// quarter of an hour. It takes a node of role auth. ErrUnavailable: it has 4,096.
+func (s *Service) PresentChallenge(ctx context.Context, c auth.Challenge) error {
+	if err := taubyte.PrincipalOf(ctx).HasRole(taubyte.RoleAuth); err != nil {
+		return err
+	}
 	if err := c.Check(); err != nil {
 		return err
 	}
@@ -73,8 +76,11 @@ func (s *Service) PresentChallenge(_ context.Context, c auth.Challenge) error {
 	return nil
 }
 
-// WithdrawChallenge ends what PresentChallenge began.
-func (s *Service) WithdrawChallenge(_ context.Context, token string) error {
+// WithdrawChallenge ends what PresentChallenge began. It takes a node of role auth.
+func (s *Service) WithdrawChallenge(ctx context.Context, token string) error {
+	if err := taubyte.PrincipalOf(ctx).HasRole(taubyte.RoleAuth); err != nil {
+		return err
+	}
 	s.challenges.mu.Lock()
 	defer s.challenges.mu.Unlock()
 	delete(s.challenges.byToken, token)

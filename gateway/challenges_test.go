@@ -50,7 +50,13 @@ func TestAChallengeIsAnsweredForItsHost(t *testing.T) {
 		code, _ := get(other[0], other[1], "/.well-known/acme-challenge/"+other[2])
 		require.Equal(t, http.StatusNotFound, code, "%v", other)
 	}
-	require.NoError(t, g.WithdrawChallenge(t.Context(), token))
+	for what, ctx := range testnet.Outsiders(t.Context(), "shop") {
+		require.ErrorIs(t, g.PresentChallenge(ctx, c), taubyte.ErrForbidden, what)
+		require.ErrorIs(t, g.WithdrawChallenge(ctx, token), taubyte.ErrForbidden, what)
+	}
 	code, _ := get(http.MethodGet, "shop.example", "/.well-known/acme-challenge/"+token)
+	require.Equal(t, http.StatusOK, code, "nobody has withdrawn it")
+	require.NoError(t, g.WithdrawChallenge(t.Context(), token))
+	code, _ = get(http.MethodGet, "shop.example", "/.well-known/acme-challenge/"+token)
 	require.Equal(t, http.StatusNotFound, code)
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"context"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -308,8 +309,12 @@ type Explanation struct {
 	Candidates []Candidate `json:"candidates,omitempty"`
 }
 
-// Explain says which node a request would go to first, and how each is judged.
-func (s *Service) Explain(host, path, method string) Explanation {
+// Explain says which node a request would go to first, and how each is judged. It takes
+// the verb read on everything, or a node.
+func (s *Service) Explain(ctx context.Context, host, path, method string) (Explanation, error) {
+	if err := readable(ctx); err != nil {
+		return Explanation{}, err
+	}
 	m := s.table.Lookup(host, path, method)
 	e := Explanation{Found: m.Status == tns.Found, Allow: m.Allow}
 	switch m.Status {
@@ -333,5 +338,5 @@ func (s *Service) Explain(host, path, method string) Explanation {
 			e.Route.Kind, e.Route.Name = "website", r.Website.Name
 		}
 	}
-	return e
+	return e, nil
 }

@@ -29,7 +29,7 @@ func besideAndApart(t *testing.T, h http.HandlerFunc, test func(*testing.T, *ben
 			b := newBench(t, opts...)
 			if where == "beside" {
 				b.serve(b.edge, h)
-				testnet.Eventually(t, func() bool { return len(b.gateway.Explain(site, "/fn", "GET").Candidates) == 1 }, "the gateway knows its node")
+				testnet.Eventually(t, func() bool { return len(explain(b.gateway, site, "/fn", "GET").Candidates) == 1 }, "the gateway knows its node")
 			} else {
 				b.substrate(h)
 			}
@@ -185,7 +185,7 @@ func TestABrokenExchangeNeverLooksWhole(t *testing.T) {
 		case <-time.After(20 * time.Second):
 			t.Fatal("the node never got the request")
 		}
-		require.EqualValues(t, 1, b.gateway.Explain(site, "/fn", "GET").Candidates[0].InFlight)
+		require.EqualValues(t, 1, explain(b.gateway, site, "/fn", "GET").Candidates[0].InFlight)
 		require.NoError(t, conn.SetLinger(0))
 		require.NoError(t, conn.Close()) // a reset: nobody is there
 		select {
@@ -194,7 +194,7 @@ func TestABrokenExchangeNeverLooksWhole(t *testing.T) {
 			t.Fatal("the node never heard that the user is gone")
 		}
 
-		before := b.gateway.Explain(site, "/fn", "POST").Candidates[0]
+		before := explain(b.gateway, site, "/fn", "POST").Candidates[0]
 		for range 8 {
 			for _, broken := range []string{"5\r\nhello\r\nZZZ\r\n", "5\r\nhelloworld\r\n", "-1\r\n"} {
 				resp, _, err := b.exchange(t, "POST", "POST /fn?body HTTP/1.1\r\nHost: "+site+"\r\nTransfer-Encoding: chunked\r\n\r\n"+broken)
@@ -202,7 +202,7 @@ func TestABrokenExchangeNeverLooksWhole(t *testing.T) {
 				require.Equal(t, http.StatusBadRequest, resp.StatusCode, broken)
 			}
 		}
-		after := b.gateway.Explain(site, "/fn", "POST").Candidates[0]
+		after := explain(b.gateway, site, "/fn", "POST").Candidates[0]
 		require.Equal(t, before.Ejected, after.Ejected, "a user's fault is not the node's")
 	})
 }
@@ -412,7 +412,7 @@ func TestANodeThatServesNothingWellIsLeftOut(t *testing.T) {
 				id := new(string)
 				*id = b.substrate(handler(id)).ID().String()
 			}
-			first = b.gateway.Explain(site, "/fn", "GET").Candidates[0].Node.String()
+			first = explain(b.gateway, site, "/fn", "GET").Candidates[0].Node.String()
 			failed := 0
 			for range 200 {
 				if resp, _ := b.do("GET", site, "/fn", nil); resp.StatusCode != http.StatusOK {
@@ -421,7 +421,7 @@ func TestANodeThatServesNothingWellIsLeftOut(t *testing.T) {
 			}
 			t.Logf("of 200 requests %d failed; %d reached the bad node, %d the others", failed, bad.Load(), good.Load())
 			require.Less(t, bad.Load(), int64(30))
-			for _, c := range b.gateway.Explain(site, "/fn", "GET").Candidates {
+			for _, c := range explain(b.gateway, site, "/fn", "GET").Candidates {
 				require.Equal(t, c.Node.String() == first, c.Ejected)
 			}
 		})

@@ -275,8 +275,14 @@ func (s *Service) Close() error {
 	return s.ended
 }
 
-// Handler is the gateway's API for the network, not for users. It is for any member, and
-// for who may read everything:
+// readable checks the principal of what is asked of the gateway as a service. A request
+// that it passes on is no such call.
+func readable(ctx context.Context) error {
+	return taubyte.Allow(ctx, taubyte.VerbRead, "", taubyte.Roles()...)
+}
+
+// Handler is the gateway's API for the network, not for users, of which the methods say
+// who may:
 //
 //	GET /explain?host=&path=&method=   which node a request would go to, and why
 //	GET /routes                        what the table holds
@@ -289,12 +295,14 @@ func (s *Service) Handler() http.Handler {
 		if method == "" {
 			method = http.MethodGet
 		}
-		rpc.Reply(w, s.Explain(q.Get("host"), q.Get("path"), method), nil, nil)
+		e, err := s.Explain(r.Context(), q.Get("host"), q.Get("path"), method)
+		rpc.Reply(w, e, err, nil)
 	})
 	mux.HandleFunc("GET /routes", func(w http.ResponseWriter, r *http.Request) {
-		rpc.Reply(w, s.Routes(), nil, nil)
+		all, err := s.Routes(r.Context())
+		rpc.Reply(w, all, err, nil)
 	})
-	mux.HandleFunc("PUT /challenges/{token}", fromAuth(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("PUT /challenges/{token}", func(w http.ResponseWriter, r *http.Request) {
 		var c auth.Challenge
 		err := rpc.Decode(w, r, 1<<12, &c)
 		if err == nil {
@@ -302,22 +310,11 @@ func (s *Service) Handler() http.Handler {
 			err = s.PresentChallenge(r.Context(), c)
 		}
 		rpc.Reply(w, nil, err, nil)
-	}))
-	mux.HandleFunc("DELETE /challenges/{token}", fromAuth(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("DELETE /challenges/{token}", func(w http.ResponseWriter, r *http.Request) {
 		rpc.Reply(w, nil, s.WithdrawChallenge(r.Context(), r.PathValue("token")), nil)
-	}))
-	return rpc.Readers(mux)
-}
-
-// fromAuth lets nodes of role auth through.
-func fromAuth(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if m, ok := rpc.Caller(r.Context()); !ok || !m.Has(taubyte.RoleAuth) {
-			rpc.WriteError(w, fmt.Errorf("%w: answering challenges takes the role %s", taubyte.ErrForbidden, taubyte.RoleAuth), nil)
-			return
-		}
-		next(w, r)
-	}
+	})
+	return mux
 }
 
 // A Route is a line of the gateway's table.
@@ -333,8 +330,12 @@ type Route struct {
 	ID      taubyte.ResourceID `json:"id"`
 }
 
-// Routes lists what the gateway can find, by host and path.
-func (s *Service) Routes() []Route {
+// Routes lists what the gateway can find, by host and path. It takes the verb read on
+// everything, or a node.
+func (s *Service) Routes(ctx context.Context) ([]Route, error) {
+	if err := readable(ctx); err != nil {
+		return nil, err
+	}
 	all := []Route{}
 	for _, info := range s.table.Routes() {
 		r := Route{
@@ -348,5 +349,5 @@ func (s *Service) Routes() []Route {
 		}
 		all = append(all, r)
 	}
-	return all
+	return all, nil
 }

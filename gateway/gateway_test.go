@@ -82,7 +82,7 @@ func (b *bench) substrate(h http.HandlerFunc) *testnet.Node {
 	n := b.net.Node(taubyte.RoleSubstrate)
 	b.serve(n, h)
 	testnet.Eventually(b.t, func() bool {
-		for _, c := range b.gateway.Explain(site, "/fn", "GET").Candidates {
+		for _, c := range explain(b.gateway, site, "/fn", "GET").Candidates {
 			if c.Node == n.ID() {
 				return true
 			}
@@ -450,18 +450,37 @@ func TestExplainOrdersTotally(t *testing.T) {
 	for range 3 {
 		b.substrate(func(w http.ResponseWriter, r *http.Request) {})
 	}
-	e := b.gateway.Explain(site, "/fn", "GET")
+	e := explain(b.gateway, site, "/fn", "GET")
 	require.True(t, e.Found)
 	require.Len(t, e.Candidates, 3)
 	require.Equal(t, "affinity", e.Candidates[0].Reason)
 	for range 20 {
-		again := b.gateway.Explain(site, "/fn", "GET")
+		again := explain(b.gateway, site, "/fn", "GET")
 		for i := range again.Candidates {
 			require.Equal(t, e.Candidates[i].Node, again.Candidates[i].Node)
 		}
 	}
-	require.Equal(t, "no project has this host", b.gateway.Explain("x.example", "/", "GET").Status)
-	require.Len(t, b.gateway.Routes(), 3)
+	require.Equal(t, "no project has this host", explain(b.gateway, "x.example", "/", "GET").Status)
+	routes, err := b.gateway.Routes(testnet.Reader(t.Context()))
+	require.NoError(t, err)
+	require.Len(t, routes, 3)
+	_, err = b.gateway.Explain(testnet.Reader(t.Context()), site, "/fn", "GET")
+	require.NoError(t, err)
+	for what, ctx := range testnet.Outsiders(t.Context(), routes[0].Project) {
+		_, err = b.gateway.Routes(ctx)
+		require.ErrorIs(t, err, taubyte.ErrForbidden, what)
+		_, err = b.gateway.Explain(ctx, site, "/fn", "GET")
+		require.ErrorIs(t, err, taubyte.ErrForbidden, what)
+	}
+}
+
+// explain asks as the program that embeds the gateway.
+func explain(g *gateway.Service, host, path, method string) gateway.Explanation {
+	e, err := g.Explain(context.Background(), host, path, method)
+	if err != nil {
+		panic(err)
+	}
+	return e
 }
 
 func TestHeadersAreLimited(t *testing.T) {

@@ -40,7 +40,7 @@ func (b *bench) other() {
 			Domains: []taubyte.ResourceID{"e"}, Paths: []string{"/fn"}, Source: "."}},
 	}}})
 	require.NoError(b.t, err)
-	testnet.Eventually(b.t, func() bool { return b.gateway.Explain(otherSite, "/fn", "GET").Found }, "the route of the other project")
+	testnet.Eventually(b.t, func() bool { return explain(b.gateway, otherSite, "/fn", "GET").Found }, "the route of the other project")
 }
 
 // raw sends the head of a request, or more, over a connection of its own.
@@ -102,7 +102,7 @@ func TestSlowUsersStarveNobody(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, "ok")
 	})
-	testnet.Eventually(t, func() bool { return len(b.gateway.Explain(otherSite, "/fn", "GET").Candidates) > 0 }, "a node for the other")
+	testnet.Eventually(t, func() bool { return len(explain(b.gateway, otherSite, "/fn", "GET").Candidates) > 0 }, "a node for the other")
 	var bodies []net.Conn
 	for range 220 {
 		bodies = append(bodies, b.raw("POST /fn HTTP/1.1\r\nHost: "+site+"\r\nContent-Length: 1000000\r\n\r\nslow"))
@@ -126,7 +126,7 @@ func TestSlowUsersStarveNobody(t *testing.T) {
 		require.Equal(t, http.StatusRequestTimeout, resp.StatusCode)
 		_ = resp.Body.Close()
 	}
-	require.False(t, b.gateway.Explain(site, "/fn", "GET").Candidates[0].Ejected, "it is not the node's fault")
+	require.False(t, explain(b.gateway, site, "/fn", "GET").Candidates[0].Ejected, "it is not the node's fault")
 }
 
 func TestSharesOfClientsAndProjects(t *testing.T) {
@@ -142,7 +142,7 @@ func TestSharesOfClientsAndProjects(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, "ok")
 	})
-	testnet.Eventually(t, func() bool { return len(b.gateway.Explain(otherSite, "/fn", "GET").Candidates) > 0 }, "a node for the other")
+	testnet.Eventually(t, func() bool { return len(explain(b.gateway, otherSite, "/fn", "GET").Candidates) > 0 }, "a node for the other")
 	var conns []net.Conn
 	for range 20 {
 		conns = append(conns, b.raw("GET /fn HTTP/1.1\r\nHost: "+site+"\r\n\r\n"))
@@ -246,7 +246,7 @@ func TestBadBodiesAreTheUsersFault(t *testing.T) {
 		require.Equal(t, http.StatusBadRequest, resp.StatusCode)
 		_ = resp.Body.Close()
 	}
-	for _, c := range b.gateway.Explain(site, "/fn", "POST").Candidates {
+	for _, c := range explain(b.gateway, site, "/fn", "POST").Candidates {
 		require.False(t, c.Ejected)
 	}
 }
@@ -344,7 +344,7 @@ func TestANodeThatHangsLosesNoSafeRequest(t *testing.T) {
 		nodes = append(nodes, s)
 	}
 	// The one that the route prefers hangs.
-	first := b.gateway.Explain(site, "/fn", "GET").Candidates[0]
+	first := explain(b.gateway, site, "/fn", "GET").Candidates[0]
 	hung := nodes[0]
 	for i, n := range b.net.Nodes()[1:] {
 		if n.ID() == first.Node {
@@ -367,7 +367,7 @@ func TestANodeThatHangsLosesNoSafeRequest(t *testing.T) {
 	require.Equal(t, http.StatusOK, resp.StatusCode, "what comes now goes to the other node")
 	hung.hung.Store(false)
 	testnet.Eventually(t, func() bool {
-		for _, c := range b.gateway.Explain(site, "/fn", "GET").Candidates {
+		for _, c := range explain(b.gateway, site, "/fn", "GET").Candidates {
 			if c.Suspect {
 				return false
 			}

@@ -2,9 +2,11 @@ package monkey
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 
+	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
@@ -15,8 +17,12 @@ type Status struct {
 	Running     []Running `json:"running"`
 }
 
-// Status returns what the worker is doing now.
-func (s *Service) Status() Status {
+// Status returns what the worker is doing now. It takes the verb read on everything, or a
+// node.
+func (s *Service) Status(ctx context.Context) (Status, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, "", taubyte.Roles()...); err != nil {
+		return Status{}, err
+	}
 	st := Status{Capacity: s.o.capacity, Environment: s.o.envName, Running: []Running{}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -24,14 +30,17 @@ func (s *Service) Status() Status {
 		st.Running = append(st.Running, r)
 	}
 	slices.SortFunc(st.Running, func(a, b Running) int { return cmp.Compare(a.Job.ID, b.Job.ID) })
-	return st
+	return st, nil
 }
 
-// Handler is the service's API, for any member and for who may read everything:
+// Handler is the service's API, of which the methods say who may:
 //
 //	GET /status   Status
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { rpc.Reply(w, s.Status(), nil, nil) })
-	return rpc.Readers(mux)
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
+		st, err := s.Status(r.Context())
+		rpc.Reply(w, st, err, nil)
+	})
+	return mux
 }

@@ -170,7 +170,7 @@ func TestAnOrderlyStopCostsNoAttempt(t *testing.T) {
 		w, err := monkey.New(t.Context(), builder, builder.Store, monkey.WithWorkDir(t.TempDir()), plain, monkey.WithLogger(testnet.Logger(t)))
 		require.NoError(t, err)
 		defer w.Close()
-		testnet.Eventually(t, func() bool { return len(w.Status().Running) == 1 }, "claimed")
+		testnet.Eventually(t, func() bool { return len(running(t, w)) == 1 }, "claimed")
 		require.NoError(t, w.Close())
 		j, err = jobs.Job(t.Context(), j.ID)
 		require.NoError(t, err)

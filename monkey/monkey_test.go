@@ -334,6 +334,14 @@ func requireDead(t *testing.T, alive string) {
 	require.Equal(t, before, size())
 }
 
+// running is what a worker is at.
+func running(t *testing.T, s *monkey.Service) []monkey.Running {
+	t.Helper()
+	st, err := s.Status(t.Context())
+	require.NoError(t, err)
+	return st.Running
+}
+
 func TestLostLeaseEndsTheBuild(t *testing.T) {
 	b := newBench(t)
 	b.ttl = 300 * time.Millisecond
@@ -341,9 +349,15 @@ func TestLostLeaseEndsTheBuild(t *testing.T) {
 	files, alive := slow(t)
 	j := b.push(repo, auth.KindProject, files)
 	testnet.Eventually(t, func() bool { return strings.Contains(b.text(j), "function ping: begun") }, "the log comes while it builds")
-	testnet.Eventually(t, func() bool { return len(s.Status().Running) == 1 }, "shown")
+	testnet.Eventually(t, func() bool { return len(running(t, s)) == 1 }, "shown")
+	_, err := s.Status(testnet.Reader(t.Context()))
+	require.NoError(t, err)
+	for what, ctx := range testnet.Outsiders(t.Context(), projectID) {
+		_, err = s.Status(ctx)
+		require.ErrorIs(t, err, taubyte.ErrForbidden, what)
+	}
 	b.take(j)
-	testnet.Eventually(t, func() bool { return len(s.Status().Running) == 0 }, "given up")
+	testnet.Eventually(t, func() bool { return len(running(t, s)) == 0 }, "given up")
 	requireDead(t, alive)
 	b.clean(t)
 	require.Nil(t, b.outcome(j))

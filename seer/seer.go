@@ -147,14 +147,50 @@ func (h *history) record(ctx context.Context, a *Agent) {
 	}
 }
 
-// Usage returns the load of a node over the last hour, the oldest sample first.
-func (s *Service) Usage(id peer.ID) []Sample {
-	s.history.mu.Lock()
-	defer s.history.mu.Unlock()
-	return slices.Clone(s.history.nodes[id])
+// readable checks the principal of what is asked of the directory as a service. What a
+// node reads of its own Agent, as for each request, is no such call.
+func readable(ctx context.Context) error {
+	return taubyte.Allow(ctx, taubyte.VerbRead, "", taubyte.Roles()...)
 }
 
-// Handler is seer's API, for any member and for who may read everything:
+// Usage returns the load of a node over the last hour, the oldest sample first. Like
+// Directory and Named it takes the verb read on everything, or a node.
+func (s *Service) Usage(ctx context.Context, id peer.ID) ([]Sample, error) {
+	if err := readable(ctx); err != nil {
+		return nil, err
+	}
+	s.history.mu.Lock()
+	defer s.history.mu.Unlock()
+	return slices.Clone(s.history.nodes[id]), nil
+}
+
+// Directory returns the nodes, or those that offer a service. It takes the verb read on
+// everything, or a node.
+func (s *Service) Directory(ctx context.Context, service protocol.ID) ([]Node, error) {
+	if err := readable(ctx); err != nil {
+		return nil, err
+	}
+	nodes := s.Nodes()
+	if service != "" {
+		nodes = slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool { return !slices.Contains(n.Services, service) })
+	}
+	return nodes, nil
+}
+
+// Named returns the node of that id or name, or ErrNotFound. Directory says who may.
+func (s *Service) Named(ctx context.Context, who string) (Node, error) {
+	if err := readable(ctx); err != nil {
+		return Node{}, err
+	}
+	for _, n := range s.Nodes() {
+		if n.ID.String() == who || n.Name != "" && n.Name == who {
+			return n, nil
+		}
+	}
+	return Node{}, fmt.Errorf("%w: node %s", taubyte.ErrNotFound, strconv.Quote(who))
+}
+
+// Handler is seer's API, of which the methods say who may:
 //
 //	GET /nodes?service=PROTOCOL
 //	GET /nodes/{id}
@@ -164,41 +200,47 @@ func (s *Service) Usage(id peer.ID) []Sample {
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /nodes", func(w http.ResponseWriter, r *http.Request) {
-		nodes := s.Nodes()
-		if service := protocol.ID(r.URL.Query().Get("service")); service != "" {
-			nodes = slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool { return !slices.Contains(n.Services, service) })
-		}
-		rpc.Reply(w, nodes, nil, nil)
+		nodes, err := s.Directory(r.Context(), protocol.ID(r.URL.Query().Get("service")))
+		rpc.Reply(w, nodes, err, nil)
 	})
 	mux.HandleFunc("GET /nodes/{id}", func(w http.ResponseWriter, r *http.Request) {
-		n, err := s.named(r)
+		n, err := s.Named(r.Context(), r.PathValue("id"))
 		rpc.Reply(w, n, err, nil)
 	})
 	mux.HandleFunc("GET /nodes/{id}/usage", func(w http.ResponseWriter, r *http.Request) {
-		n, err := s.named(r)
-		rpc.Reply(w, s.Usage(n.ID), err, nil)
+		n, err := s.Named(r.Context(), r.PathValue("id"))
+		var samples []Sample
+		if err == nil {
+			samples, err = s.Usage(r.Context(), n.ID)
+		}
+		rpc.Reply(w, samples, err, nil)
 	})
-	mux.HandleFunc("PUT /texts/{name}", fromAuth(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("PUT /texts/{name}", func(w http.ResponseWriter, r *http.Request) {
 		var t Text
 		err := rpc.Decode(w, r, 1<<12, &t)
 		if err == nil {
-			err = s.AddText(r.PathValue("name"), t.Value, t.Time)
+			err = s.AddText(r.Context(), r.PathValue("name"), t.Value, t.Time)
 		}
 		rpc.Reply(w, nil, err, nil)
-	}))
-	mux.HandleFunc("DELETE /texts/{name}", fromAuth(func(w http.ResponseWriter, r *http.Request) {
+	})
+	mux.HandleFunc("DELETE /texts/{name}", func(w http.ResponseWriter, r *http.Request) {
 		var t Text
 		err := rpc.Decode(w, r, 1<<12, &t)
 		if err == nil {
-			s.RemoveText(r.PathValue("name"), t.Value)
+			err = s.RemoveText(r.Context(), r.PathValue("name"), t.Value)
 		}
 		rpc.Reply(w, nil, err, nil)
-	}))
+	})
 	mux.HandleFunc("GET /watch", func(w http.ResponseWriter, r *http.Request) {
+		changed := s.Changed()
+		nodes, err := s.Directory(r.Context(), "")
+		if err != nil {
+			rpc.WriteError(w, err, nil)
+			return
+		}
 		stream, err := rpc.NewStream(w)
-		for err == nil {
-			changed := s.Changed()
-			if err = stream.Send(s.Nodes()); err != nil {
+		for ; err == nil; changed, nodes = s.Changed(), s.Nodes() {
+			if err = stream.Send(nodes); err != nil {
 				return
 			}
 			select {
@@ -208,33 +250,11 @@ func (s *Service) Handler() http.Handler {
 			}
 		}
 	})
-	return rpc.Readers(mux)
+	return mux
 }
 
 // Text is the body of PUT and DELETE /texts/{name}.
 type Text struct {
 	Value string        `json:"value"`
 	Time  time.Duration `json:"time,omitempty"` // how long it is there, in nanoseconds
-}
-
-// fromAuth lets nodes of role auth through.
-func fromAuth(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if m, ok := rpc.Caller(r.Context()); !ok || !m.Has(taubyte.RoleAuth) {
-			rpc.WriteError(w, fmt.Errorf("%w: a record in DNS takes the role %s", taubyte.ErrForbidden, taubyte.RoleAuth), nil)
-			return
-		}
-		next(w, r)
-	}
-}
-
-// named finds the node that a path names, by id or name.
-func (s *Service) named(r *http.Request) (Node, error) {
-	want := r.PathValue("id")
-	for _, n := range s.Nodes() {
-		if n.ID.String() == want || n.Name != "" && n.Name == want {
-			return n, nil
-		}
-	}
-	return Node{}, fmt.Errorf("%w: node %s", taubyte.ErrNotFound, strconv.Quote(want))
 }

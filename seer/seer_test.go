@@ -405,6 +405,21 @@ func TestAPI(t *testing.T) {
 	require.Equal(t, http.StatusOK, get("/nodes/control").Code)
 	require.Equal(t, http.StatusNotFound, get("/nodes/none").Code)
 	testnet.Eventually(t, func() bool { return strings.Contains(get("/nodes/control/usage").Body.String(), "health") }, "its history")
+
+	// The methods check who asks; the directory that the node itself has is no method of these.
+	_, err := s.Directory(testnet.Reader(t.Context()), "")
+	require.NoError(t, err)
+	for what, ctx := range testnet.Outsiders(t.Context(), "shop") {
+		_, err := s.Directory(ctx, "")
+		require.ErrorIs(t, err, taubyte.ErrForbidden, what)
+		_, err = s.Named(ctx, "control")
+		require.ErrorIs(t, err, taubyte.ErrForbidden, what)
+		_, err = s.Usage(ctx, nodes[0].ID)
+		require.ErrorIs(t, err, taubyte.ErrForbidden, what)
+		require.ErrorIs(t, s.AddText(ctx, "_acme-challenge.x.test", "v", time.Minute), taubyte.ErrForbidden, what)
+		require.ErrorIs(t, s.RemoveText(ctx, "_acme-challenge.x.test", "v"), taubyte.ErrForbidden, what)
+	}
+	require.NoError(t, s.AddText(t.Context(), "_acme-challenge.x.test", "v", time.Minute))
 }
 
 // FuzzHeartbeat checks that whatever a member says of itself takes no node down,

@@ -1,6 +1,7 @@
 package seer
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,9 +34,12 @@ type text struct {
 }
 
 // AddText has the DNS server answer queries for TXT records of a name with a value as
-// well, for so long (an hour at most), or until RemoveText. Nodes of role auth call it.
+// well, for so long (an hour at most), or until RemoveText. It takes a node of role auth.
 // ErrUnavailable: this node serves no DNS, or has 8,192 of them.
-func (s *Service) AddText(name, value string, d time.Duration) error {
+func (s *Service) AddText(ctx context.Context, name, value string, d time.Duration) error {
+	if err := taubyte.PrincipalOf(ctx).HasRole(taubyte.RoleAuth); err != nil {
+		return err
+	}
 	if s.dns == nil {
 		return fmt.Errorf("%w: this node serves no DNS", taubyte.ErrUnavailable)
 	}
@@ -45,11 +49,15 @@ func (s *Service) AddText(name, value string, d time.Duration) error {
 	return s.dns.texts.add(dns.CanonicalName(name), value, time.Now().Add(min(d, maxTextTime)))
 }
 
-// RemoveText ends what AddText began.
-func (s *Service) RemoveText(name, value string) {
+// RemoveText ends what AddText began. It takes a node of role auth.
+func (s *Service) RemoveText(ctx context.Context, name, value string) error {
+	if err := taubyte.PrincipalOf(ctx).HasRole(taubyte.RoleAuth); err != nil {
+		return err
+	}
 	if s.dns != nil {
 		s.dns.texts.remove(dns.CanonicalName(name), value)
 	}
+	return nil
 }
 
 func (t *texts) add(name, value string, ends time.Time) error {

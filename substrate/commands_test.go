@@ -164,7 +164,7 @@ func TestCommands(t *testing.T) {
 
 	// A circle ends, and those in it are told.
 	require.NotEmpty(t, c.get("/loop"))
-	testnet.Eventually(t, func() bool { return c.service.Stats().InFlight == 0 }, "still going round")
+	testnet.Eventually(t, func() bool { return stats(c.service).InFlight == 0 }, "still going round")
 
 	// A node that is gone is passed over, and is not asked for.
 	require.NoError(t, other.service.Close())

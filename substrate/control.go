@@ -1,6 +1,7 @@
 package substrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,24 +19,28 @@ import (
 // provides the Service. Users' requests come under wire.Protocol.
 const Protocol protocol.ID = "/taubyte/substrate/control/1"
 
-// Handler is the node's API, for any member and for who may read everything:
+// Handler is the node's API, of which the methods say who may:
 //
 //	GET /stats                                    the node's figures: Stats
 //	GET /serving?project=&branch=&sequence=       answers when the deployment is served
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { rpc.Reply(w, s.Stats(), nil, nil) })
+	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, r *http.Request) {
+		st, err := s.Stats(r.Context())
+		rpc.Reply(w, st, err, nil)
+	})
 	mux.HandleFunc("GET /serving", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
+		project := taubyte.ProjectID(q.Get("project"))
 		sequence, err := strconv.ParseUint(q.Get("sequence"), 10, 64)
 		if err != nil {
-			err = fmt.Errorf("%w sequence: %w", taubyte.ErrInvalid, err)
+			err = cmp.Or(taubyte.Allow(r.Context(), taubyte.VerbRead, project, taubyte.Roles()...), fmt.Errorf("%w sequence: %w", taubyte.ErrInvalid, err))
 		} else {
-			err = s.Serving(r.Context(), taubyte.ProjectID(q.Get("project")), taubyte.Branch(q.Get("branch")), sequence)
+			err = s.Serving(r.Context(), project, taubyte.Branch(q.Get("branch")), sequence)
 		}
 		rpc.Reply(w, nil, err, nil)
 	})
-	return rpc.Readers(mux)
+	return mux
 }
 
 // A Client asks the substrate nodes of a network.
@@ -80,7 +85,7 @@ func (c *Client) Serving(ctx context.Context, project taubyte.ProjectID, branch 
 // one on the network.
 func (c *Client) Stats(ctx context.Context) (Stats, error) {
 	if s, ok := c.host.Local(Protocol).(*Service); ok {
-		return s.Stats(), nil
+		return s.Stats(ctx)
 	}
 	var out Stats
 	return out, c.rpc.Call(ctx, http.MethodGet, "/stats", nil, &out)

@@ -121,7 +121,7 @@ func BenchmarkSockets(b *testing.B) {
 		open    func() int
 	}{
 		{"bare", bare, func() { bare.publish(message) }, bare.count},
-		{"node", c.service, say, func() int { return c.service.Stats().Messages.Sockets - 1 }},
+		{"node", c.service, say, func() int { return stats(c.service).Messages.Sockets - 1 }},
 	} {
 		b.Run(t.name, func(b *testing.B) {
 			s := httptest.NewServer(t.handler)
@@ -181,7 +181,7 @@ func BenchmarkSockets(b *testing.B) {
 			testnet.Eventually(b, func() bool { return t.open() == 0 && runtime.NumGoroutine() < goroutines+100 }, "sockets are left")
 		})
 	}
-	require.Zero(b, c.service.Stats().Messages.Slow)
+	require.Zero(b, stats(c.service).Messages.Slow)
 }
 
 // held is how many goroutines there are, and the memory of heap and stacks.

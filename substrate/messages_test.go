@@ -259,7 +259,7 @@ func TestWebSockets(t *testing.T) {
 	require.NoError(t, two.Close(websocket.StatusNormalClosure, ""))
 	require.Equal(t, "closed 1000 ", two.next())
 	testnet.Eventually(t, func() bool {
-		return c.service.Stats().Messages.Sockets == 1 && c.service.Stats().Messages.Channels == 1
+		return stats(c.service).Messages.Sockets == 1 && stats(c.service).Messages.Channels == 1
 	}, "they are kept")
 
 	// A new deployment leaves sockets alone whose channel is still there.
@@ -274,7 +274,7 @@ func TestWebSockets(t *testing.T) {
 	// A node that stops says so.
 	require.NoError(t, c.service.Close())
 	require.Equal(t, "closed 1012 this node stops: connect again", kept.next())
-	require.Zero(t, c.service.Stats().Messages.Sockets)
+	require.Zero(t, stats(c.service).Messages.Sockets)
 }
 
 func TestPubSub(t *testing.T) {
@@ -322,15 +322,15 @@ func TestPubSub(t *testing.T) {
 	// Nobody hears itself: not the function, not the socket.
 	loop.say("x")
 	require.Equal(t, ">x", loop.next())
-	before := c.service.Stats().Messages.Run
+	before := stats(c.service).Messages.Run
 
 	// Two functions that answer each other do not go on for ever.
 	require.Equal(t, "200 ", c.get("/tick"))
 	testnet.Eventually(t, func() bool {
-		m := c.service.Stats().Messages
+		m := stats(c.service).Messages
 		return m.Run >= before+32 && m.Pending == 0
 	}, "not ended")
-	require.Zero(t, c.service.Stats().Messages.Dropped)
+	require.Zero(t, stats(c.service).Messages.Dropped)
 	select {
 	case m := <-loop.got:
 		require.Fail(t, "more was said", m)
@@ -350,7 +350,7 @@ func TestSlowSocket(t *testing.T) {
 
 	// slow reads nothing: it is given up, and nobody waits for it.
 	big := strings.Repeat("x", 200_000)
-	for i := 0; c.service.Stats().Messages.Slow == 0; i++ {
+	for i := 0; stats(c.service).Messages.Slow == 0; i++ {
 		require.Less(t, i, 1000)
 		speaker.say(big)
 		require.Equal(t, big, quick.next())
@@ -367,7 +367,7 @@ func TestSlowSocket(t *testing.T) {
 		last = string(text)
 	}
 	require.Equal(t, `{"message":null,"error":"too slow: messages were lost"}`, last)
-	testnet.Eventually(t, func() bool { return c.service.Stats().Messages.Sockets == 2 }, "still there")
+	testnet.Eventually(t, func() bool { return stats(c.service).Messages.Sockets == 2 }, "still there")
 }
 
 func TestSocketLimits(t *testing.T) {
@@ -382,7 +382,7 @@ func TestSocketLimits(t *testing.T) {
 	require.Equal(t, 503, resp.StatusCode)
 	one.say(strings.Repeat("x", 101))
 	require.Contains(t, one.next(), "closed 1009")
-	testnet.Eventually(t, func() bool { return c.service.Stats().Messages.Sockets == 1 }, "still there")
+	testnet.Eventually(t, func() bool { return stats(c.service).Messages.Sockets == 1 }, "still there")
 	open(t, s.URL, path)
 }
 
@@ -413,9 +413,9 @@ func TestMessagesAcrossNodes(t *testing.T) {
 		require.Len(t, seen, n)
 		require.Empty(t, s.got)
 	}
-	require.NotZero(t, c.service.Stats().Messages.Run)
-	require.NotZero(t, other.service.Stats().Messages.Run)
-	require.Equal(t, uint64(n), c.service.Stats().Messages.Run+other.service.Stats().Messages.Run)
+	require.NotZero(t, stats(c.service).Messages.Run)
+	require.NotZero(t, stats(other.service).Messages.Run)
+	require.Equal(t, uint64(n), stats(c.service).Messages.Run+stats(other.service).Messages.Run)
 
 	// One node goes: its sockets are told, and functions run on the other.
 	require.NoError(t, other.service.Close())
@@ -427,7 +427,7 @@ func TestMessagesAcrossNodes(t *testing.T) {
 		require.Contains(t, out[0].next(), ">again ")
 	}
 	require.Empty(t, out[0].got)
-	require.Zero(t, c.service.Stats().Messages.Dropped)
+	require.Zero(t, stats(c.service).Messages.Dropped)
 }
 
 // Users come through gateways: one on the node itself, or one on another.
@@ -454,6 +454,6 @@ func TestSocketsThroughGateway(t *testing.T) {
 		c.deploy(page) // the channel is gone
 		require.Equal(t, `{"message":null,"error":"the channel is gone"}`, two.next())
 		require.Equal(t, "closed 1008 the channel is gone", two.next())
-		testnet.Eventually(t, func() bool { return c.service.Stats().Messages.Sockets == 0 }, "still there")
+		testnet.Eventually(t, func() bool { return stats(c.service).Messages.Sockets == 0 }, "still there")
 	}
 }

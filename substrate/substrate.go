@@ -318,8 +318,11 @@ type Stats struct {
 	Messages MessageStats `json:"messages"`
 }
 
-// Stats returns the node's figures.
-func (s *Service) Stats() Stats {
+// Stats returns the node's figures. It takes the verb read on everything, or a node.
+func (s *Service) Stats(ctx context.Context) (Stats, error) {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, "", taubyte.Roles()...); err != nil {
+		return Stats{}, err
+	}
 	live := *s.live.Load()
 	st := Stats{
 		Deployments: len(live), Modules: len(s.engine.Modules()), Memory: s.engine.Memory(),
@@ -330,13 +333,18 @@ func (s *Service) Stats() Stats {
 		st.Functions += len(d.functions)
 		st.Websites += len(d.websites)
 	}
-	return st
+	return st, nil
 }
 
 // Serving waits until this node serves a deployment of a branch, or a later one.
 // Where it can't be taken over, the error says why: at once where it never will
 // be, as with a module that is invalid (ErrInvalid), or else when ctx ends.
+//
+// It takes the verb read on the project, or a node.
 func (s *Service) Serving(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, sequence uint64) error {
+	if err := taubyte.Allow(ctx, taubyte.VerbRead, project, taubyte.Roles()...); err != nil {
+		return err
+	}
 	for {
 		changed := s.table.Changed()
 		s.mu.Lock()

@@ -178,6 +178,15 @@ func (c *cloud) get(path string) string {
 	return fmt.Sprintf("%d %s", w.Code, w.Body.String())
 }
 
+// stats asks as the program that embeds the node.
+func stats(s *substrate.Service) substrate.Stats {
+	st, err := s.Stats(context.Background())
+	if err != nil {
+		panic(err)
+	}
+	return st
+}
+
 func TestFunctionsAndWebsites(t *testing.T) {
 	c := newCloud(t)
 	c.deploy(
@@ -187,7 +196,13 @@ func TestFunctionsAndWebsites(t *testing.T) {
 	require.Equal(t, "200 PONG", c.get("/ping"))
 	require.Equal(t, "200 <p>home", c.get("/"))
 	require.Equal(t, "200 1", c.get("/a.js"))
-	stats := c.service.Stats()
+	for what, ctx := range testnet.Outsiders(t.Context(), otherProject) {
+		_, err := c.service.Stats(ctx)
+		require.ErrorIs(t, err, taubyte.ErrForbidden, what)
+		require.ErrorIs(t, c.service.Serving(ctx, project, "main", 1), taubyte.ErrForbidden, what)
+	}
+	require.NoError(t, c.service.Serving(testnet.Reader(t.Context()), project, "main", 1))
+	stats := stats(c.service)
 	require.Positive(t, stats.Fuel)
 	stats.Fuel = 0
 	require.Equal(t, substrate.Stats{Deployments: 1, Functions: 1, Websites: 1, Modules: 1, Memory: 1<<16 + 96<<10}, stats)
@@ -263,10 +278,10 @@ func TestStreamAndLeaveOverTheWire(t *testing.T) {
 	_, err = io.ReadFull(resp.Body, buf)
 	require.NoError(t, err)
 	require.Equal(t, "first", string(buf))
-	require.Equal(t, 1, c.service.Stats().InFlight)
+	require.Equal(t, 1, stats(c.service).InFlight)
 	leave()
 	require.NoError(t, resp.Body.Close())
-	testnet.Eventually(t, func() bool { return c.service.Stats().InFlight == 0 }, "still at work")
+	testnet.Eventually(t, func() bool { return stats(c.service).InFlight == 0 }, "still at work")
 }
 
 // While deployments come and go no request fails, and none is answered by
@@ -301,7 +316,7 @@ func TestSwitchUnderLoad(t *testing.T) {
 	stop.Store(true)
 	wg.Wait()
 	testnet.Eventually(t, func() bool {
-		s := c.service.Stats()
+		s := stats(c.service)
 		return s.Deployments == 1 && s.Modules == 1
 	}, "the old ones are kept")
 }
@@ -327,7 +342,7 @@ func TestRemoved(t *testing.T) {
 	require.Equal(t, "200 PONG", c.get("/ping"))
 	require.NoError(t, c.registry.Remove(t.Context(), project, "main"))
 	testnet.Eventually(t, func() bool {
-		left := c.service.Stats()
+		left := stats(c.service)
 		left.Fuel = 0 // which counts for ever
 		return strings.HasPrefix(c.get("/ping"), "404") && left == substrate.Stats{}
 	}, "still there")
@@ -374,7 +389,7 @@ func TestModuleIsShared(t *testing.T) {
 	for i := range 20 {
 		require.Equal(t, "200 PONG", c.get(fmt.Sprintf("/%d", i)))
 	}
-	s := c.service.Stats()
+	s := stats(c.service)
 	require.Equal(t, 20, s.Functions)
 	require.Equal(t, 1, s.Modules)
 }
@@ -441,7 +456,7 @@ func TestCloseCuts(t *testing.T) {
 	c.deploy(fn("slow", "/slow", sleeper(), func(f *config.Function) { f.Timeout = time.Hour }))
 	done := make(chan int)
 	go func() { done <- c.do(request("GET", "/slow")).Code }()
-	testnet.Eventually(t, func() bool { return c.service.Stats().InFlight == 1 }, "not begun")
+	testnet.Eventually(t, func() bool { return stats(c.service).InFlight == 1 }, "not begun")
 	require.NoError(t, c.service.Close())
 	<-done
 }

@@ -98,7 +98,7 @@ func TestTimers(t *testing.T) {
 	members := []member{{c.node, c.service}, add(), add()}
 	c.deploy(fn("tick", "", ticker(count.url), every))
 	shared := func() bool {
-		return !slices.ContainsFunc(members, func(m member) bool { return m.service.Stats().Ticks == 0 })
+		return !slices.ContainsFunc(members, func(m member) bool { return stats(m.service).Ticks == 0 })
 	}
 	testnet.Eventually(t, shared, "not every node runs ticks")
 	count.check(t)
@@ -118,7 +118,7 @@ func TestTimers(t *testing.T) {
 	c.deploy(fn("tick", "", ticker(second.url), every))
 	testnet.Eventually(t, func() bool { return second.check(t) > 0 }, "the new function runs no ticks")
 	c.deploy(fn("ping", "/ping", Pong()))
-	testnet.Eventually(t, func() bool { return c.service.Stats().Timers == 0 }, "there still is a timer")
+	testnet.Eventually(t, func() bool { return stats(c.service).Timers == 0 }, "there still is a timer")
 	count.mu.Lock()
 	defer count.mu.Unlock()
 	second.mu.Lock()

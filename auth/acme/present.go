@@ -57,8 +57,9 @@ type answerer interface {
 
 // everywhere calls the nodes of a service, the one on this host included, and returns
 // nil where one of them at least has done it: one that is just going away is not asked
-// by an authority either.
-func (p *presenter) everywhere(ctx context.Context, c *rpc.Client, id protocol.ID, what string, here func() (bool, error), there func(context.Context, peer.ID) error) error {
+// by an authority either. Orders are the node's own work, whoever has asked for one.
+func (p *presenter) everywhere(ctx context.Context, c *rpc.Client, id protocol.ID, what string, here func(context.Context) (bool, error), there func(context.Context, peer.ID) error) error {
+	ctx = taubyte.AsService(ctx)
 	var mu sync.Mutex
 	var errs []error
 	done := 0
@@ -83,7 +84,7 @@ func (p *presenter) everywhere(ctx context.Context, c *rpc.Client, id protocol.I
 			note(there(one, n))
 		})
 	}
-	if is, err := here(); is {
+	if is, err := here(ctx); is {
 		note(err)
 	}
 	asked.Wait()
@@ -98,7 +99,7 @@ func (p *presenter) everywhere(ctx context.Context, c *rpc.Client, id protocol.I
 
 // atGateways has every gateway answer a challenge.
 func (p *presenter) atGateways(ctx context.Context, c auth.Challenge) error {
-	return p.everywhere(ctx, p.gateways, gatewayProtocol, "gateway", func() (bool, error) {
+	return p.everywhere(ctx, p.gateways, gatewayProtocol, "gateway", func(ctx context.Context) (bool, error) {
 		g, ok := p.host.Local(gatewayProtocol).(answerer)
 		if !ok {
 			return false, nil
@@ -110,7 +111,7 @@ func (p *presenter) atGateways(ctx context.Context, c auth.Challenge) error {
 }
 
 func (p *presenter) notAtGateways(ctx context.Context, token string) {
-	_ = p.everywhere(ctx, p.gateways, gatewayProtocol, "gateway", func() (bool, error) {
+	_ = p.everywhere(ctx, p.gateways, gatewayProtocol, "gateway", func(ctx context.Context) (bool, error) {
 		g, ok := p.host.Local(gatewayProtocol).(answerer)
 		if !ok {
 			return false, nil
@@ -123,16 +124,15 @@ func (p *presenter) notAtGateways(ctx context.Context, token string) {
 
 // atSeers has every DNS server of the cluster answer with a text, or end that.
 func (p *presenter) atSeers(ctx context.Context, name, value string, there bool) error {
-	return p.everywhere(ctx, p.seers, seer.Protocol, "seer", func() (bool, error) {
+	return p.everywhere(ctx, p.seers, seer.Protocol, "seer", func(ctx context.Context) (bool, error) {
 		s, ok := p.host.Local(seer.Protocol).(*seer.Service)
 		switch {
 		case !ok:
 			return false, nil
 		case there:
-			return true, s.AddText(name, value, recordTime)
+			return true, s.AddText(ctx, name, value, recordTime)
 		}
-		s.RemoveText(name, value)
-		return true, nil
+		return true, s.RemoveText(ctx, name, value)
 	}, func(ctx context.Context, n peer.ID) error {
 		method := http.MethodPut
 		if !there {

@@ -91,7 +91,11 @@ func (u *user) say(text string) {
 }
 
 func stats(n *cloud.Node) substrate.MessageStats {
-	return n.Host.Local(substrate.Protocol).(*substrate.Service).Stats().Messages
+	st, err := n.Host.Local(substrate.Protocol).(*substrate.Service).Stats(context.Background())
+	if err != nil {
+		panic(err)
+	}
+	return st.Messages
 }
 
 func TestChatOnTwoNodes(t *testing.T) {

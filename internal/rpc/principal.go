@@ -89,14 +89,3 @@ func Only(next http.HandlerFunc, roles ...taubyte.Role) http.HandlerFunc {
 		next(w, r)
 	}
 }
-
-// Readers lets every member through, and of users those that may read everything.
-func Readers(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := taubyte.Allow(r.Context(), taubyte.VerbRead, "", taubyte.Roles()...); err != nil {
-			WriteError(w, err, nil)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
