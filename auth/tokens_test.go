@@ -135,3 +135,31 @@ func TestAGitCredentialMadeByAuth(t *testing.T) {
 		require.ErrorIs(t, call(), taubyte.ErrForbidden, name)
 	}
 }
+
+// Of all texts one alone is the token that was made.
+func FuzzAccessToken(f *testing.F) {
+	network := testnet.New(f)
+	node := network.Node()
+	s, err := auth.New(f.Context(), node, node.Store, auth.WithLogger(testnet.Logger(f)))
+	require.NoError(f, err)
+	f.Cleanup(func() { _ = s.Close() })
+	made, err := s.CreateToken(f.Context(), auth.Token{Name: "ci", Verb: taubyte.VerbRead, All: true})
+	require.NoError(f, err)
+	for _, text := range []string{
+		"", "tau_", "tau_" + made.ID, "tau_" + made.ID + "_", made.Secret, made.Secret + "\n", strings.ToUpper(made.Secret), "\x00" + made.Secret,
+		"tau_" + strings.Repeat("a", 16) + "_" + strings.Repeat("a", 52), "tau_../../tokens_" + strings.Repeat("a", 52), "git_" + made.Secret,
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := s.Authenticate(t.Context(), text)
+		switch {
+		case text == made.Secret:
+			require.NoError(t, err)
+			require.Equal(t, taubyte.VerbRead, p.Verb)
+		default:
+			require.ErrorIs(t, err, taubyte.ErrForbidden)
+			require.Zero(t, p)
+		}
+	})
+}

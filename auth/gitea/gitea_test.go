@@ -337,3 +337,26 @@ func TestEvents(t *testing.T) {
 	_, err = gitea.New("https://git.example.com", "")
 	require.ErrorIs(t, err, taubyte.ErrInvalid)
 }
+
+func FuzzEvent(f *testing.F) {
+	p, err := gitea.New("https://git.example.test", "x")
+	require.NoError(f, err)
+	f.Add("push", `{"ref":"refs/heads/main","after":"6113728f27ae82c7b1a177c8d03f9e96e0adf246","repository":{"id":1,"full_name":"a/b"}}`)
+	f.Add("delete", `{"ref":"x","ref_type":"branch","repository":{"id":1,"full_name":"a/b"}}`)
+	f.Add("pull_request", `{"action":"opened","number":1,"pull_request":{"state":"open","head":{"ref":"x","sha":"6113728f27ae82c7b1a177c8d03f9e96e0adf246"},"base":{"ref":"main"}},"repository":{"id":1,"full_name":"a/b"}}`)
+	f.Fuzz(func(t *testing.T, event, body string) {
+		mac := hmac.New(sha256.New, []byte("s"))
+		mac.Write([]byte(body))
+		h := http.Header{"Content-Type": {"application/json"}, "X-Gitea-Event": {event}, "X-Gitea-Delivery": {"1"}, "X-Gitea-Signature": {hex.EncodeToString(mac.Sum(nil))}}
+		if _, err := p.Event(h, []byte(body), "another"); err == nil {
+			t.Fatal("taken, and signed with another secret")
+		}
+		e, err := p.Event(h, []byte(body), "s")
+		if err != nil {
+			return
+		}
+		if push, ok := e.Push(); ok && (push.Branch == "" || push.Repository == "") {
+			t.Fatalf("%+v", push)
+		}
+	})
+}

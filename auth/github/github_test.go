@@ -504,6 +504,9 @@ func FuzzEvent(f *testing.F) {
 	f.Add("create", `{"ref":"x","ref_type":"branch","repository":{"id":1,"full_name":"a/b"}}`)
 	f.Add("pull_request", `{"action":"opened","number":1,"pull_request":{"state":"open","head":{"ref":"x","sha":"6113728f27ae82c7b1a177c8d03f9e96e0adf246"},"base":{"ref":"main"}},"repository":{"id":1,"full_name":"a/b"}}`)
 	f.Fuzz(func(t *testing.T, event, body string) {
+		if _, err := p.Event(signed(event, []byte(body), "another"), []byte(body), "s"); err == nil {
+			t.Fatal("taken, and signed with another secret")
+		}
 		e, err := p.Event(signed(event, []byte(body), "s"), []byte(body), "s")
 		if err != nil {
 			return
