@@ -15,7 +15,9 @@
 //
 // WithServices chooses what a node runs. Services find those of other nodes over
 // the network, and those beside them without it. ReadConfig reads the same
-// choices from a file.
+// choices from a file. What a service can besides is said to it by its own options:
+//
+//	cloud.Open(ctx, "data", cloud.WithSeer(seer.WithPlace("rack 7")), cloud.WithMonkey(monkey.WithTimeout(time.Hour)))
 //
 // # What a node offers to the outside
 //

@@ -166,7 +166,7 @@ func (n *Node) start(ctx context.Context) error {
 		n.opts.membership.auth.Store(n.tokens)
 	}
 	// The directory is joined with the node's addresses before a service does.
-	agent, err := seer.Join(ctx, host, n.directory()...)
+	agent, err := seer.Join(ctx, host, append(n.directory(), n.opts.of.seer...)...)
 	if err != nil {
 		return err
 	}

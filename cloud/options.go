@@ -9,7 +9,12 @@ import (
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/auth/acme"
 	"github.com/taubyte/taubyte/gateway"
+	"github.com/taubyte/taubyte/hoarder"
 	"github.com/taubyte/taubyte/monkey"
+	"github.com/taubyte/taubyte/patrick"
+	"github.com/taubyte/taubyte/seer"
+	"github.com/taubyte/taubyte/substrate"
+	"github.com/taubyte/taubyte/tns"
 )
 
 // An Option changes the node that Open makes.
@@ -37,6 +42,19 @@ type options struct {
 	providers   []auth.Provider
 	webhooks    string
 	log         *slog.Logger
+	of          serviceOptions
+}
+
+// serviceOptions are those that a program hands to the services themselves.
+type serviceOptions struct {
+	tns       []tns.Option
+	auth      []auth.Option
+	seer      []seer.Option
+	hoarder   []hoarder.Option
+	patrick   []patrick.Option
+	monkey    []monkey.Option
+	substrate []substrate.Option
+	gateway   []gateway.Option
 }
 
 func (o *options) runs(r taubyte.Role) bool { return slices.Contains(o.services, r) }
@@ -139,6 +157,51 @@ func WithBuildNetwork() Option { return func(o *options) { o.buildNet = true } }
 // monkey knows by itself. See monkey.WithImages.
 func WithBuildImages(table map[string]monkey.Image) Option {
 	return func(o *options) { o.images = table }
+}
+
+// WithTNS passes options to the node's tns, after those that the node itself gives it, so
+// that these count. So do the options below for the other services. On a node that does
+// not run the service they are of no effect: all nodes of a program may have the same.
+func WithTNS(opts ...tns.Option) Option {
+	return func(o *options) { o.of.tns = append(o.of.tns, opts...) }
+}
+
+// WithAuth passes options to the node's auth: see WithTNS.
+func WithAuth(opts ...auth.Option) Option {
+	return func(o *options) { o.of.auth = append(o.of.auth, opts...) }
+}
+
+// WithSeer passes options to the node's seer, and to its heartbeats, which each node has
+// (seer.Join): see WithTNS.
+func WithSeer(opts ...seer.Option) Option {
+	return func(o *options) { o.of.seer = append(o.of.seer, opts...) }
+}
+
+// WithHoarder passes options to the node's hoarder: see WithTNS.
+func WithHoarder(opts ...hoarder.Option) Option {
+	return func(o *options) { o.of.hoarder = append(o.of.hoarder, opts...) }
+}
+
+// WithPatrick passes options to the node's patrick: see WithTNS.
+func WithPatrick(opts ...patrick.Option) Option {
+	return func(o *options) { o.of.patrick = append(o.of.patrick, opts...) }
+}
+
+// WithMonkey passes options to the node's monkey: see WithTNS.
+func WithMonkey(opts ...monkey.Option) Option {
+	return func(o *options) { o.of.monkey = append(o.of.monkey, opts...) }
+}
+
+// WithSubstrate passes options to the node's substrate: see WithTNS.
+func WithSubstrate(opts ...substrate.Option) Option {
+	return func(o *options) { o.of.substrate = append(o.of.substrate, opts...) }
+}
+
+// WithGateway passes options to the node's gateway: see WithTNS. Where it listens and its
+// limits are better said to the node (WithHTTP, WithHTTPS, WithGatewayLimits), which tells
+// them to others.
+func WithGateway(opts ...gateway.Option) Option {
+	return func(o *options) { o.of.gateway = append(o.of.gateway, opts...) }
 }
 
 // WithLogger sets where the node and its services log. The default is

@@ -36,7 +36,7 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 		if n.opts.development {
 			opts = append(opts, tns.WithOpenDomains())
 		}
-		s, err := tns.New(ctx, h, st, opts...)
+		s, err := tns.New(ctx, h, st, append(opts, n.opts.of.tns...)...)
 		return run(n, role, &n.TNS, s, err)
 	case taubyte.RoleAuth:
 		opts := []auth.Option{auth.WithLogger(log), auth.WithSettings(auth.Settings{Zone: n.opts.zone, Development: n.opts.development})}
@@ -56,7 +56,7 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 		if n.opts.resolver != nil {
 			opts = append(opts, auth.WithResolver(n.opts.resolver))
 		}
-		s, err := auth.New(ctx, h, st, opts...)
+		s, err := auth.New(ctx, h, st, append(opts, n.opts.of.auth...)...)
 		if err := run(n, role, &n.Auth, s, err); err != nil || n.opts.acme == nil {
 			return err
 		}
@@ -71,30 +71,32 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 			n.closers = append(n.closers, hosts)
 			opts = append(opts, seer.WithDNS(n.opts.dns, n.opts.zone), seer.WithHosts(hosts.presence))
 		}
-		s, err := seer.New(ctx, h, st, opts...)
+		s, err := seer.New(ctx, h, st, append(opts, n.opts.of.seer...)...)
 		return run(n, role, &n.Seer, s, err)
 	case taubyte.RoleHoarder:
-		s, err := hoarder.New(ctx, h, st, hoarder.WithLogger(log))
+		s, err := hoarder.New(ctx, h, st, append([]hoarder.Option{hoarder.WithLogger(log)}, n.opts.of.hoarder...)...)
 		return run(n, role, &n.Hoarder, s, err)
 	case taubyte.RolePatrick:
-		s, err := patrick.New(ctx, h, st, patrick.WithLogger(log))
+		s, err := patrick.New(ctx, h, st, append([]patrick.Option{patrick.WithLogger(log)}, n.opts.of.patrick...)...)
 		return run(n, role, &n.Patrick, s, err)
 	case taubyte.RoleMonkey:
 		opts, err := n.builds(ctx)
 		if err != nil {
 			return err
 		}
-		s, err := monkey.New(ctx, h, st, append(opts, monkey.WithLogger(log), monkey.WithWorkDir(filepath.Join(n.dir, dirWork)))...)
+		opts = append(opts, monkey.WithLogger(log), monkey.WithWorkDir(filepath.Join(n.dir, dirWork)))
+		s, err := monkey.New(ctx, h, st, append(opts, n.opts.of.monkey...)...)
 		return run(n, role, &n.Monkey, s, err)
 	case taubyte.RoleSubstrate:
-		s, err := substrate.New(ctx, h, st, substrate.WithLogger(log), substrate.WithCacheDir(filepath.Join(n.dir, dirCache)))
+		opts := []substrate.Option{substrate.WithLogger(log), substrate.WithCacheDir(filepath.Join(n.dir, dirCache))}
+		s, err := substrate.New(ctx, h, st, append(opts, n.opts.of.substrate...)...)
 		return run(n, role, &n.Substrate, s, err)
 	case taubyte.RoleGateway:
 		opts := []gateway.Option{gateway.WithLogger(log), gateway.WithListener(n.http), gateway.WithLimits(n.opts.limits)}
 		if n.opts.https != "" {
 			opts = append(opts, gateway.WithTLS(n.opts.https))
 		}
-		s, err := gateway.New(ctx, h, st, opts...)
+		s, err := gateway.New(ctx, h, st, append(opts, n.opts.of.gateway...)...)
 		return run(n, role, &n.Gateway, s, err)
 	}
 	return fmt.Errorf("%w service %q", taubyte.ErrInvalid, role)
