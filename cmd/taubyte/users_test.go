@@ -1,12 +1,15 @@
 package main_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,6 +21,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
+	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/internal/githubtest"
 	"github.com/taubyte/taubyte/internal/testbin"
 	"github.com/taubyte/taubyte/internal/testnet"
@@ -193,12 +197,61 @@ func (u *users) certificate() string {
 	return strings.Join(c.ConnectionState().PeerCertificates[0].DNSNames, ",")
 }
 
+// call asks a node's API as its administrator, as a program would.
+func (u *users) call(node, path string, in, out any) error {
+	token, err := os.ReadFile(filepath.Join(u.dir, node, "data", "token"))
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequest(http.MethodPost, u.started[node].API+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	resp, err := (&http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		text, _ := io.ReadAll(resp.Body)
+		return fmt.Errorf("%s: %s: %s", path, resp.Status, text)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(out)
+}
+
+// ServeHTTP takes what a provider sends, below /github/, and hands it to the network.
+func (u *users) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var e auth.Event
+	body, err := io.ReadAll(r.Body)
+	if err == nil {
+		at := "/v1/auth/repositories/" + url.PathEscape(strings.TrimPrefix(r.URL.Path, "/")) + "/events"
+		err = u.call("control", at, map[string]any{"header": r.Header, "body": body}, &e)
+	}
+	if push, ok := e.Push(); err == nil && ok {
+		err = u.call("control", "/v1/patrick/push", push, nil)
+	}
+	if err != nil {
+		u.t.Errorf("a webhook: %v", err)
+		w.WriteHeader(http.StatusInternalServerError)
+	}
+}
+
 // Each command about projects, repositories, tokens, secrets, domains and certificates,
 // as people type them on a network of three processes, two of which run auth.
 func TestUsersOfANetwork(t *testing.T) {
 	gh, txt := githubtest.New(t), startTexts(t)
 	config, code, site := shopAt(t, gh)
 	u := &users{t: t, dir: filepath.Join(t.TempDir(), "cluster"), started: map[string]*userNode{}}
+	hooks := httptest.NewServer(u)
+	t.Cleanup(hooks.Close)
 	credential := filepath.Join(t.TempDir(), "github")
 	require.NoError(t, os.WriteFile(credential, []byte(gh.User("acme")+"\n"), 0o600))
 	exit, _, said := taubyte(t, nil, "init", u.dir, "--zone", "cloud.example.test",
@@ -207,7 +260,7 @@ func TestUsersOfANetwork(t *testing.T) {
 	for _, name := range []string{"control", "build", "edge"} {
 		file := filepath.Join(u.dir, name, "taubyte.yaml")
 		anyPorts(t, file)
-		more := fmt.Sprintf("resolver: %q\nproviders:\n  github: {url: %q, token-file: %q}\n", txt.addr, gh.URL, credential)
+		more := fmt.Sprintf("resolver: %q\nwebhooks: %q\nproviders:\n  github: {url: %q, token-file: %q}\n", txt.addr, hooks.URL, gh.URL, credential)
 		if name == "edge" {
 			more = "https: 127.0.0.1:0\n"
 		}
@@ -264,20 +317,37 @@ func TestUsersOfANetwork(t *testing.T) {
 	u.served("/", http.StatusOK, "<h1>Shop</h1>")
 	for _, r := range []*githubtest.Repository{config, code, site} {
 		require.Len(t, r.Keys(), 1, r.Name)
+		require.Len(t, r.Webhooks(), 1, r.Name)
 	}
 	u.soon("build", "tb_website_front", true, "repo", "list", "--project", "shop")
 	u.soon("build", "main", true, "projects", "list")
+
+	t.Run("a push at the provider", func(t *testing.T) {
+		commit := code.Push("main", map[string]string{"functions/ping/main.go": ping("PUSHED")}) // which a webhook tells of
+		u.served("/ping", http.StatusOK, "PUSHED")
+		id := "github/" + strconv.FormatInt(code.ID, 10)
+		status := map[string]any{"commit": commit, "status": auth.Status{State: auth.StatusSuccess, Context: "taubyte"}}
+		require.NoError(t, u.call("build", "/v1/auth/repositories/"+url.PathEscape(id)+"/statuses", status, nil))
+		require.Len(t, code.Statuses(commit), 1)
+		// One that no webhook told of is found by comparing branches, by whose turn it is.
+		commit = site.Push("next", map[string]string{"index.html": "<h1>Next</h1>"})
+		site.Branches(commit, "main")
+		for _, node := range []string{"control", "build"} {
+			require.NoError(t, u.call(node, "/v1/patrick/reconcile", nil, nil))
+		}
+		u.served("/", http.StatusOK, "<h1>Next</h1>")
+	})
 
 	t.Run("variables and secrets", func(t *testing.T) {
 		value := filepath.Join(t.TempDir(), "value")
 		require.NoError(t, os.WriteFile(value, []byte("planted"), 0o600))
 		u.at("build", 0, "env", "set", "GREETING", "--project", "shop", "--file", value)
-		u.served("/ping", http.StatusOK, "PONG planted")
+		u.served("/ping", http.StatusOK, "PUSHED planted")
 		var all []struct{ Name, Value string }
 		u.read("control", &all, "env", "list")
 		require.Equal(t, []struct{ Name, Value string }{{"GREETING", "planted"}}, all)
 		u.at("control", 0, "env", "rm", "GREETING")
-		u.served("/ping", http.StatusOK, "PONG ")
+		testnet.Eventually(t, func() bool { _, body := u.get("/ping"); return body == "PUSHED " }, "it is gone")
 		u.at("control", 0, "secrets", "set", "KEY", "--file", value)
 		u.soon("build", "KEY", true, "secrets", "list")
 		out, said := u.at("build", 0, "secrets", "list", "--json")
@@ -368,6 +438,6 @@ func TestUsersOfANetwork(t *testing.T) {
 	require.Empty(t, append(code.Keys(), config.Keys()...))
 	u.soon("control", shopID, false, "projects", "list")
 	u.at("control", 0, "projects", "import", "github/acme/tb_shop")
-	u.served("/ping", http.StatusOK, "PONG")
-	u.served("/", http.StatusOK, "<h1>Shop</h1>")
+	u.served("/ping", http.StatusOK, "PUSHED")
+	u.served("/", http.StatusOK, "<h1>Next</h1>")
 }
