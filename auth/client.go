@@ -189,7 +189,7 @@ func (c *Client) Source(ctx context.Context, id taubyte.RepositoryID, commit tau
 // closes when that node goes away.
 func (c *Client) WatchCertificates(ctx context.Context) (<-chan []Certificate, error) {
 	if s := c.local(); s != nil {
-		return s.WatchCertificates(ctx)
+		return s.WatchCertificates(rpc.AsNode(ctx, c.host, taubyte.RoleGateway))
 	}
 	return c.watchCertificates(ctx, "/certificates/watch")
 }
@@ -197,7 +197,7 @@ func (c *Client) WatchCertificates(ctx context.Context) (<-chan []Certificate, e
 // WatchInlineCertificates is Service.WatchInlineCertificates on one node, likewise.
 func (c *Client) WatchInlineCertificates(ctx context.Context) (<-chan []Certificate, error) {
 	if s := c.local(); s != nil {
-		return s.WatchInlineCertificates(ctx)
+		return s.WatchInlineCertificates(rpc.AsNode(ctx, c.host, taubyte.RoleGateway))
 	}
 	return c.watchCertificates(ctx, "/certificates/inline/watch")
 }

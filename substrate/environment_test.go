@@ -118,6 +118,12 @@ func TestEnvironment(t *testing.T) {
 	require.NoError(t, owner.RemoveVariable(ctx, environment.Variable{Kind: environment.Secret, Project: project, Name: "TOKEN"}))
 	testnet.Eventually(t, func() bool { return variables("/env") == "MODE=of-main" }, "removed: %q", variables("/env"))
 
+	audit, err := owner.AuditLog(ctx, project, 100)
+	require.NoError(t, err)
+	for _, x := range audit.Accesses {
+		require.Equal(t, x.Action == "read", strings.HasPrefix(x.Who, "node "), "%+v", x)
+	}
+
 	testnet.Eventually(t, func() bool { return strings.Contains(log.String(), "[secret]") }, "what it logged")
 	require.NotContains(t, log.String(), "planted")
 	res, err := c.node.Store.Query(ctx, query.Query{})

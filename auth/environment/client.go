@@ -48,7 +48,7 @@ func (c *Client) local() Source {
 // Environment implements Source.
 func (c *Client) Environment(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) (e Environment, err error) {
 	if s := c.local(); s != nil {
-		return s.Environment(ctx, project, branch)
+		return s.Environment(rpc.AsNode(ctx, c.host, taubyte.RoleSubstrate), project, branch)
 	}
 	err = c.rpc.Call(ctx, http.MethodGet, "/environments/"+url.PathEscape(string(project))+"?branch="+url.QueryEscape(string(branch)), nil, &e)
 	return e, err

@@ -207,7 +207,7 @@ func exitCode(err error) int {
 	switch {
 	case errors.Is(err, taubyte.ErrDamaged):
 		return exitDamaged
-	case errors.Is(err, taubyte.ErrInvalid):
+	case errors.Is(err, taubyte.ErrInvalid), errors.Is(err, taubyte.ErrTooLarge):
 		return exitInvalid
 	case errors.Is(err, taubyte.ErrNotFound):
 		return exitNotFound

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,13 +43,16 @@ func variablesCommand(kind environment.Kind, name, args, summary string) command
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
 			var at variablePlace
 			fs.StringVar(&at.project, "project", "", "the project, by its id or name (default: the only one)")
-			fs.StringVar(&at.branch, "branch", "", "this branch alone")
-			fs.StringVar(&at.function, "function", "", "this function alone: its name, or <application>/<name>")
+			fs.StringVar(&at.branch, "branch", "", "this branch alone; with list: what counts on it")
+			fs.StringVar(&at.function, "function", "", "this function alone: its name, or <application>/<name>; with list: what counts for it")
 			fs.StringVar(&at.file, "file", "", "with set: the file that holds the value, as it is (default: standard input, without the newline at its end)")
 			if kind == environment.Secret {
 				fs.IntVar(&at.limit, "limit", 100, "with log: how many accesses")
 			}
 			return asking(fs, func(inv *invocation, c *api) error {
+				if err := checkFlags(fs, inv.verb); err != nil {
+					return err
+				}
 				switch inv.verb {
 				case "log", "keys", "rotate":
 					return secretsAdmin(inv, c, at)
@@ -64,13 +68,13 @@ func variablesCommand(kind environment.Kind, name, args, summary string) command
 				path := "/v1/auth/projects/" + url.PathEscape(string(project)) + "/variables"
 				switch inv.verb {
 				case "list":
-					return listVariables(inv, c, path, kind)
+					return listVariables(inv, c, path, kind, at)
 				case "rm":
 					q := url.Values{"kind": {string(kind)}, "name": {v.Name}, "branch": {at.branch}, "function": {at.function}}
 					if err := c.call(http.MethodDelete, path+"?"+q.Encode(), nil, nil); err != nil {
 						return err
 					}
-					return told(inv, map[string]any{"removed": v.Name}, v.Name+" is removed")
+					return told(inv, map[string]any{"removed": v.Name}, v.Name+" is removed for "+forWhom(v))
 				}
 				if err := v.Check(); err != nil { // before a person types the value
 					return err
@@ -84,10 +88,34 @@ func variablesCommand(kind environment.Kind, name, args, summary string) command
 				if err := c.call(http.MethodPut, path, v, &v); err != nil {
 					return err
 				}
-				return told(inv, map[string]any{"set": v.Name, "version": v.Version}, fmt.Sprintf("%s is set (version %d): functions see it within seconds", v.Name, v.Version))
+				return told(inv, map[string]any{"set": v.Name, "version": v.Version}, fmt.Sprintf("%s is set for %s (version %d), and seen within seconds", v.Name, forWhom(v), v.Version))
 			})
 		},
 	}
+}
+
+// checkFlags refuses a flag that would be without effect.
+func checkFlags(fs *flag.FlagSet, verb string) (err error) {
+	place := []string{"set", "list", "rm"}
+	takes := map[string][]string{"project": append(place, "log"), "branch": place, "function": place, "file": {"set"}, "limit": {"log"}}
+	fs.Visit(func(f *flag.Flag) {
+		if verbs, ok := takes[f.Name]; ok && !slices.Contains(verbs, verb) {
+			err = fmt.Errorf("%w: --%s is for %s, not for %s", taubyte.ErrInvalid, f.Name, strings.Join(verbs, ", "), verb)
+		}
+	})
+	return err
+}
+
+// forWhom says whom a variable is for.
+func forWhom(v environment.Variable) string {
+	text := "all functions"
+	if v.Function != "" {
+		text = "the function " + v.Function
+	}
+	if v.Branch != "" {
+		text += " of the branch " + string(v.Branch)
+	}
+	return text
 }
 
 // project finds a project by its id or name, or the only one.
@@ -143,11 +171,11 @@ func readValue(inv *invocation, file string, kind environment.Kind) ([]byte, err
 		}
 		defer f.Close()
 		in = f
-	} else if info, err := os.Stdin.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+	} else if stty("-g") { // a person types it
 		fmt.Fprint(inv.err, "The value, ended by Enter and Ctrl-D: ")
-		if kind == environment.Secret && echo(false) {
+		if kind == environment.Secret && stty("-echo") {
 			defer fmt.Fprintln(inv.err)
-			defer echo(true)
+			defer stty("echo")
 		}
 	}
 	value, err := io.ReadAll(io.LimitReader(in, environment.MaxValue+2))
@@ -167,32 +195,41 @@ func readValue(inv *invocation, file string, kind environment.Kind) ([]byte, err
 	return value, nil
 }
 
-// echo switches whether the terminal shows what is typed, where it can be.
-func echo(on bool) bool {
-	mode := "-echo"
-	if on {
-		mode = "echo"
-	}
-	cmd := exec.Command("stty", mode)
+// stty asks for or changes a setting of the terminal. It reports false where standard
+// input is none.
+func stty(setting string) bool {
+	cmd := exec.Command("stty", setting)
 	cmd.Stdin = os.Stdin
 	return cmd.Run() == nil
 }
 
-func listVariables(inv *invocation, c *api, path string, kind environment.Kind) error {
+// listVariables lists the variables of a project, of those that have a branch or function
+// the ones that count for what was asked for.
+func listVariables(inv *invocation, c *api, path string, kind environment.Kind, at variablePlace) error {
+	var all []environment.Variable
+	if err := c.call(http.MethodGet, path+"?kind="+string(kind), nil, &all); err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(v environment.Variable) bool {
+		branch, function := cmp.Or(taubyte.Branch(at.branch), v.Branch), cmp.Or(at.function, v.Function)
+		return !v.Applies(branch, function)
+	})
 	if inv.asJSON {
-		return listVariablesJSON(inv, c, path, kind)
+		return inv.json(shown(all))
 	}
 	heading := []string{"NAME", "BRANCH", "FUNCTION", "VERSION", "SINCE", "BY"}
 	if kind == environment.Plain {
 		heading = append(heading, "VALUE")
 	}
-	return list(inv, c, path+"?kind="+string(kind), heading, func(v environment.Variable) [][]string {
+	var rows [][]string
+	for _, v := range all {
 		row := []string{v.Name, cmp.Or(string(v.Branch), "all"), cmp.Or(v.Function, "all"), strconv.FormatUint(v.Version, 10), v.Since.Local().Format(time.DateTime), v.By}
 		if kind == environment.Plain {
 			row = append(row, strconv.Quote(string(v.Value)))
 		}
-		return [][]string{row}
-	})
+		rows = append(rows, row)
+	}
+	return inv.table(heading, rows)
 }
 
 // shownVariable is a variable with its value as text, which the API has in base64. One that
@@ -203,12 +240,8 @@ type shownVariable struct {
 	Bytes []byte `json:"valueBase64,omitempty"`
 }
 
-func listVariablesJSON(inv *invocation, c *api, path string, kind environment.Kind) error {
-	var all []environment.Variable
-	if err := c.call(http.MethodGet, path+"?kind="+string(kind), nil, &all); err != nil {
-		return err
-	}
-	shown := []shownVariable{}
+func shown(all []environment.Variable) []shownVariable {
+	out := []shownVariable{}
 	for _, v := range all {
 		s := shownVariable{Variable: v}
 		if utf8.Valid(v.Value) {
@@ -216,9 +249,9 @@ func listVariablesJSON(inv *invocation, c *api, path string, kind environment.Ki
 		} else {
 			s.Bytes = v.Value
 		}
-		shown = append(shown, s)
+		out = append(out, s)
 	}
-	return inv.json(shown)
+	return out
 }
 
 func secretsAdmin(inv *invocation, c *api, at variablePlace) error {

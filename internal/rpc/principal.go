@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -39,6 +40,20 @@ func carry(r *http.Request) (*http.Request, error) {
 	}
 	r.Header.Set(principalHeader, string(raw))
 	return r, nil
+}
+
+// AsNode returns ctx with this node as who asks, where that is the administrator and the
+// node has the role: what one service asks of another on the same host is the node's, as
+// it is from another host, and is told apart from what its owner does.
+func AsNode(ctx context.Context, h taubyte.Host, role taubyte.Role) context.Context {
+	if taubyte.PrincipalOf(ctx).Kind != taubyte.KindAdministrator {
+		return ctx
+	}
+	m, err := h.Member(ctx, h.ID())
+	if err != nil || !m.Has(role) {
+		return ctx
+	}
+	return taubyte.WithPrincipal(ctx, taubyte.NodePrincipal(m))
 }
 
 // vouched are the roles that may speak for a principal. Any member may for a user: it
