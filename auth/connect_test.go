@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -190,4 +191,40 @@ func TestAProjectAtGitHub(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, all)
 	require.Less(t, len(events), 100)
+}
+
+// Whoever may administer one project brings a credential of his own: the node's would show
+// him what other projects have, also at a second provider that a configuration names.
+func TestANodesCredentialIsForItsAdministrators(t *testing.T) {
+	gh := githubtest.New(t)
+	token := gh.User("acme")
+	first, err := github.New(github.WithEnterprise(gh.URL), github.WithToken(token))
+	require.NoError(t, err)
+	second, err := github.New(github.WithName("gitea"), github.WithEnterprise(gh.URL), github.WithToken(token))
+	require.NoError(t, err)
+	s := open(t, testnet.New(t).Node(taubyte.RoleAuth), auth.WithProvider(first), auth.WithProvider(second))
+	site, config := gh.Repository("acme/private"), gh.Repository("acme/tb_shop")
+	site.Push("main", map[string]string{"index.html": "hello"})
+	config.Push("main", map[string]string{
+		"config/config.yaml": shopConfig, "config/domains/shop.yaml": domain,
+		"config/websites/front.yaml": strings.Replace(website(site.ID, site.Name), "github:", "gitea:", 1),
+	})
+	user := taubyte.WithPrincipal(t.Context(), taubyte.Principal{
+		Kind: taubyte.KindUser, Name: "ann", Verb: taubyte.VerbAdminister, Projects: []taubyte.ProjectID{shopProject}, Until: time.Now().Add(time.Hour),
+	})
+	in := auth.Import{Provider: "github", Repository: "acme/tb_shop", Credential: token}
+	_, err = s.ImportProject(user, in)
+	require.ErrorIs(t, err, taubyte.ErrForbidden)
+	require.ErrorContains(t, err, "without a credential of your own at gitea")
+	require.Empty(t, append(site.Keys(), config.Keys()...), "nothing is left of it")
+	_, err = s.ImportProject(t.Context(), in)
+	require.NoError(t, err)
+	add := auth.Addition{Provider: "github", Repository: "acme/tb_shop", Project: shopProject, Kind: auth.KindProject}
+	_, err = s.AddRepository(user, add)
+	require.ErrorIs(t, err, taubyte.ErrForbidden)
+	add.Credential = token
+	_, err = s.AddRepository(user, add)
+	require.NoError(t, err)
+	require.NoError(t, s.RemoveRepository(user, auth.NewRepositoryID("github", strconv.FormatInt(config.ID, 10)), token))
+	require.Empty(t, config.Keys())
 }
