@@ -11,7 +11,7 @@ import (
 
 func completionCommand() command {
 	return command{
-		name: "completion", args: "bash|zsh|fish", summary: "print a script that completes commands and flags in a shell",
+		name: "completion", args: "bash|zsh|fish", summary: "print a script that completes commands, verbs and flags in a shell",
 		minArgs: 1, maxArgs: 1, noJSON: true,
 		prepare: func(*flag.FlagSet) func(*invocation) error {
 			return func(inv *invocation) error {
@@ -45,6 +45,16 @@ func flagNames(c command) []string {
 	return names
 }
 
+// words are what a command line may go on with after the command's name.
+func (c command) words() []string {
+	var all []string
+	for _, v := range c.verbs {
+		name, _, _ := strings.Cut(v, " ")
+		all = append(all, name)
+	}
+	return append(all, flagNames(c)...)
+}
+
 func commandNames() []string {
 	var names []string
 	for _, c := range commands() {
@@ -58,7 +68,7 @@ func bashCompletion() string {
 	b.WriteString("_taubyte() {\n  local words=\n  if [ \"$COMP_CWORD\" -eq 1 ]; then\n")
 	fmt.Fprintf(&b, "    words='%s'\n  else\n    case ${COMP_WORDS[1]} in\n", strings.Join(commandNames(), " "))
 	for _, c := range commands() {
-		fmt.Fprintf(&b, "      %s) words='%s' ;;\n", c.name, strings.Join(flagNames(c), " "))
+		fmt.Fprintf(&b, "      %s) words='%s' ;;\n", c.name, strings.Join(c.words(), " "))
 	}
 	b.WriteString("    esac\n  fi\n  COMPREPLY=($(compgen -W \"$words\" -- \"${COMP_WORDS[COMP_CWORD]}\"))\n}\ncomplete -o default -F _taubyte taubyte\n")
 	return b.String()
@@ -68,8 +78,12 @@ func fishCompletion() string {
 	var b strings.Builder
 	for _, c := range commands() {
 		fmt.Fprintf(&b, "complete -c taubyte -n __fish_use_subcommand -a %s -d '%s'\n", c.name, strings.ReplaceAll(c.summary, "'", "’"))
-		for _, f := range flagNames(c) {
-			fmt.Fprintf(&b, "complete -c taubyte -n '__fish_seen_subcommand_from %s' -l %s\n", c.name, strings.TrimPrefix(f, "--"))
+		for _, w := range c.words() {
+			option := "-a"
+			if strings.HasPrefix(w, "--") {
+				option = "-l"
+			}
+			fmt.Fprintf(&b, "complete -c taubyte -n '__fish_seen_subcommand_from %s' %s %s\n", c.name, option, strings.TrimPrefix(w, "--"))
 		}
 	}
 	return b.String()

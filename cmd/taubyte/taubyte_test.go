@@ -430,6 +430,7 @@ func TestHelpAndCompletion(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "c.bash")
 	_, out, _ := taubyte(t, nil, "completion", "bash")
 	require.NoError(t, os.WriteFile(script, []byte(out), 0o600))
-	said, err := exec.Command("bash", "-n", script).CombinedOutput()
+	said, err := exec.Command("bash", "-c", `source "$1"; COMP_WORDS=(taubyte repo a) COMP_CWORD=2; _taubyte; echo "${COMPREPLY[@]}"`, "bash", script).CombinedOutput()
 	require.NoError(t, err, "%s", said)
+	require.Equal(t, "add\n", string(said))
 }
