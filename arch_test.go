@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"substrate/wire":        {},
 	"gateway":               {"", "crdt", "seer", "tns", "auth", "substrate/wire"},
 	"dev":                   {""},
+	"openapi":               {""},
 	"cloud":                 anything,
 	"examples":              anything,
 	"cmd":                   anything,

@@ -39,6 +39,8 @@ require (
 	pgregory.net/rapid v1.2.0
 )
 
+require github.com/santhosh-tekuri/jsonschema/v6 v6.0.2
+
 require (
 	github.com/42wim/httpsig v1.2.3 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect

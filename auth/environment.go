@@ -18,6 +18,7 @@ import (
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth/environment"
 	"github.com/taubyte/taubyte/auth/internal/secrets"
+	"github.com/taubyte/taubyte/internal/api"
 	"github.com/taubyte/taubyte/internal/rpc"
 	"github.com/taubyte/taubyte/tns"
 	"github.com/taubyte/taubyte/tns/config"
@@ -436,75 +437,82 @@ func (s *Service) RotateSecrets(ctx context.Context) (SecretKey, error) {
 }
 
 // handleEnvironment mounts the paths of secrets and variables.
-func (s *Service) handleEnvironment(mux *http.ServeMux) {
-	project := func(r *http.Request) taubyte.ProjectID { return taubyte.ProjectID(r.PathValue("id")) }
-	mux.HandleFunc("GET /projects/{id}/variables", func(w http.ResponseWriter, r *http.Request) {
-		all, err := s.Variables(r.Context(), project(r), environment.Kind(r.URL.Query().Get("kind")))
-		noStore(w)
-		rpc.Reply(w, all, err, nil)
-	})
-	mux.HandleFunc("PUT /projects/{id}/variables", func(w http.ResponseWriter, r *http.Request) {
-		var v environment.Variable
-		err := rpc.Decode(w, r, 4*environment.MaxValue, &v)
-		if err == nil {
-			v.Project = project(r)
-			v, err = s.SetVariable(r.Context(), v)
-		}
-		rpc.Reply(w, v, err, nil)
-	})
-	mux.HandleFunc("DELETE /projects/{id}/variables", func(w http.ResponseWriter, r *http.Request) {
+func (s *Service) handleEnvironment(mux *api.Mux) {
+	kind := api.Parameter{Name: "kind", Text: "env, for variables, or secret."}
+	mux.Handle("GET /projects/{id}/variables", api.Operation{
+		Summary: "Lists a project's variables, or its secrets without their values.", Path: projectID,
+		Query: []api.Parameter{kind}, Rights: api.Project(taubyte.VerbRead, operators...),
+	}, api.Answer(func(r *http.Request) ([]environment.Variable, error) {
+		return s.Variables(r.Context(), projectOf(r), environment.Kind(r.URL.Query().Get("kind")))
+	}))
+	mux.Handle("PUT /projects/{id}/variables", api.Operation{
+		Summary: "Sets a variable, or a secret, of a project.", Path: projectID,
+		Text:   "A secret takes the verb administer, and a variable deploy.",
+		Rights: api.Project(taubyte.VerbAdminister, operators...),
+	}, api.Call(4*environment.MaxValue, func(r *http.Request, v environment.Variable) (environment.Variable, error) {
+		v.Project = projectOf(r)
+		return s.SetVariable(r.Context(), v)
+	}))
+	mux.Handle("DELETE /projects/{id}/variables", api.Operation{
+		Summary: "Removes a variable, or a secret, of a project.", Path: projectID,
+		Text: "A secret takes the verb administer, and a variable deploy.",
+		Query: []api.Parameter{
+			kind, {Name: "name", Text: "Its name."},
+			{Name: "branch", Text: "The branch that it is for, where it is for one."},
+			{Name: "function", Text: "The function that it is for, where it is for one."},
+		},
+		Rights: api.Project(taubyte.VerbAdminister, operators...),
+	}, api.Act(func(r *http.Request) error {
 		q := r.URL.Query()
-		rpc.Reply(w, nil, s.RemoveVariable(r.Context(), environment.Variable{
-			Kind: environment.Kind(q.Get("kind")), Project: project(r), Branch: taubyte.Branch(q.Get("branch")), Function: q.Get("function"), Name: q.Get("name"),
-		}), nil)
-	})
-	mux.HandleFunc("GET /environments/{id}", func(w http.ResponseWriter, r *http.Request) {
-		all, err := s.Environment(r.Context(), project(r), taubyte.Branch(r.URL.Query().Get("branch")))
-		noStore(w)
-		rpc.Reply(w, all, err, nil)
-	})
-	mux.HandleFunc("GET /environments/watch", func(w http.ResponseWriter, r *http.Request) {
-		changes, err := s.WatchEnvironments(r.Context())
-		if err != nil {
-			rpc.WriteError(w, err, nil)
-			return
-		}
-		if stream, err := rpc.NewStream(w); err == nil {
-			_ = rpc.Follow(stream, changes, rpc.Beat)
-		}
-	})
-	mux.HandleFunc("POST /environments/build", func(w http.ResponseWriter, r *http.Request) {
-		var in BuildRequest
-		var all []environment.Variable
-		err := rpc.Decode(w, r, 1<<18, &in)
-		if err == nil || taubyte.PrincipalOf(r.Context()).HasRole(taubyte.RolePatrick) != nil {
-			all, err = s.BuildEnvironment(r.Context(), in)
-		}
-		noStore(w)
-		rpc.Reply(w, all, err, nil)
-	})
-	mux.HandleFunc("GET /secrets/audit", func(w http.ResponseWriter, r *http.Request) {
+		return s.RemoveVariable(r.Context(), environment.Variable{
+			Kind: environment.Kind(q.Get("kind")), Project: projectOf(r), Branch: taubyte.Branch(q.Get("branch")), Function: q.Get("function"), Name: q.Get("name"),
+		})
+	}))
+	mux.Handle("GET /environments/{id}", api.Operation{
+		Summary: "Returns what the functions of a branch see.", Path: projectID,
+		Query:  []api.Parameter{{Name: "branch", Text: "The branch."}},
+		Rights: api.Nodes(taubyte.RoleSubstrate),
+	}, api.Answer(func(r *http.Request) (environment.Environment, error) {
+		return s.Environment(r.Context(), projectOf(r), taubyte.Branch(r.URL.Query().Get("branch")))
+	}))
+	mux.Handle("GET /environments/watch", api.Operation{
+		Summary: "Follows which projects have variables.", Rights: api.Nodes(taubyte.RoleSubstrate),
+	}, api.Follow(func(r *http.Request) (<-chan environment.Change, error) {
+		return s.WatchEnvironments(r.Context())
+	}))
+	mux.Handle("POST /environments/build", api.Operation{
+		Summary: "Returns what a build sees.", Rights: api.Nodes(taubyte.RolePatrick),
+	}, api.Call(1<<18, func(r *http.Request, in BuildRequest) ([]environment.Variable, error) {
+		return s.BuildEnvironment(r.Context(), in)
+	}))
+	mux.Handle("GET /secrets/audit", api.Operation{
+		Summary: "Lists who did what with secrets, the newest first.",
+		Query: append([]api.Parameter{
+			{Name: "limit", Text: "The most entries that are answered: 100 where nothing is said.", Type: 0},
+			{Name: "local", Text: "Asked by a node of role auth: only what this node has seen."},
+		}, ofProject...),
+		Rights: api.Project(taubyte.VerbAdminister, operators...),
+	}, api.Answer(func(r *http.Request) (Accesses, error) {
 		q := r.URL.Query()
 		most, err := strconv.Atoi(cmp.Or(q.Get("limit"), "100"))
-		var out Accesses
-		switch m, isNode := rpc.Caller(r.Context()); {
-		case err != nil:
-			err = fmt.Errorf("%w limit: %w", taubyte.ErrInvalid, err)
-		case q.Get("local") != "" && isNode && m.Has(taubyte.RoleAuth):
-			out, err = s.localAudit(r.Context(), taubyte.ProjectID(q.Get("project")), most)
-		default:
-			out, err = s.AuditLog(r.Context(), taubyte.ProjectID(q.Get("project")), most)
+		if err != nil {
+			return Accesses{}, fmt.Errorf("%w limit: %w", taubyte.ErrInvalid, err)
 		}
-		rpc.Reply(w, out, err, nil)
-	})
-	mux.HandleFunc("GET /secrets/keys", func(w http.ResponseWriter, r *http.Request) {
-		all, err := s.SecretKeys(r.Context())
-		rpc.Reply(w, all, err, nil)
-	})
-	mux.HandleFunc("POST /secrets/rotation", func(w http.ResponseWriter, r *http.Request) {
-		done, err := s.RotateSecrets(r.Context())
-		rpc.Reply(w, done, err, nil)
-	})
+		if m, isNode := rpc.Caller(r.Context()); q.Get("local") != "" && isNode && m.Has(taubyte.RoleAuth) {
+			return s.localAudit(r.Context(), taubyte.ProjectID(q.Get("project")), most)
+		}
+		return s.AuditLog(r.Context(), taubyte.ProjectID(q.Get("project")), most)
+	}))
+	mux.Handle("GET /secrets/keys", api.Operation{
+		Summary: "Lists the generations of the key that seals secrets.", Rights: api.Everything(taubyte.VerbRead, operators...),
+	}, api.Answer(func(r *http.Request) ([]SecretKey, error) {
+		return s.SecretKeys(r.Context())
+	}))
+	mux.Handle("POST /secrets/rotation", api.Operation{
+		Summary: "Makes a new generation of that key, and seals every secret anew.", Rights: api.Everything(taubyte.VerbAdminister, operators...),
+	}, api.Answer(func(r *http.Request) (SecretKey, error) {
+		return s.RotateSecrets(r.Context())
+	}))
 }
 
 // localAudit is AuditLog of this node alone, for the other auth nodes.
@@ -519,8 +527,6 @@ func (s *Service) localAudit(ctx context.Context, p taubyte.ProjectID, most int)
 	all, err := s.secrets.Audit(ctx, prefix, min(max(most, 1), MaxAccesses))
 	return Accesses{Accesses: all}, err
 }
-
-func noStore(w http.ResponseWriter) { w.Header().Set("Cache-Control", "no-store") }
 
 // placeOf says where a variable is.
 func placeOf(v environment.Variable) string {

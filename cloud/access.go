@@ -18,6 +18,8 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/internal/api"
+	"github.com/taubyte/taubyte/internal/rpc"
 )
 
 // Who a request to the API and to git is of. It shows the node's own token, which is the
@@ -61,13 +63,13 @@ func (n *Node) caller(w http.ResponseWriter, r *http.Request, repository string)
 	case same(secret, n.token):
 		return taubyte.Administrator(), true
 	case repository == "" && strings.HasPrefix(secret, gitCredentialPrefix):
-		http.Error(w, "the credential of a git repository opens that repository and nothing else", http.StatusForbidden)
+		rpc.WriteError(w, fmt.Errorf("%w: the credential of a git repository opens that repository and nothing else", taubyte.ErrForbidden), nil)
 		return taubyte.Principal{}, false
 	}
 	from := remoteHost(r)
 	if wait := n.attempts.wait(from, secret); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())+1))
-		http.Error(w, "too many wrong tokens from this address: wait a little", http.StatusTooManyRequests)
+		refuse(w, repository != "", http.StatusTooManyRequests, api.CodeManyTokens, "too many wrong tokens from this address: wait a little")
 		return taubyte.Principal{}, false
 	}
 	p, err := n.principal(r.Context(), secret, repository)
@@ -81,7 +83,7 @@ func (n *Node) caller(w http.ResponseWriter, r *http.Request, repository string)
 	default:
 		n.log.Warn("a token can't be looked up", "err", err)
 		w.Header().Set("Retry-After", "2")
-		http.Error(w, "no node of role auth answers whose this token is", http.StatusServiceUnavailable)
+		refuse(w, repository != "", http.StatusServiceUnavailable, "unavailable", "no node of role auth answers whose this token is")
 	}
 	return taubyte.Principal{}, false
 }
@@ -105,7 +107,16 @@ func (n *Node) challenge(w http.ResponseWriter, repository, text string) {
 		scheme = `Basic realm="taubyte git"`
 	}
 	w.Header().Set("WWW-Authenticate", scheme)
-	http.Error(w, text, http.StatusUnauthorized)
+	refuse(w, repository != "", http.StatusUnauthorized, api.CodeNoToken, text)
+}
+
+// refuse answers like the services do; to git in text, which it shows its user.
+func refuse(w http.ResponseWriter, git bool, status int, code, text string) {
+	if git {
+		http.Error(w, text, status)
+		return
+	}
+	rpc.Refuse(w, status, code, text)
 }
 
 // authenticated makes whoever shows a token the principal of a request to the API.
@@ -116,7 +127,7 @@ func (n *Node) authenticated(next http.Handler) http.Handler {
 			return
 		}
 		if len(p.Repositories) > 0 {
-			http.Error(w, p.String()+" opens git repositories and nothing else", http.StatusForbidden)
+			rpc.WriteError(w, fmt.Errorf("%w: %s opens git repositories and nothing else", taubyte.ErrForbidden, p), nil)
 			return
 		}
 		ctx := taubyte.WithPrincipal(r.Context(), p)
@@ -171,12 +182,13 @@ func (n *Node) ownNames(member string) []string {
 // no browsers send neither.
 func fromHere(names []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		git := strings.HasPrefix(r.URL.Path, "/git/")
 		if !knownHost(r.Host, names) {
-			http.Error(w, fmt.Sprintf("this API is not served under the name %.100q (api-hosts in the node's configuration, or cloud.WithAPIHosts, adds names)", r.Host), http.StatusForbidden)
+			refuse(w, git, http.StatusForbidden, "forbidden", fmt.Sprintf("this API is not served under the name %.100q (api-hosts in the node's configuration, or cloud.WithAPIHosts, adds names)", r.Host))
 			return
 		}
 		if !sameSite(r) {
-			http.Error(w, "this API is not for other sites' pages", http.StatusForbidden)
+			refuse(w, git, http.StatusForbidden, "forbidden", "this API is not for other sites' pages")
 			return
 		}
 		next.ServeHTTP(w, r)

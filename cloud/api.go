@@ -10,6 +10,11 @@ import (
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
+
+	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/api"
+	"github.com/taubyte/taubyte/internal/rpc"
+	"github.com/taubyte/taubyte/openapi"
 )
 
 // Limits of the API's listener. Bodies are bounded by the handlers: a push may be
@@ -80,20 +85,10 @@ func (n *Node) startAPI(ctx context.Context) error {
 		_ = l.Close()
 		return err
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
-		_, _ = w.Write([]byte("ok\n"))
-	})
-	for role, h := range n.handlers {
-		prefix := "/v1/" + string(role)
-		mux.Handle(prefix+"/", n.authenticated(http.StripPrefix(prefix, h)))
-	}
-	if n.ACME != nil {
-		mux.Handle("/v1/acme/", n.authenticated(http.StripPrefix("/v1/acme", n.ACME.Handler())))
-	}
-	if n.git != nil {
-		mux.Handle("/git/", http.StripPrefix("/git", n.git))
+	mux, err := n.mux()
+	if err != nil {
+		_ = l.Close()
+		return err
 	}
 	n.api = &apiServer{listener: l, done: make(chan struct{})}
 	n.api.server = &http.Server{
@@ -109,4 +104,68 @@ func (n *Node) startAPI(ctx context.Context) error {
 	}()
 	n.closers = append(n.closers, n.api)
 	return nil
+}
+
+// mux is all that the API serves.
+func (n *Node) mux() (http.Handler, error) {
+	mux, own := http.NewServeMux(), api.New(nil)
+	described := []openapi.Service{{Handler: own}}
+	serve := func(name string, h http.Handler) {
+		prefix := "/v1/" + name
+		mux.Handle(prefix+"/", n.authenticated(http.StripPrefix(prefix, h)))
+		described = append(described, openapi.Service{Name: name, Prefix: prefix, Handler: h})
+	}
+	for _, role := range taubyte.Roles() {
+		if h, ok := n.handlers[role]; ok {
+			serve(string(role), h)
+		}
+	}
+	if n.ACME != nil {
+		serve("acme", n.ACME.Handler())
+	}
+	if n.git != nil {
+		mux.Handle("/git/", http.StripPrefix("/git", n.git))
+		describeGit(own)
+	}
+	own.Handle("GET /healthz", api.Operation{
+		Summary: "Answers as long as the node runs.", Rights: api.Anybody(),
+	}, api.Serve(func(w http.ResponseWriter, _ *http.Request, _ rpc.Codes) {
+		w.Header().Set("Content-Type", plainText)
+		_, _ = w.Write([]byte("ok\n"))
+	}).Bytes(plainText, "It runs."))
+	var description http.Handler
+	own.Handle("GET /openapi.json", api.Operation{
+		Summary: "Returns this document.", Text: "It has an ETag.", Rights: api.Anybody(),
+	}, api.Serve(func(w http.ResponseWriter, r *http.Request, _ rpc.Codes) {
+		description.ServeHTTP(w, r)
+	}).Bytes("application/json", "The description of what this node serves, as OpenAPI 3.1."))
+	mux.Handle("/", own)
+	description, err := openapi.Handler(openapi.Info{
+		Title: "Taubyte", Version: "1",
+		Text:  "The API of a node: that of each service that it runs. Errors are JSON objects with a message, and a code for programs.",
+		Token: "The node's own token, which is the administrator's, or one that was made by POST /v1/auth/tokens. Its roles here are the verbs that it takes: read, deploy, administer.",
+	}, described...)
+	return mux, err
+}
+
+const plainText = "text/plain; charset=utf-8"
+
+// describeGit describes what the node's git provider serves: git's smart protocol.
+func describeGit(own *api.Mux) {
+	repository := api.Texts{"repository": "The name of the repository, with .git."}
+	const refused = "Git shows the repository's credential, or a token, as the password of basic authentication. Errors are text. A push takes the verb deploy on the project, and everything else read."
+	git := func(what, answer string) api.Endpoint {
+		return api.Serve(nil).Reads("application/x-git-"+what+"-request", "As git sends it.").Bytes("application/x-git-"+what+"-result", answer)
+	}
+	own.Describe("GET /git/{repository}/info/refs", api.Operation{
+		Summary: "Lists the branches of a git repository.", Text: refused, Path: repository,
+		Query:  []api.Parameter{{Name: "service", Text: "git-upload-pack or git-receive-pack.", Required: true}},
+		Rights: api.Project(taubyte.VerbRead),
+	}, api.Serve(nil).Bytes("application/x-git-upload-pack-advertisement", "As git reads it.").Bytes("application/x-git-receive-pack-advertisement", "As git reads it."))
+	own.Describe("POST /git/{repository}/git-upload-pack", api.Operation{
+		Summary: "Returns commits of a git repository.", Text: refused, Path: repository, Rights: api.Project(taubyte.VerbRead),
+	}, git("upload-pack", "As git reads it."))
+	own.Describe("POST /git/{repository}/git-receive-pack", api.Operation{
+		Summary: "Takes a push to a git repository.", Text: refused, Path: repository, Rights: api.Project(taubyte.VerbDeploy),
+	}, git("receive-pack", "As git reads it."))
 }

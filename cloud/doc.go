@@ -24,7 +24,7 @@
 // A gateway listens for the cloud's users (WithHTTP). Every node listens for its
 // operators (WithAPI): the handlers of its services under /v1/<service>/, behind
 // a bearer token that the data folder holds, and, where auth and patrick run, git
-// repositories under /git/.
+// repositories under /git/. What of it this node serves is described at /openapi.json.
 //
 // # Development
 //

@@ -1,9 +1,7 @@
 package cloud_test
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -13,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -28,29 +25,10 @@ import (
 // the answer does not begin soon, because what was asked for has not happened.
 func request(t *testing.T, n *cloud.Node, token, method, path string, headers ...string) (int, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, n.API()+path, strings.NewReader("{}"))
-	require.NoError(t, err)
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	for i := 0; i+1 < len(headers); i += 2 {
-		if headers[i] == "Host" {
-			req.Host = headers[i+1]
-		}
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
-	if ctx.Err() != nil {
+	resp, text := ask(t, n, token, method, path, headers...)
+	if resp == nil {
 		return 0, ""
 	}
-	require.NoError(t, err, "%s %s", method, path)
-	defer resp.Body.Close()
-	if strings.Contains(path, "/watch") || strings.Contains(path, "/logs") {
-		return resp.StatusCode, ""
-	}
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<12))
 	return resp.StatusCode, string(text)
 }
 
@@ -112,7 +90,12 @@ func shopOf(t *testing.T, n *cloud.Node) {
 // beside the administrator; a path without a row, and a row without a path, fail.
 func TestWhoAUserMay(t *testing.T) {
 	testnet.CheckLeaks(t)
-	n := alone(t, testnet.Logger(t), slices.DeleteFunc(taubyte.Roles(), func(r taubyte.Role) bool { return r == taubyte.RoleMonkey })...)
+	a, err := taubyte.NewAuthority()
+	require.NoError(t, err)
+	n, err := cloud.Open(t.Context(), filepath.Join(t.TempDir(), "node"), cloud.WithAuthority(a), cloud.WithDevelopment(), cloud.WithLogger(testnet.Logger(t)),
+		cloud.WithServices(slices.DeleteFunc(taubyte.Roles(), func(r taubyte.Role) bool { return r == taubyte.RoleMonkey })...))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	shopOf(t, n)
 	tokens := users(t, n)
 	dir := source(t, projectA)
@@ -121,6 +104,7 @@ func TestWhoAUserMay(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, page.Jobs, 1)
 	job := string(page.Jobs[0].ID)
+	doc := describe(t, n)
 
 	var got []string
 	for role := range served {
@@ -131,9 +115,6 @@ func TestWhoAUserMay(t *testing.T) {
 			method, path, _ := strings.Cut(p, " ")
 			if role == "substrate" && path == "/timers" { // between nodes, under another protocol
 				continue
-			}
-			if method == "*" {
-				method = "PUT"
 			}
 			var may []string
 			for _, name := range slices.Sorted(maps.Keys(tokens)) {
@@ -164,9 +145,10 @@ func TestWhoAUserMay(t *testing.T) {
 				if role == "tns" && path == "/watch" {
 					asked += "?project=" + projectA
 				}
-				status, said := request(t, n, tokens[name], method, "/v1/"+role+asked)
-				require.NotEqual(t, http.StatusUnauthorized, status, "%s %s: %s", name, p, said)
-				if status != http.StatusForbidden {
+				resp, said := ask(t, n, tokens[name], method, "/v1/"+role+asked)
+				doc.check(t, method, "/v1/"+role+path, resp, said)
+				if resp == nil || resp.StatusCode != http.StatusForbidden {
+					require.False(t, resp != nil && resp.StatusCode == http.StatusUnauthorized, "%s %s: %s", name, p, said)
 					may = append(may, name)
 				}
 			}
@@ -184,4 +166,7 @@ func TestWhoAUserMay(t *testing.T) {
 	}
 	slices.Sort(want)
 	require.Equal(t, strings.Join(want, "\n"), strings.Join(got, "\n"))
+
+	doc.mayBeUsed(t, want)
+	goodAnswers(t, n, doc)
 }

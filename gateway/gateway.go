@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/internal/api"
 	"github.com/taubyte/taubyte/internal/rpc"
 	"github.com/taubyte/taubyte/seer"
 	"github.com/taubyte/taubyte/substrate/wire"
@@ -281,39 +283,39 @@ func readable(ctx context.Context) error {
 	return taubyte.Allow(ctx, taubyte.VerbRead, "", taubyte.Roles()...)
 }
 
-// Handler is the gateway's API for the network, not for users, of which the methods say
-// who may:
-//
-//	GET /explain?host=&path=&method=   which node a request would go to, and why
-//	GET /routes                        what the table holds
-//	PUT, DELETE /challenges/{token}    a certificate authority's challenge, from nodes of role auth
+// Handler is the gateway's API for the network, not for users, of which
+// the methods say who may.
 func (s *Service) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {
+	mux := api.New(nil)
+	token := api.Texts{"token": "The challenge's token."}
+	readers := api.Everything(taubyte.VerbRead, taubyte.Roles()...)
+	mux.Handle("GET /explain", api.Operation{
+		Summary: "Says which node a request would go to, and why.",
+		Query: []api.Parameter{
+			{Name: "host", Text: "The host name of the request."}, {Name: "path", Text: "Its path."},
+			{Name: "method", Text: "Its method: GET where nothing is said."},
+		},
+		Rights: readers,
+	}, api.Answer(func(r *http.Request) (Explanation, error) {
 		q := r.URL.Query()
-		method := q.Get("method")
-		if method == "" {
-			method = http.MethodGet
-		}
-		e, err := s.Explain(r.Context(), q.Get("host"), q.Get("path"), method)
-		rpc.Reply(w, e, err, nil)
-	})
-	mux.HandleFunc("GET /routes", func(w http.ResponseWriter, r *http.Request) {
-		all, err := s.Routes(r.Context())
-		rpc.Reply(w, all, err, nil)
-	})
-	mux.HandleFunc("PUT /challenges/{token}", func(w http.ResponseWriter, r *http.Request) {
-		var c auth.Challenge
-		err := rpc.Decode(w, r, 1<<12, &c)
-		if err == nil {
-			c.Token = r.PathValue("token")
-			err = s.PresentChallenge(r.Context(), c)
-		}
-		rpc.Reply(w, nil, err, nil)
-	})
-	mux.HandleFunc("DELETE /challenges/{token}", func(w http.ResponseWriter, r *http.Request) {
-		rpc.Reply(w, nil, s.WithdrawChallenge(r.Context(), r.PathValue("token")), nil)
-	})
+		return s.Explain(r.Context(), q.Get("host"), q.Get("path"), cmp.Or(q.Get("method"), http.MethodGet))
+	}))
+	mux.Handle("GET /routes", api.Operation{
+		Summary: "Lists what the gateway can find, by host and path.", Rights: readers,
+	}, api.Answer(func(r *http.Request) ([]Route, error) {
+		return s.Routes(r.Context())
+	}))
+	mux.Handle("PUT /challenges/{token}", api.Operation{
+		Summary: "Answers a certificate authority's challenge.", Path: token, Rights: api.Nodes(taubyte.RoleAuth),
+	}, api.Take(1<<12, func(r *http.Request, c auth.Challenge) error {
+		c.Token = r.PathValue("token")
+		return s.PresentChallenge(r.Context(), c)
+	}))
+	mux.Handle("DELETE /challenges/{token}", api.Operation{
+		Summary: "Answers a challenge no longer.", Path: token, Rights: api.Nodes(taubyte.RoleAuth),
+	}, api.Act(func(r *http.Request) error {
+		return s.WithdrawChallenge(r.Context(), r.PathValue("token"))
+	}))
 	return mux
 }
 

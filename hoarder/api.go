@@ -7,7 +7,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/taubyte/taubyte"
-	"github.com/taubyte/taubyte/internal/rpc"
+	"github.com/taubyte/taubyte/internal/api"
 )
 
 // keepers are the roles that may have content kept and released.
@@ -23,101 +23,73 @@ type releaseRequest struct {
 	Project taubyte.ProjectID `json:"project"`
 }
 
-// Handler is the service's API:
-//
-//	POST /keep           {"root", "project", "class", "min", "max"} → {"disks", "wanted"}
-//	POST /release        {"root", "project"}
-//	GET  /items          [Item]
-//	GET  /items/{root}   Item
-//	POST /content        {"root", "project", "branch"} → {"open", "holders"}
-//
-// Any member may read, but a node of role substrate only single items that a project
-// keeps of which something runs. Keeping and releasing is for the roles that publish, and
-// having content opened to content exchange for those of substrate.
+// Handler is the service's API. Any member may read, but a node of role substrate only
+// single items that a project keeps of which something runs. Keeping and releasing is for
+// the roles that publish, and having content opened to content exchange for those of
+// substrate.
 func (s *Service) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /keep", func(w http.ResponseWriter, r *http.Request) {
-		var in keepRequest
-		root, err := decode(w, r, &in, func() string { return in.Root })
-		var out Copies
-		if err == nil {
-			out, err = s.KeepCopies(r.Context(), root, in.KeepOptions)
+	mux := api.New(codes)
+	mux.EncodedAs(position{}, map[string]uint64{})
+	readers := api.Everything(taubyte.VerbRead, taubyte.Roles()...)
+	mux.Handle("POST /keep", api.Operation{
+		Summary: "Has content kept for a project.", Rights: api.Nodes(keepers...).Guarded(),
+	}, api.Call(64<<10, func(r *http.Request, in keepRequest) (Copies, error) {
+		root, err := parseRoot(in.Root)
+		if err != nil {
+			return Copies{}, err
 		}
-		rpc.Reply(w, out, err, nil)
-	})
-	mux.HandleFunc("POST /release", func(w http.ResponseWriter, r *http.Request) {
-		var in releaseRequest
-		root, err := decode(w, r, &in, func() string { return in.Root })
-		if err == nil {
-			err = s.Release(r.Context(), root, in.Project)
+		return s.KeepCopies(r.Context(), root, in.KeepOptions)
+	}))
+	mux.Handle("POST /release", api.Operation{
+		Summary: "Has content of a project kept no longer.", Rights: api.Nodes(keepers...).Guarded(),
+	}, api.Take(64<<10, func(r *http.Request, in releaseRequest) error {
+		root, err := parseRoot(in.Root)
+		if err != nil {
+			return err
 		}
-		rpc.Reply(w, nil, err, nil)
-	})
-	mux.HandleFunc("GET /items", func(w http.ResponseWriter, r *http.Request) {
-		var items []Item
-		err := error(nil)
+		return s.Release(r.Context(), root, in.Project)
+	}))
+	mux.Handle("GET /items", api.Operation{
+		Summary: "Lists the content that is kept.", Rights: readers,
+	}, api.Answer(func(r *http.Request) ([]Item, error) {
 		if s.bound(r) {
-			err = fmt.Errorf("%w: a substrate node asks for what it runs", taubyte.ErrForbidden)
-		} else {
-			items, err = s.Items(r.Context())
+			return nil, fmt.Errorf("%w: a substrate node asks for what it runs", taubyte.ErrForbidden)
 		}
-		rpc.Reply(w, items, err, nil)
-	})
-	mux.HandleFunc("GET /items/{root}", func(w http.ResponseWriter, r *http.Request) {
+		return s.Items(r.Context())
+	}))
+	mux.Handle("GET /items/{root}", api.Operation{
+		Summary: "Returns what is known of content that is kept.", Path: api.Texts{"root": "Its CID."}, Rights: readers,
+	}, api.Answer(func(r *http.Request) (Item, error) {
 		root, err := parseRoot(r.PathValue("root"))
-		var item Item
-		if err == nil {
-			item, err = s.Item(r.Context(), root)
+		if err != nil {
+			return Item{}, err
 		}
-		if err == nil {
-			item, err = s.grantedItem(r, item)
+		item, err := s.Item(r.Context(), root)
+		if err != nil {
+			return Item{}, err
 		}
-		rpc.Reply(w, item, err, nil)
-	})
-	mux.HandleFunc("POST /content", func(w http.ResponseWriter, r *http.Request) {
-		var in contentRequest
-		var out contentAnswer
-		err := s.allowed(r, users)
-		if err == nil {
-			err = rpc.Decode(w, r, 64<<10, &in)
-		}
-		if err == nil {
-			out, err = s.openContent(r.Context(), in, func(i Instance) error { return s.granted(r, kindContent, i) })
-		}
-		rpc.Reply(w, out, err, nil)
-	})
-	mux.HandleFunc("POST /has", func(w http.ResponseWriter, r *http.Request) {
-		var in hasRequest
-		var out hasAnswer
-		err := s.allowed(r, []taubyte.Role{taubyte.RoleHoarder})
-		if err == nil {
-			err = rpc.Decode(w, r, 64<<10, &in)
-		}
-		var root cid.Cid
-		if err == nil {
-			root, err = parseRoot(in.Root)
-		}
+		return s.grantedItem(r, item)
+	}))
+	mux.Handle("POST /content", api.Operation{
+		Summary: "Has content opened to the content exchange of a substrate node.", Rights: api.Nodes(users...).Guarded(),
+	}, api.Call(64<<10, func(r *http.Request, in contentRequest) (contentAnswer, error) {
+		return s.openContent(r.Context(), in, func(i Instance) error { return s.granted(r, kindContent, i) })
+	}))
+	mux.Handle("POST /has", api.Operation{
+		Summary: "Asks whether a hoarder has content.", Rights: api.Nodes(hoarderRole...).Guarded(),
+	}, api.Call(64<<10, func(r *http.Request, in hasRequest) (out hasAnswer, err error) {
+		root, err := parseRoot(in.Root)
 		if err == nil {
 			err = checkRoot(root)
 		}
 		if err == nil {
 			out.Has, err = s.hasForAnother(r.Context(), root, in.Fetch, in.Keep)
 		}
-		rpc.Reply(w, out, err, nil)
-	})
-	s.storeRoutes(mux)
+		return out, err
+	}))
+	s.handleStores(mux)
+	s.handleReplicas(mux)
 	return mux
-}
-
-func decode(w http.ResponseWriter, r *http.Request, in any, root func() string) (cid.Cid, error) {
-	m, ok := rpc.Caller(r.Context())
-	if !ok || !m.Has(keepers...) {
-		return cid.Undef, fmt.Errorf("%w: this takes one of the roles %v", taubyte.ErrForbidden, keepers)
-	}
-	if err := rpc.Decode(w, r, 64<<10, in); err != nil {
-		return cid.Undef, err
-	}
-	return parseRoot(root())
 }
 
 func parseRoot(text string) (cid.Cid, error) {

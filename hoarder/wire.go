@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/api"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
@@ -268,232 +269,266 @@ func (c *Client) destroy(ctx context.Context, p peer.ID, r ref) error {
 	return c.rpc.CallPeer(taubyte.AsService(ctx), p, http.MethodDelete, strings.TrimSuffix(remote{c, p}.path(r, "", nil, nil), "/?"), nil, nil)
 }
 
-// storeRoutes are the part of the API for databases and storages. Values and contents
+// at has a store's path served by a function that is given which store, and the writes
+// that the answer must know of.
+func at[Out any](s *Service, do func(*http.Request, ref, position) (Out, error)) api.Endpoint {
+	return api.Answer(func(r *http.Request) (out Out, err error) {
+		store, after, err := s.storeOf(r)
+		if err != nil {
+			return out, err
+		}
+		return do(r, store, after)
+	})
+}
+
+// atDone is at for what has no answer.
+func atDone(s *Service, do func(*http.Request, ref, position) error) api.Endpoint {
+	return api.Act(func(r *http.Request) error {
+		store, after, err := s.storeOf(r)
+		if err != nil {
+			return err
+		}
+		return do(r, store, after)
+	})
+}
+
+var (
+	hoarderRole = []taubyte.Role{taubyte.RoleHoarder}
+	storeID     = api.Texts{"id": "The store's ID.", "gen": "Its generation, a number."}
+)
+
+// asks are the parameters of a store's path, and further ones.
+func asks(further ...api.Parameter) []api.Parameter {
+	return append(further, api.Parameter{Name: "after", Text: `Writes that the answer must know of: {"<peer>": <n>}.`})
+}
+
+var (
+	byKey     = api.Parameter{Name: "key", Text: "The key."}
+	byName    = api.Parameter{Name: "name", Text: "The file's name."}
+	byVersion = api.Parameter{Name: "version", Text: "The version: the newest where nothing is said, or 0.", Type: uint32(0)}
+	overwrite = api.Parameter{Name: "overwrite", Text: "Replaces a file that is there.", Type: false}
+	nonce     = api.Parameter{Name: "nonce", Text: "The same for each attempt of one upload."}
+)
+
+// handleStores mounts the part of the API for databases and storages. Values and contents
 // are bodies as they are.
-//
-//	GET    /stores                            [Store]
-//	POST   /stores/open                       {"kind", "instance", "spec"} → where it is
-//	POST   /stores/drop                       an instance
-//	GET    /stores/{id}/{gen}/value?key=      the value
-//	PUT    /stores/{id}/{gen}/value?key=
-//	DELETE /stores/{id}/{gen}/value?key=
-//	GET    /stores/{id}/{gen}/keys?prefix=    ["…"]
-//	GET    /stores/{id}/{gen}/used            bytes
-//	GET    /stores/{id}/{gen}/file?name=&version=
-//	POST   /stores/{id}/{gen}/upload?name=&overwrite=&nonce=   would it be taken?
-//	PUT    /stores/{id}/{gen}/file?name=&overwrite=&nonce=     the content
-//	DELETE /stores/{id}/{gen}/file?name=&version=&all=
-//	GET    /stores/{id}/{gen}/content?name=&cid=&from=   the bytes from a place on
-//	GET    /stores/{id}/{gen}/files?name=     [File]
-//
-// Each takes after={"<peer>":<n>}: writes that the answer must know of. The first and the
-// third are for hoarders alone. Between hoarders:
-//
-//	POST   /lease                     {"boot", "of", "fence", "bye"} → {"boot", "fence"}
-//	POST   /stores/{id}/{gen}/wake    {"after", "content", "file"} → {"<peer>": n}
-//	POST   /stores/{id}/{gen}/begin   be the first replica
-//	POST   /stores/{id}/{gen}/join    be a further replica
-//	GET    /stores/{id}/{gen}/standing   what the replica says of itself
-//	POST   /stores/{id}/{gen}/admit   take the caller into the in-sync set
-//	GET    /stores/{id}/{gen}/sets/{peer}?seq=   when the set of the peer is known
-//	GET    /stores/{id}/{gen}/hosts/{peer}   when it is known that the peer has a replica
-//	DELETE /stores/{id}/{gen}         it was dropped
-func (s *Service) storeRoutes(mux *http.ServeMux) {
-	of := func(pattern string, roles []taubyte.Role, do func(http.ResponseWriter, *http.Request, ref, position) (any, error)) {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			store, after, err := storeOf(r)
-			if e := s.allowed(r, roles); e != nil {
-				err = e
-			}
-			if err == nil {
-				err = s.grantedHere(r, store)
-			}
-			var out any
-			if err == nil {
-				out, err = do(w, r, store, after)
-			}
-			if raw, ok := out.([]byte); ok && err == nil {
-				w.Header().Set("Content-Type", "application/octet-stream")
-				w.Header().Set("Content-Length", strconv.Itoa(len(raw)))
-				_, _ = w.Write(raw)
-				return
-			}
-			rpc.Reply(w, out, err, codes)
-		})
-	}
-	hoarders := []taubyte.Role{taubyte.RoleHoarder}
-	mux.HandleFunc("GET /stores", func(w http.ResponseWriter, r *http.Request) {
-		var all []Store
-		err := s.allowed(r, hoarders)
-		if err == nil {
-			all, err = s.Stores(r.Context())
+func (s *Service) handleStores(mux *api.Mux) {
+	forUsers, forHoarders := api.Nodes(users...).Guarded(), api.Nodes(hoarderRole...).Guarded()
+	mux.Handle("GET /stores", api.Operation{
+		Summary: "Lists the databases and storages.", Rights: forHoarders,
+	}, api.Answer(func(r *http.Request) ([]Store, error) {
+		return s.Stores(r.Context())
+	}))
+	mux.Handle("POST /stores/open", api.Operation{
+		Summary: "Says where a database or storage is, and makes it where it is not there.", Rights: forUsers,
+	}, api.Call(64<<10, func(r *http.Request, o openRequest) (place, error) {
+		if err := o.check(); err != nil {
+			return place{}, err
 		}
-		rpc.Reply(w, all, err, codes)
-	})
-	mux.HandleFunc("POST /stores/open", func(w http.ResponseWriter, r *http.Request) {
-		var o openRequest
-		var p place
-		err := s.allowed(r, users)
-		if err == nil {
-			err = rpc.Decode(w, r, 64<<10, &o)
+		if err := s.granted(r, o.Kind, o.Instance); err != nil {
+			return place{}, err
 		}
-		if err == nil {
-			err = o.check()
-		}
-		if err == nil {
-			err = s.granted(r, o.Kind, o.Instance)
-		}
-		if err == nil {
-			p, err = s.locate(r.Context(), o)
-		}
-		rpc.Reply(w, p, err, codes)
-	})
-	mux.HandleFunc("POST /stores/drop", func(w http.ResponseWriter, r *http.Request) {
-		var i Instance
-		err := s.allowed(r, hoarders)
-		if err == nil {
-			err = rpc.Decode(w, r, 64<<10, &i)
-		}
-		if err == nil {
-			err = s.Drop(r.Context(), i)
-		}
-		rpc.Reply(w, nil, err, codes)
-	})
-	of("GET /stores/{id}/{gen}/value", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
-		value, err := s.get(r.Context(), store, after, r.URL.Query().Get("key"))
-		if value == nil {
-			value = []byte{}
-		}
-		return value, err
-	})
-	of("PUT /stores/{id}/{gen}/value", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
+		return s.locate(r.Context(), o)
+	}))
+	mux.Handle("POST /stores/drop", api.Operation{
+		Summary: "Drops a database or storage.", Rights: forHoarders,
+	}, api.Take(64<<10, func(r *http.Request, i Instance) error {
+		return s.Drop(r.Context(), i)
+	}))
+	const value = "/stores/{id}/{gen}/value"
+	const file = "/stores/{id}/{gen}/file"
+	mux.Handle("GET "+value, api.Operation{
+		Summary: "Returns a value.", Path: storeID, Query: asks(byKey), Rights: forUsers,
+	}, api.Serve(s.serveValue).Bytes(bytesType, "The value."))
+	mux.Handle("PUT "+value, api.Operation{
+		Summary: "Writes a value.", Path: storeID, Query: asks(byKey), Rights: forUsers,
+	}, at(s, func(r *http.Request, store ref, after position) (written, error) {
 		key := r.URL.Query().Get("key")
 		value, err := io.ReadAll(io.LimitReader(r.Body, MaxValue+1)) // which write refuses
 		if err != nil {
-			return nil, fmt.Errorf("reading the value: %w", err)
+			return written{}, fmt.Errorf("reading the value: %w", err)
 		}
 		return s.write(r.Context(), store, after, key, value)
-	})
-	of("DELETE /stores/{id}/{gen}/value", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
+	}).Reads(bytesType, "The value."))
+	mux.Handle("DELETE "+value, api.Operation{
+		Summary: "Deletes a value.", Path: storeID, Query: asks(byKey), Rights: forUsers,
+	}, at(s, func(r *http.Request, store ref, after position) (written, error) {
 		return s.write(r.Context(), store, after, r.URL.Query().Get("key"), nil)
-	})
-	of("GET /stores/{id}/{gen}/keys", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
+	}))
+	mux.Handle("GET /stores/{id}/{gen}/keys", api.Operation{
+		Summary: "Lists the keys of a database.", Path: storeID, Query: asks(api.Parameter{Name: "prefix", Text: "What they begin with."}), Rights: forUsers,
+	}, at(s, func(r *http.Request, store ref, after position) ([]string, error) {
 		return s.list(r.Context(), store, after, r.URL.Query().Get("prefix"))
-	})
-	of("GET /stores/{id}/{gen}/used", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
+	}))
+	mux.Handle("GET /stores/{id}/{gen}/used", api.Operation{
+		Summary: "Returns how many bytes a store has.", Path: storeID, Query: asks(), Rights: forUsers,
+	}, at(s, func(r *http.Request, store ref, after position) (int64, error) {
 		return s.usedBytes(r.Context(), store, after)
-	})
-	of("GET /stores/{id}/{gen}/file", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
+	}))
+	mux.Handle("GET "+file, api.Operation{
+		Summary: "Returns what is known of a file.", Path: storeID, Query: asks(byName, byVersion), Rights: forUsers,
+	}, at(s, func(r *http.Request, store ref, after position) (File, error) {
 		n, err := versionOf(r)
 		if err != nil {
-			return nil, err
+			return File{}, err
 		}
 		return s.stat(r.Context(), store, after, r.URL.Query().Get("name"), n)
-	})
-	mux.HandleFunc("GET /stores/{id}/{gen}/content", func(w http.ResponseWriter, r *http.Request) {
+	}))
+	mux.Handle("GET /stores/{id}/{gen}/content", api.Operation{
+		Summary: "Returns the content of a file.", Path: storeID,
+		Query: asks(byName, api.Parameter{Name: "cid", Text: "The CID of the content.", Required: true},
+			api.Parameter{Name: "from", Text: "The place of the first byte that is answered.", Type: int64(0), Required: true}),
+		Rights: forUsers,
+	}, api.Serve(func(w http.ResponseWriter, r *http.Request, codes rpc.Codes) {
 		if err := s.serveContent(w, r); err != nil {
 			rpc.WriteError(w, err, codes)
 		}
-	})
-	of("GET /stores/{id}/{gen}/files", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
+	}).Bytes(bytesType, "The content, from that place on."))
+	mux.Handle("GET /stores/{id}/{gen}/files", api.Operation{
+		Summary: "Lists the files of a storage, or the versions of one.", Path: storeID, Query: asks(byName), Rights: forUsers,
+	}, at(s, func(r *http.Request, store ref, after position) ([]File, error) {
 		return s.files(r.Context(), store, after, r.URL.Query().Get("name"))
-	})
-	of("POST /stores/{id}/{gen}/upload", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
-		return nil, s.wouldAdd(r.Context(), store, after, additionOf(r))
-	})
-	of("PUT /stores/{id}/{gen}/file", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
+	}))
+	mux.Handle("POST /stores/{id}/{gen}/upload", api.Operation{
+		Summary: "Asks whether a file would be taken.", Path: storeID, Query: asks(byName, overwrite, nonce), Rights: forUsers,
+	}, atDone(s, func(r *http.Request, store ref, after position) error {
+		return s.wouldAdd(r.Context(), store, after, additionOf(r))
+	}))
+	mux.Handle("PUT "+file, api.Operation{
+		Summary: "Adds a file, or a version of one.", Path: storeID, Query: asks(byName, overwrite, nonce), Rights: forUsers,
+	}, at(s, func(r *http.Request, store ref, after position) (written, error) {
 		return s.add(r.Context(), store, after, additionOf(r), r.Body)
-	})
-	of("DELETE /stores/{id}/{gen}/file", users, func(_ http.ResponseWriter, r *http.Request, store ref, after position) (any, error) {
+	}).Reads(bytesType, "The content."))
+	mux.Handle("DELETE "+file, api.Operation{
+		Summary: "Deletes a version of a file, or all.", Path: storeID,
+		Query:  asks(byName, byVersion, api.Parameter{Name: "all", Text: "Deletes all versions.", Type: false}),
+		Rights: forUsers,
+	}, at(s, func(r *http.Request, store ref, after position) (written, error) {
 		n, err := versionOf(r)
 		if err != nil {
-			return nil, err
+			return written{}, err
 		}
 		q := r.URL.Query()
 		return s.removeFile(r.Context(), store, after, q.Get("name"), n, q.Get("all") == "true")
-	})
-	of("POST /stores/{id}/{gen}/wake", hoarders, func(w http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
-		var in wakeRequest
-		if err := rpc.Decode(w, r, 1<<20, &in); err != nil {
+	}))
+}
+
+// handleReplicas mounts what hoarders ask each other.
+func (s *Service) handleReplicas(mux *api.Mux) {
+	rights := api.Nodes(hoarderRole...).Guarded()
+	mux.Handle("POST /lease", api.Operation{
+		Summary: "Asks another hoarder for the lease under which the caller serves stores.", Rights: rights,
+	}, api.Call(1<<10, func(r *http.Request, in leaseRequest) (leaseAnswer, error) {
+		return s.leases.grant(caller(r), in), nil
+	}))
+	mux.Handle("POST /stores/{id}/{gen}/wake", api.Operation{
+		Summary: "Has a replica be open, and answers when it has something.", Path: storeID, Rights: rights,
+	}, api.Call(1<<20, func(r *http.Request, in wakeRequest) (position, error) {
+		store, _, err := s.storeOf(r)
+		if err != nil {
 			return nil, err
 		}
 		return s.wake(r.Context(), store, in)
-	})
-	mux.HandleFunc("POST /lease", func(w http.ResponseWriter, r *http.Request) {
-		var in leaseRequest
-		var out leaseAnswer
-		err := s.allowed(r, hoarders)
-		if err == nil {
-			err = rpc.Decode(w, r, 1<<10, &in)
-		}
-		if err == nil {
-			out = s.leases.grant(caller(r), in)
-		}
-		rpc.Reply(w, out, err, codes)
-	})
-	of("GET /stores/{id}/{gen}/standing", hoarders, func(_ http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
+	}))
+	mux.Handle("GET /stores/{id}/{gen}/standing", api.Operation{
+		Summary: "Returns what a replica says of itself.", Path: storeID, Rights: rights,
+	}, at(s, func(r *http.Request, store ref, _ position) (standing, error) {
 		return s.standingOf(caller(r), store), nil
-	})
-	of("POST /stores/{id}/{gen}/admit", hoarders, func(w http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
-		var in admission
-		if err := rpc.Decode(w, r, 1<<20, &in); err != nil {
-			return nil, err
+	}))
+	mux.Handle("POST /stores/{id}/{gen}/admit", api.Operation{
+		Summary: "Takes the caller into the in-sync set.", Path: storeID, Rights: rights,
+	}, api.Call(1<<20, func(r *http.Request, in admission) (admission, error) {
+		store, _, err := s.storeOf(r)
+		if err != nil {
+			return admission{}, err
 		}
 		return s.admit(r.Context(), caller(r), store, in)
-	})
-	of("GET /stores/{id}/{gen}/sets/{peer}", hoarders, func(_ http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
+	}))
+	mux.Handle("GET /stores/{id}/{gen}/sets/{peer}", api.Operation{
+		Summary: "Answers when the in-sync set of a replica is known.",
+		Path:    api.Texts{"id": storeID["id"], "gen": storeID["gen"], "peer": "The peer ID of the node that has the replica."},
+		Query:   []api.Parameter{{Name: "seq", Text: "The number of the set.", Type: uint64(0), Required: true}},
+		Rights:  rights,
+	}, atDone(s, func(r *http.Request, store ref, _ position) error {
 		p, err := peer.Decode(r.PathValue("peer"))
 		seq, err2 := strconv.ParseUint(r.URL.Query().Get("seq"), 10, 64)
 		if err = errors.Join(err, err2); err != nil {
-			return nil, fmt.Errorf("%w question for a set: %w", taubyte.ErrInvalid, err)
+			return fmt.Errorf("%w question for a set: %w", taubyte.ErrInvalid, err)
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), wakeTimeout)
 		defer cancel()
-		return nil, s.knowsSet(ctx, store, p, seq)
-	})
-	of("POST /stores/{id}/{gen}/join", hoarders, func(w http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
-		var in joinRequest
-		if err := rpc.Decode(w, r, 64<<10, &in); err != nil {
-			return nil, err
+		return s.knowsSet(ctx, store, p, seq)
+	}))
+	mux.Handle("POST /stores/{id}/{gen}/join", api.Operation{
+		Summary: "Has a hoarder have a further replica.", Path: storeID, Rights: rights,
+	}, api.Take(64<<10, func(r *http.Request, in joinRequest) error {
+		store, err := s.toldOf(r, in.told)
+		if err != nil {
+			return err
 		}
-		if err := (openRequest{in.Kind, in.Instance, in.Spec}).check(); err != nil || in.Instance.id(in.Kind) != store.ID {
-			return nil, fmt.Errorf("%w store: %w", taubyte.ErrInvalid, err)
+		return s.join(r.Context(), store, in.told, in.From...)
+	}))
+	mux.Handle("POST /stores/{id}/{gen}/begin", api.Operation{
+		Summary: "Has a hoarder have the first replica.", Path: storeID, Rights: rights,
+	}, api.Take(64<<10, func(r *http.Request, t told) error {
+		store, err := s.toldOf(r, t)
+		if err != nil {
+			return err
 		}
-		return nil, s.join(r.Context(), store, in.told, in.From...)
-	})
-	of("POST /stores/{id}/{gen}/begin", hoarders, func(w http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
-		var t told
-		if err := rpc.Decode(w, r, 64<<10, &t); err != nil {
-			return nil, err
-		}
-		if err := (openRequest{t.Kind, t.Instance, t.Spec}).check(); err != nil || t.Instance.id(t.Kind) != store.ID {
-			return nil, fmt.Errorf("%w store: %w", taubyte.ErrInvalid, err)
-		}
-		return nil, s.begin(r.Context(), store, t)
-	})
-	of("GET /stores/{id}/{gen}/hosts/{peer}", hoarders, func(_ http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
+		return s.begin(r.Context(), store, t)
+	}))
+	mux.Handle("GET /stores/{id}/{gen}/hosts/{peer}", api.Operation{
+		Summary: "Answers when it is known that a node has a replica.",
+		Path:    api.Texts{"id": storeID["id"], "gen": storeID["gen"], "peer": "The node's peer ID."},
+		Rights:  rights,
+	}, atDone(s, func(r *http.Request, store ref, _ position) error {
 		host, err := peer.Decode(r.PathValue("peer"))
 		if err != nil {
-			return nil, fmt.Errorf("%w peer: %w", taubyte.ErrInvalid, err)
+			return fmt.Errorf("%w peer: %w", taubyte.ErrInvalid, err)
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), wakeTimeout)
 		defer cancel()
-		return nil, s.knows(ctx, store, host)
-	})
-	of("DELETE /stores/{id}/{gen}", hoarders, func(_ http.ResponseWriter, r *http.Request, store ref, _ position) (any, error) {
-		return nil, s.destroyDropped(r.Context(), store)
-	})
+		return s.knows(ctx, store, host)
+	}))
+	mux.Handle("DELETE /stores/{id}/{gen}", api.Operation{
+		Summary: "Destroys the replica of a store that was dropped.", Path: storeID, Rights: rights,
+	}, atDone(s, func(r *http.Request, store ref, _ position) error {
+		return s.destroyDropped(r.Context(), store)
+	}))
+}
+
+// toldOf is the store of a request that says what it is.
+func (s *Service) toldOf(r *http.Request, t told) (ref, error) {
+	store, _, err := s.storeOf(r)
+	if err != nil {
+		return ref{}, err
+	}
+	if err := (openRequest{t.Kind, t.Instance, t.Spec}).check(); err != nil || t.Instance.id(t.Kind) != store.ID {
+		return ref{}, fmt.Errorf("%w store: %w", taubyte.ErrInvalid, err)
+	}
+	return store, nil
+}
+
+const bytesType = "application/octet-stream"
+
+func (s *Service) serveValue(w http.ResponseWriter, r *http.Request, codes rpc.Codes) {
+	store, after, err := s.storeOf(r)
+	var value []byte
+	if err == nil {
+		value, err = s.get(r.Context(), store, after, r.URL.Query().Get("key"))
+	}
+	if err != nil {
+		rpc.WriteError(w, err, codes)
+		return
+	}
+	w.Header().Set("Content-Type", bytesType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(value)))
+	_, _ = w.Write(value)
 }
 
 // serveContent returns an error only as long as nothing was sent.
 func (s *Service) serveContent(w http.ResponseWriter, r *http.Request) error {
-	if err := s.allowed(r, users); err != nil {
-		return err
-	}
-	store, after, err := storeOf(r)
-	if err == nil {
-		err = s.grantedHere(r, store)
-	}
+	store, after, err := s.storeOf(r)
 	if err != nil {
 		return err
 	}
@@ -518,7 +553,7 @@ func (s *Service) serveContent(w http.ResponseWriter, r *http.Request) error {
 		// So that one that breaks off does not pass for whole.
 		w.Header().Set("Content-Length", strconv.FormatInt(max(sized.Size()-from, 0), 10))
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Type", bytesType)
 	_, _ = io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{content}, make([]byte, 256<<10))
 	return nil
 }
@@ -529,14 +564,9 @@ func caller(r *http.Request) peer.ID {
 	return m.Peer
 }
 
-func (s *Service) allowed(r *http.Request, roles []taubyte.Role) error {
-	if m, ok := rpc.Caller(r.Context()); !ok || m.Peer != s.host.ID() && !m.Has(roles...) {
-		return fmt.Errorf("%w: this takes one of the roles %v", taubyte.ErrForbidden, roles)
-	}
-	return nil
-}
-
-func storeOf(r *http.Request) (ref, position, error) {
+// storeOf returns the store of a request, if the caller may reach it, and the writes that
+// its answer must know of.
+func (s *Service) storeOf(r *http.Request) (ref, position, error) {
 	gen, err := strconv.ParseUint(r.PathValue("gen"), 10, 62)
 	id := r.PathValue("id")
 	if err != nil || len(id) != idLen || strings.Trim(id, "0123456789abcdef") != "" {
@@ -548,7 +578,8 @@ func storeOf(r *http.Request) (ref, position, error) {
 			return ref{}, nil, fmt.Errorf("%w position: %w", taubyte.ErrInvalid, err)
 		}
 	}
-	return ref{id, gen}, after, nil
+	store := ref{id, gen}
+	return store, after, s.grantedHere(r, store)
 }
 
 func versionOf(r *http.Request) (uint32, error) {

@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/taubyte/taubyte"
-	"github.com/taubyte/taubyte/internal/rpc"
+	"github.com/taubyte/taubyte/internal/api"
 )
 
 // Status is what a worker is doing.
@@ -33,14 +33,13 @@ func (s *Service) Status(ctx context.Context) (Status, error) {
 	return st, nil
 }
 
-// Handler is the service's API, of which the methods say who may:
-//
-//	GET /status   Status
+// Handler is the service's API, of which the methods say who may.
 func (s *Service) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
-		st, err := s.Status(r.Context())
-		rpc.Reply(w, st, err, nil)
-	})
+	mux := api.New(nil)
+	mux.Handle("GET /status", api.Operation{
+		Summary: "Returns what the worker is doing.", Rights: api.Everything(taubyte.VerbRead, taubyte.Roles()...),
+	}, api.Answer(func(r *http.Request) (Status, error) {
+		return s.Status(r.Context())
+	}))
 	return mux
 }

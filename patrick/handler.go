@@ -15,6 +15,7 @@ import (
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/auth/environment"
+	"github.com/taubyte/taubyte/internal/api"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
@@ -25,147 +26,177 @@ const (
 	repositoryHeader = "Taubyte-Source-Repository" // one for each, escaped as in a query
 )
 
-// handler serves patrick over HTTP:
-//
-//	GET  /jobs?project=&repository=&branch=&state=&after=&limit=   a Page
-//	GET  /jobs/{id}
-//	GET  /jobs/{id}/logs?attempt=&follow=   text, or events for Accept: text/event-stream
-//	POST /jobs/{id}/cancel, /jobs/{id}/retry
-//	GET  /watch                             a Job on each line
-//	POST /push                              an auth.Push; answers the Job
-//	POST /reconcile
-//
-// of which the methods say who may; and for workers
-//
-//	POST /claim                             a Lease, empty after a while
-//	POST /jobs/{id}/renew?fence=
-//	POST /jobs/{id}/log?fence=              the body is text
-//	POST /jobs/{id}/finish?fence=           an Outcome
-//	GET  /jobs/{id}/source?fence=           tar
-//	POST /jobs/{id}/environment?fence=      an EnvironmentRequest
-//
-// of which the last four name the node that granted the lease (arbiter=). A node of role
-// patrick speaks for a worker that asked it (worker=), and calls
-//
-//	GET  /alive
-//	POST /submit                            a submission; answers the Job
-//	POST /heard                             of some heldLeases those that were renewed here
-//	POST /jobs/{id}/grant                   a Lease
+// handler serves patrick over HTTP, for users and for workers. Of what workers call, a
+// lease is named by its fence and by the node that granted it (arbiter); a node of role
+// patrick speaks for a worker that asked it (worker).
 func handler(s *Service) http.Handler {
-	mux := http.NewServeMux()
-	on := func(pattern string, h http.HandlerFunc, workers ...taubyte.Role) {
-		if len(workers) > 0 {
-			h = rpc.Only(h, workers...)
-		}
-		mux.HandleFunc(pattern, h)
-	}
-	workers := []taubyte.Role{taubyte.RoleMonkey, taubyte.RolePatrick}
-
-	on("GET /jobs", func(w http.ResponseWriter, r *http.Request) {
-		f, err := filter(r)
-		var page Page
-		if err == nil {
-			page, err = s.Jobs(r.Context(), f)
-		}
-		rpc.Reply(w, page, err, nil)
-	})
-	on("GET /jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
-		j, err := s.Job(r.Context(), jobOf(r))
-		rpc.Reply(w, j, err, nil)
-	})
-	on("GET /jobs/{id}/logs", s.serveLogs)
-	on("GET /watch", s.serveWatch)
-	on("POST /jobs/{id}/cancel", func(w http.ResponseWriter, r *http.Request) {
-		rpc.Reply(w, nil, s.Cancel(r.Context(), jobOf(r)), nil)
-	})
-	on("POST /jobs/{id}/retry", func(w http.ResponseWriter, r *http.Request) {
-		rpc.Reply(w, nil, s.Retry(r.Context(), jobOf(r)), nil)
-	})
-	on("POST /push", func(w http.ResponseWriter, r *http.Request) {
-		var p auth.Push
-		err := rpc.Decode(w, r, 64<<10, &p)
-		var j Job
-		if err == nil {
-			j, err = s.Submit(r.Context(), p)
-		}
-		rpc.Reply(w, j, err, nil)
-	})
-	on("POST /reconcile", func(w http.ResponseWriter, r *http.Request) {
-		rpc.Reply(w, nil, s.Reconcile(r.Context()), nil)
-	})
-
-	on("GET /alive", func(w http.ResponseWriter, r *http.Request) { rpc.Reply(w, nil, s.life.Err(), nil) }, taubyte.RolePatrick)
-	on("POST /submit", func(w http.ResponseWriter, r *http.Request) {
-		var sub submission
-		err := rpc.Decode(w, r, 64<<10, &sub)
-		var j Job
-		if err == nil {
-			j, err = s.decide(r.Context(), sub)
-		}
-		rpc.Reply(w, j, err, nil)
-	}, taubyte.RolePatrick)
-	on("POST /heard", func(w http.ResponseWriter, r *http.Request) {
-		var leases []heldLease
-		err := rpc.Decode(w, r, 1<<20, &leases)
-		rpc.Reply(w, s.heard(leases), err, nil)
-	}, taubyte.RolePatrick)
-	on("POST /claim", func(w http.ResponseWriter, r *http.Request) {
-		l, err := s.claim(r.Context(), caller(r.Context()))
-		rpc.Reply(w, l, err, nil)
-	}, taubyte.RoleMonkey)
-	on("POST /jobs/{id}/grant", func(w http.ResponseWriter, r *http.Request) {
-		id, _, err := leaseOf(r)
-		var l Lease
-		if err == nil {
-			l, err = s.grant(r.Context(), id.job, id.worker)
-		}
-		rpc.Reply(w, l, err, nil)
-	}, taubyte.RolePatrick)
-	on("POST /jobs/{id}/renew", func(w http.ResponseWriter, r *http.Request) {
-		id, forward, err := leaseOf(r)
-		var l Lease
-		if err == nil {
-			l, err = s.renew(r.Context(), id, forward)
-		}
-		rpc.Reply(w, l, err, nil)
-	}, workers...)
-	on("POST /jobs/{id}/log", func(w http.ResponseWriter, r *http.Request) {
-		id, forward, err := leaseOf(r)
-		var lines []byte
-		if err == nil {
-			lines, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxLogCall))
-		}
-		if err == nil {
-			err = s.addLog(r.Context(), id, lines, forward)
-		}
-		rpc.Reply(w, nil, err, nil)
-	}, workers...)
-	on("POST /jobs/{id}/finish", func(w http.ResponseWriter, r *http.Request) {
-		id, forward, err := leaseOf(r)
-		var o Outcome
-		if err == nil {
-			err = rpc.Decode(w, r, 1<<20, &o)
-		}
-		if err == nil {
-			err = s.finish(r.Context(), id, o, forward)
-		}
-		rpc.Reply(w, nil, err, nil)
-	}, workers...)
-	on("GET /jobs/{id}/source", s.serveSource, taubyte.RoleMonkey)
-	on("POST /jobs/{id}/environment", func(w http.ResponseWriter, r *http.Request) {
-		id, _, err := leaseOf(r)
-		var in EnvironmentRequest
-		var all []environment.Variable
-		if err == nil {
-			err = rpc.Decode(w, r, 1<<18, &in)
-		}
-		if err == nil {
-			all, err = s.environment(r.Context(), id, in)
-		}
-		w.Header().Set("Cache-Control", "no-store")
-		rpc.Reply(w, all, err, nil)
-	}, taubyte.RoleMonkey)
+	mux := api.New(nil)
+	s.handleJobs(mux)
+	s.handleLeases(mux)
+	s.handlePeers(mux)
 	return mux
+}
+
+var (
+	jobID = api.Texts{"id": "The job's ID."}
+	lease = []api.Parameter{
+		{Name: "fence", Text: "The number of the lease.", Type: uint64(0)},
+		{Name: "arbiter", Text: "The peer ID of the node that granted it."},
+		{Name: "worker", Text: "Asked by a node of role patrick: the peer ID of the worker that it speaks for."},
+	}
+)
+
+// handleJobs mounts what users call.
+func (s *Service) handleJobs(mux *api.Mux) {
+	mayRead, mayDeploy := api.Project(taubyte.VerbRead, readers...), api.Project(taubyte.VerbDeploy, operators...)
+	mux.Handle("GET /jobs", api.Operation{
+		Summary: "Lists jobs, the newest first, a page at a time.",
+		Query: []api.Parameter{
+			{Name: "project", Text: "The ID of a project: only what is of it. Without one the token has to be good for everything."},
+			{Name: "repository", Text: "The ID of a repository."}, {Name: "branch", Text: "A branch."},
+			{Name: "state", Text: "A state of jobs."},
+			{Name: "after", Text: "The ID of the last job of the page before."},
+			{Name: "limit", Text: "The most jobs of a page.", Type: 0},
+		},
+		Rights: mayRead,
+	}, api.Answer(func(r *http.Request) (Page, error) {
+		f, err := filter(r)
+		if err != nil {
+			return Page{}, err
+		}
+		return s.Jobs(r.Context(), f)
+	}))
+	mux.Handle("GET /jobs/{id}", api.Operation{
+		Summary: "Returns a job.", Path: jobID, Rights: mayRead,
+	}, api.Answer(func(r *http.Request) (Job, error) {
+		return s.Job(r.Context(), jobOf(r))
+	}))
+	mux.Handle("GET /jobs/{id}/logs", api.Operation{
+		Summary: "Returns the log of a job.", Path: jobID,
+		Text: "As events, where they are accepted: one for each line, and one named end after the last.",
+		Query: []api.Parameter{
+			{Name: "attempt", Text: "Which attempt, from 1 on: the last where nothing is said.", Type: 0},
+			{Name: "follow", Text: "Answers what is to come as well, until the job ends.", Type: false},
+			{Name: "fence", Text: "Asked by a node of role patrick: the part of an attempt that this node has.", Type: uint64(0)},
+		},
+		Rights: mayRead,
+	}, api.Serve(s.serveLogs).
+		Bytes("text/plain; charset=utf-8", "The log. An answer that breaks off is not whole.").
+		Bytes("text/event-stream", "The log. An answer that breaks off is not whole."))
+	mux.Handle("POST /jobs/{id}/cancel", api.Operation{
+		Summary: "Ends a job.", Path: jobID, Rights: mayDeploy,
+	}, api.Act(func(r *http.Request) error {
+		return s.Cancel(r.Context(), jobOf(r))
+	}))
+	mux.Handle("POST /jobs/{id}/retry", api.Operation{
+		Summary: "Queues a job again that failed, was cancelled or timed out.", Path: jobID, Rights: mayDeploy,
+	}, api.Act(func(r *http.Request) error {
+		return s.Retry(r.Context(), jobOf(r))
+	}))
+	mux.Handle("GET /watch", api.Operation{
+		Summary: "Follows jobs: each that changes.", Rights: api.Everybody(readers...),
+	}, api.Follow(func(r *http.Request) (<-chan Job, error) {
+		return s.Watch(r.Context())
+	}))
+	mux.Handle("POST /push", api.Operation{
+		Summary: "Makes a job of a push.", Rights: api.Project(taubyte.VerbDeploy, operators...),
+	}, api.Call(64<<10, func(r *http.Request, p auth.Push) (Job, error) {
+		return s.Submit(r.Context(), p)
+	}))
+	mux.Handle("POST /reconcile", api.Operation{
+		Summary: "Compares the branches of all repositories with what was built, and makes the jobs that are missing.",
+		Rights:  api.Everything(taubyte.VerbDeploy, operators...),
+	}, api.Act(func(r *http.Request) error {
+		return s.Reconcile(r.Context())
+	}))
+}
+
+// handleLeases mounts what workers call.
+func (s *Service) handleLeases(mux *api.Mux) {
+	worker := api.Nodes(taubyte.RoleMonkey).Guarded()
+	workers := api.Nodes(taubyte.RoleMonkey, taubyte.RolePatrick).Guarded()
+	mux.Handle("POST /claim", api.Operation{
+		Summary: "Waits for a job, and returns its lease.", Text: "The lease is empty where there was none for a while.",
+		Rights: worker,
+	}, api.Answer(func(r *http.Request) (Lease, error) {
+		return s.claim(r.Context(), caller(r.Context()))
+	}))
+	mux.Handle("POST /jobs/{id}/renew", api.Operation{
+		Summary: "Renews a lease.", Path: jobID, Query: lease, Rights: workers,
+	}, api.Answer(func(r *http.Request) (Lease, error) {
+		id, forward, err := leaseOf(r)
+		if err != nil {
+			return Lease{}, err
+		}
+		return s.renew(r.Context(), id, forward)
+	}))
+	mux.Handle("POST /jobs/{id}/log", api.Operation{
+		Summary: "Adds to the log of a job.", Path: jobID, Query: lease, Rights: workers,
+	}, api.Serve(s.takeLog).Reads("text/plain", "Lines of the log.").Empty("Kept."))
+	mux.Handle("POST /jobs/{id}/finish", api.Operation{
+		Summary: "Ends a job with its outcome.", Path: jobID, Query: lease, Rights: workers,
+	}, api.Take(1<<20, func(r *http.Request, o Outcome) error {
+		id, forward, err := leaseOf(r)
+		if err != nil {
+			return err
+		}
+		return s.finish(r.Context(), id, o, forward)
+	}))
+	mux.Handle("GET /jobs/{id}/source", api.Operation{
+		Summary: "Returns the tree that a job builds.", Path: jobID, Query: lease, Rights: worker,
+	}, api.Serve(s.serveSource).
+		Bytes("application/x-tar", "The tree; the header "+kindHeader+" says of what kind of repository, and "+repositoryHeader+" which others the project has.").
+		Empty("There is none: the branch is gone."))
+	mux.Handle("POST /jobs/{id}/environment", api.Operation{
+		Summary: "Returns the variables and secrets that a build sees.", Path: jobID, Query: lease, Rights: worker,
+	}, api.Call(1<<18, func(r *http.Request, in EnvironmentRequest) ([]environment.Variable, error) {
+		id, _, err := leaseOf(r)
+		if err != nil {
+			return nil, err
+		}
+		return s.environment(r.Context(), id, in)
+	}))
+}
+
+// handlePeers mounts what the other nodes of role patrick call.
+func (s *Service) handlePeers(mux *api.Mux) {
+	peers := api.Nodes(taubyte.RolePatrick).Guarded()
+	mux.Handle("GET /alive", api.Operation{
+		Summary: "Answers as long as the service runs.", Rights: peers,
+	}, api.Act(func(*http.Request) error {
+		return s.life.Err()
+	}))
+	mux.Handle("POST /submit", api.Operation{
+		Summary: "Has the node that decides on a branch make a job.", Rights: peers,
+	}, api.Call(64<<10, func(r *http.Request, sub submission) (Job, error) {
+		return s.decide(r.Context(), sub)
+	}))
+	mux.Handle("POST /heard", api.Operation{
+		Summary: "Says which of some leases were renewed here.", Rights: peers,
+	}, api.Call(1<<20, func(_ *http.Request, leases []heldLease) ([]heldLease, error) {
+		return s.heard(leases), nil
+	}))
+	mux.Handle("POST /jobs/{id}/grant", api.Operation{
+		Summary: "Asks an arbiter for the lease of a job.", Path: jobID, Query: lease, Rights: peers,
+	}, api.Answer(func(r *http.Request) (Lease, error) {
+		id, _, err := leaseOf(r)
+		if err != nil {
+			return Lease{}, err
+		}
+		return s.grant(r.Context(), id.job, id.worker)
+	}))
+}
+
+func (s *Service) takeLog(w http.ResponseWriter, r *http.Request, codes rpc.Codes) {
+	id, forward, err := leaseOf(r)
+	var lines []byte
+	if err == nil {
+		lines, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxLogCall))
+	}
+	if err == nil {
+		err = s.addLog(r.Context(), id, lines, forward)
+	}
+	rpc.Reply(w, nil, err, codes)
 }
 
 func jobOf(r *http.Request) taubyte.JobID { return taubyte.JobID(r.PathValue("id")) }
@@ -215,7 +246,7 @@ func filter(r *http.Request) (Filter, error) {
 	return f, nil
 }
 
-func (s *Service) serveLogs(w http.ResponseWriter, r *http.Request) {
+func (s *Service) serveLogs(w http.ResponseWriter, r *http.Request, codes rpc.Codes) {
 	q := r.URL.Query()
 	follow := q.Get("follow") == "true"
 	var log io.ReadCloser
@@ -233,11 +264,10 @@ func (s *Service) serveLogs(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err != nil {
-		rpc.WriteError(w, err, nil)
+		rpc.WriteError(w, err, codes)
 		return
 	}
 	defer log.Close()
-	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	out := http.NewResponseController(w)
 	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
@@ -308,27 +338,14 @@ func sendEvents(w io.Writer, out *http.ResponseController, log io.Reader) error 
 	}
 }
 
-func (s *Service) serveWatch(w http.ResponseWriter, r *http.Request) {
-	jobs, err := s.Watch(r.Context())
-	if err != nil {
-		rpc.WriteError(w, err, nil)
-		return
-	}
-	stream, err := rpc.NewStream(w)
-	if err != nil {
-		return
-	}
-	_ = rpc.Follow(stream, jobs, rpc.Beat)
-}
-
-func (s *Service) serveSource(w http.ResponseWriter, r *http.Request) {
+func (s *Service) serveSource(w http.ResponseWriter, r *http.Request, codes rpc.Codes) {
 	id, _, err := leaseOf(r)
 	var src Source
 	if err == nil {
 		src, err = s.source(r.Context(), id)
 	}
 	if err != nil {
-		rpc.WriteError(w, err, nil)
+		rpc.WriteError(w, err, codes)
 		return
 	}
 	w.Header().Set(kindHeader, string(src.Kind))
@@ -342,7 +359,7 @@ func (s *Service) serveSource(w http.ResponseWriter, r *http.Request) {
 	first := make([]byte, 512)
 	n, err := io.ReadFull(src.Archive, first)
 	if err != nil && err != io.ErrUnexpectedEOF {
-		rpc.WriteError(w, err, nil)
+		rpc.WriteError(w, err, codes)
 		return
 	}
 	for _, id := range src.Repositories {

@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/api"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
@@ -190,67 +191,67 @@ func (s *Service) Named(ctx context.Context, who string) (Node, error) {
 	return Node{}, fmt.Errorf("%w: node %s", taubyte.ErrNotFound, strconv.Quote(who))
 }
 
-// Handler is seer's API, of which the methods say who may:
-//
-//	GET /nodes?service=PROTOCOL
-//	GET /nodes/{id}
-//	GET /nodes/{id}/usage
-//	GET /watch               all nodes, again at each change, a line of JSON each
-//	PUT, DELETE /texts/{name}   {"value", "time"}: a TXT record, from nodes of role auth
+// Handler is seer's API, of which the methods say who may.
 func (s *Service) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /nodes", func(w http.ResponseWriter, r *http.Request) {
-		nodes, err := s.Directory(r.Context(), protocol.ID(r.URL.Query().Get("service")))
-		rpc.Reply(w, nodes, err, nil)
-	})
-	mux.HandleFunc("GET /nodes/{id}", func(w http.ResponseWriter, r *http.Request) {
+	mux := api.New(nil)
+	node := api.Texts{"id": "The node's peer ID, or its name."}
+	name := api.Texts{"name": "The name of the record."}
+	readers := api.Everything(taubyte.VerbRead, taubyte.Roles()...)
+	mux.Handle("GET /nodes", api.Operation{
+		Summary: "Lists the nodes.",
+		Query:   []api.Parameter{{Name: "service", Text: "A libp2p protocol: only nodes that serve it."}},
+		Rights:  readers,
+	}, api.Answer(func(r *http.Request) ([]Node, error) {
+		return s.Directory(r.Context(), protocol.ID(r.URL.Query().Get("service")))
+	}))
+	mux.Handle("GET /nodes/{id}", api.Operation{
+		Summary: "Returns a node.", Path: node, Rights: readers,
+	}, api.Answer(func(r *http.Request) (Node, error) {
+		return s.Named(r.Context(), r.PathValue("id"))
+	}))
+	mux.Handle("GET /nodes/{id}/usage", api.Operation{
+		Summary: "Lists the load of a node over the last hour, the oldest sample first.", Path: node, Rights: readers,
+	}, api.Answer(func(r *http.Request) ([]Sample, error) {
 		n, err := s.Named(r.Context(), r.PathValue("id"))
-		rpc.Reply(w, n, err, nil)
-	})
-	mux.HandleFunc("GET /nodes/{id}/usage", func(w http.ResponseWriter, r *http.Request) {
-		n, err := s.Named(r.Context(), r.PathValue("id"))
-		var samples []Sample
-		if err == nil {
-			samples, err = s.Usage(r.Context(), n.ID)
-		}
-		rpc.Reply(w, samples, err, nil)
-	})
-	mux.HandleFunc("PUT /texts/{name}", func(w http.ResponseWriter, r *http.Request) {
-		var t Text
-		err := rpc.Decode(w, r, 1<<12, &t)
-		if err == nil {
-			err = s.AddText(r.Context(), r.PathValue("name"), t.Value, t.Time)
-		}
-		rpc.Reply(w, nil, err, nil)
-	})
-	mux.HandleFunc("DELETE /texts/{name}", func(w http.ResponseWriter, r *http.Request) {
-		var t Text
-		err := rpc.Decode(w, r, 1<<12, &t)
-		if err == nil {
-			err = s.RemoveText(r.Context(), r.PathValue("name"), t.Value)
-		}
-		rpc.Reply(w, nil, err, nil)
-	})
-	mux.HandleFunc("GET /watch", func(w http.ResponseWriter, r *http.Request) {
-		changed := s.Changed()
-		nodes, err := s.Directory(r.Context(), "")
 		if err != nil {
-			rpc.WriteError(w, err, nil)
+			return nil, err
+		}
+		return s.Usage(r.Context(), n.ID)
+	}))
+	mux.Handle("PUT /texts/{name}", api.Operation{
+		Summary: "Adds a TXT record to DNS.", Path: name, Rights: api.Nodes(taubyte.RoleAuth),
+	}, api.Take(1<<12, func(r *http.Request, t Text) error {
+		return s.AddText(r.Context(), r.PathValue("name"), t.Value, t.Time)
+	}))
+	mux.Handle("DELETE /texts/{name}", api.Operation{
+		Summary: "Removes a TXT record.", Path: name, Rights: api.Nodes(taubyte.RoleAuth),
+	}, api.Take(1<<12, func(r *http.Request, t Text) error {
+		return s.RemoveText(r.Context(), r.PathValue("name"), t.Value)
+	}))
+	mux.Handle("GET /watch", api.Operation{
+		Summary: "Follows the nodes: all of them, again at each change.", Rights: readers,
+	}, api.Serve(s.serveWatch).Lines([]Node{}))
+	return mux
+}
+
+func (s *Service) serveWatch(w http.ResponseWriter, r *http.Request, codes rpc.Codes) {
+	changed := s.Changed()
+	nodes, err := s.Directory(r.Context(), "")
+	if err != nil {
+		rpc.WriteError(w, err, codes)
+		return
+	}
+	stream, err := rpc.NewStream(w)
+	for ; err == nil; changed, nodes = s.Changed(), s.Nodes() {
+		if err = stream.Send(nodes); err != nil {
 			return
 		}
-		stream, err := rpc.NewStream(w)
-		for ; err == nil; changed, nodes = s.Changed(), s.Nodes() {
-			if err = stream.Send(nodes); err != nil {
-				return
-			}
-			select {
-			case <-changed:
-			case <-r.Context().Done():
-				return
-			}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
 		}
-	})
-	return mux
+	}
 }
 
 // Text is the body of PUT and DELETE /texts/{name}.

@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/api"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
@@ -19,27 +20,30 @@ import (
 // provides the Service. Users' requests come under wire.Protocol.
 const Protocol protocol.ID = "/taubyte/substrate/control/1"
 
-// Handler is the node's API, of which the methods say who may:
-//
-//	GET /stats                                    the node's figures: Stats
-//	GET /serving?project=&branch=&sequence=       answers when the deployment is served
+// Handler is the node's API, of which the methods say who may.
 func (s *Service) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, r *http.Request) {
-		st, err := s.Stats(r.Context())
-		rpc.Reply(w, st, err, nil)
-	})
-	mux.HandleFunc("GET /serving", func(w http.ResponseWriter, r *http.Request) {
+	mux := api.New(nil)
+	mux.Handle("GET /stats", api.Operation{
+		Summary: "Returns the node's figures.", Rights: api.Everything(taubyte.VerbRead, taubyte.Roles()...),
+	}, api.Answer(func(r *http.Request) (Stats, error) {
+		return s.Stats(r.Context())
+	}))
+	mux.Handle("GET /serving", api.Operation{
+		Summary: "Answers when a deployment is served.",
+		Query: []api.Parameter{
+			{Name: "project", Text: "The project's ID."}, {Name: "branch", Text: "The branch."},
+			{Name: "sequence", Text: "The number of the deployment.", Type: uint64(0), Required: true},
+		},
+		Rights: api.Project(taubyte.VerbRead, taubyte.Roles()...),
+	}, api.Act(func(r *http.Request) error {
 		q := r.URL.Query()
 		project := taubyte.ProjectID(q.Get("project"))
 		sequence, err := strconv.ParseUint(q.Get("sequence"), 10, 64)
 		if err != nil {
-			err = cmp.Or(taubyte.Allow(r.Context(), taubyte.VerbRead, project, taubyte.Roles()...), fmt.Errorf("%w sequence: %w", taubyte.ErrInvalid, err))
-		} else {
-			err = s.Serving(r.Context(), project, taubyte.Branch(q.Get("branch")), sequence)
+			return cmp.Or(taubyte.Allow(r.Context(), taubyte.VerbRead, project, taubyte.Roles()...), fmt.Errorf("%w sequence: %w", taubyte.ErrInvalid, err))
 		}
-		rpc.Reply(w, nil, err, nil)
-	})
+		return s.Serving(r.Context(), project, taubyte.Branch(q.Get("branch")), sequence)
+	}))
 	return mux
 }
 

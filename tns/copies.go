@@ -12,7 +12,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
-	"github.com/taubyte/taubyte/internal/rpc"
 )
 
 // A publication is confirmed when another member of the registry has it on its disk
@@ -81,17 +80,17 @@ func (s *Service) copyTo(p peer.ID, request copyRequest) error {
 	return s.members.CallPeer(ctx, p, http.MethodPost, "/copies", request, nil)
 }
 
-// serveCopies is the other side.
-func (s *Service) serveCopies(w http.ResponseWriter, r *http.Request) {
-	var request copyRequest
-	err := rpc.Decode(w, r, 2*publishLimit, &request)
-	if err == nil && len(request.Object) > 0 {
-		err = s.keepObject(r.Context(), request.Object)
+// keepCopy is the other side.
+func (s *Service) keepCopy(r *http.Request, request copyRequest) error {
+	if len(request.Object) > 0 {
+		if err := s.keepObject(r.Context(), request.Object); err != nil {
+			return err
+		}
 	}
-	if err == nil && request.Entry != "" {
-		err = s.awaitEntry(r.Context(), request.Entry)
+	if request.Entry != "" {
+		return s.awaitEntry(r.Context(), request.Entry)
 	}
-	rpc.Reply(w, nil, err, nil)
+	return nil
 }
 
 func (s *Service) keepObject(ctx context.Context, raw []byte) error {

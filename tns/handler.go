@@ -2,103 +2,133 @@ package tns
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/taubyte/taubyte"
-	"github.com/taubyte/taubyte/internal/rpc"
+	"github.com/taubyte/taubyte/internal/api"
 )
 
 // publishLimit bounds a part: a configuration of thousands of resources fits.
 const publishLimit = 16 << 20
 
-// handler serves the registry over HTTP:
-//
-//	GET    /projects                                   ?find=ID or name of a project or repository
-//	GET    /watch?after=TOKEN&project=P&branch=B       changes, a line of JSON each
-//	GET    /hosts/{host}                               who claims a host name
-//	PUT    /hosts/{host}/owners/{project}              the project showed that it owns the name
-//	DELETE /hosts/{host}/owners/{project}              it no longer does
-//	GET    /projects/{project}/conflicts               its claims that lead nowhere
-//	GET    /projects/{project}/assets                  the roots of all that its history is made of
-//	GET    /projects/{project}/branches/{branch}       what the branch runs
-//	DELETE /projects/{project}/branches/{branch}
-//	POST   /projects/{project}/branches/{branch}/parts a Part to publish
-//	GET    /projects/{project}/branches/{branch}/history
-//	GET    /projects/{project}/branches/{branch}/diff?from=REVISION&to=REVISION
-//	POST   /projects/{project}/branches/{branch}/rollback?sequence=N
-//
-// The branch is escaped as one element of the path. Who may is said by the methods.
+// handler serves the registry over HTTP. A branch is escaped as one element of the path.
 func handler(s *Service) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /projects", func(w http.ResponseWriter, r *http.Request) {
+	mux := api.New(nil)
+	mux.Handle("GET /projects", api.Operation{
+		Summary: "Lists the projects with what they run.",
+		Query:   []api.Parameter{{Name: "find", Text: "The ID or the name of a project or of a repository: only what it finds."}},
+		Rights:  api.Everybody(taubyte.Roles()...),
+	}, api.Answer(func(r *http.Request) ([]Summary, error) {
 		if q := r.URL.Query(); q.Has("find") {
-			all, err := s.Find(r.Context(), q.Get("find"))
-			rpc.Reply(w, all, err, nil)
-			return
+			return s.Find(r.Context(), q.Get("find"))
 		}
-		all, err := s.Projects(r.Context())
-		rpc.Reply(w, all, err, nil)
-	})
-	mux.HandleFunc("GET /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
-		all, err := s.Claims(r.Context(), r.PathValue("host"))
-		rpc.Reply(w, all, err, nil)
-	})
-	for method, verified := range map[string]bool{"PUT": true, "DELETE": false} {
-		mux.HandleFunc(method+" /hosts/{host}/owners/{project}", func(w http.ResponseWriter, r *http.Request) {
-			rpc.Reply(w, nil, s.Verify(r.Context(), projectOf(r), r.PathValue("host"), verified), nil)
-		})
-	}
-	mux.HandleFunc("GET /projects/{project}/conflicts", func(w http.ResponseWriter, r *http.Request) {
-		all, err := s.Conflicts(r.Context(), projectOf(r))
-		rpc.Reply(w, all, err, nil)
-	})
-	mux.HandleFunc("GET /projects/{project}/assets", func(w http.ResponseWriter, r *http.Request) {
-		all, err := s.Assets(r.Context(), projectOf(r))
-		rpc.Reply(w, all, err, nil)
-	})
-	mux.HandleFunc("GET /watch", s.serveWatch)
-	mux.HandleFunc("POST /copies", rpc.Only(s.serveCopies, taubyte.RoleTNS))
-	const branch = "/projects/{project}/branches/{branch}"
-	mux.HandleFunc("GET "+branch, func(w http.ResponseWriter, r *http.Request) {
-		d, err := s.Current(r.Context(), projectOf(r), branchOf(r))
-		rpc.Reply(w, d, err, nil)
-	})
-	mux.HandleFunc("GET "+branch+"/history", func(w http.ResponseWriter, r *http.Request) {
-		all, err := s.History(r.Context(), projectOf(r), branchOf(r))
-		rpc.Reply(w, all, err, nil)
-	})
-	mux.HandleFunc("GET "+branch+"/diff", func(w http.ResponseWriter, r *http.Request) {
+		return s.Projects(r.Context())
+	}))
+	mux.Handle("GET /watch", api.Operation{
+		Summary: "Follows what branches run.",
+		Text:    "What is there comes first, and then a line that says ready.",
+		Query: []api.Parameter{
+			{Name: "after", Text: "The token of the last line that was read: only what changed since."},
+			{Name: "project", Text: "The ID of a project: only what is of it. Without one the token has to be good for everything."},
+			{Name: "branch", Text: "A branch of the project: only it."},
+		},
+		Rights: api.Project(taubyte.VerbRead, taubyte.Roles()...),
+	}, api.Follow(func(r *http.Request) (<-chan Change, error) {
 		q := r.URL.Query()
-		d, err := s.Diff(r.Context(), projectOf(r), branchOf(r), q.Get("from"), q.Get("to"))
-		rpc.Reply(w, d, err, nil)
-	})
-	mux.HandleFunc("DELETE "+branch, func(w http.ResponseWriter, r *http.Request) {
-		rpc.Reply(w, nil, s.Remove(r.Context(), projectOf(r), branchOf(r)), nil)
-	})
-	mux.HandleFunc("POST "+branch+"/parts", func(w http.ResponseWriter, r *http.Request) {
-		var part Part
-		if err := rpc.Decode(w, r, publishLimit, &part); err != nil {
-			rpc.WriteError(w, err, nil)
-			return
-		}
-		d, err := s.Publish(r.Context(), projectOf(r), branchOf(r), part)
-		rpc.Reply(w, d, err, nil)
-	})
-	mux.HandleFunc("POST "+branch+"/rollback", func(w http.ResponseWriter, r *http.Request) {
+		return s.WatchProject(r.Context(), taubyte.ProjectID(q.Get("project")), taubyte.Branch(q.Get("branch")), q.Get("after"))
+	}))
+	mux.Handle("POST /copies", api.Operation{
+		Summary: "Has another node keep what was published.", Rights: api.Nodes(taubyte.RoleTNS).Guarded(),
+	}, api.Take(2*publishLimit, s.keepCopy))
+	s.handleHosts(mux)
+	s.handleProjects(mux)
+	return mux
+}
+
+func (s *Service) handleHosts(mux *api.Mux) {
+	host := "The host name."
+	owner := api.Texts{"host": host, "project": "The project's ID."}
+	verifiers := api.Everything(taubyte.VerbAdminister, taubyte.RoleAuth, taubyte.RoleTNS)
+	mux.Handle("GET /hosts/{host}", api.Operation{
+		Summary: "Lists who claims a host name.", Path: api.Texts{"host": host}, Rights: api.Everything(taubyte.VerbRead, taubyte.Roles()...),
+	}, api.Answer(func(r *http.Request) ([]Claim, error) {
+		return s.Claims(r.Context(), r.PathValue("host"))
+	}))
+	mux.Handle("PUT /hosts/{host}/owners/{project}", api.Operation{
+		Summary: "Records that a project showed that it owns a host name.", Path: owner, Rights: verifiers,
+	}, api.Act(func(r *http.Request) error {
+		return s.Verify(r.Context(), projectOf(r), r.PathValue("host"), true)
+	}))
+	mux.Handle("DELETE /hosts/{host}/owners/{project}", api.Operation{
+		Summary: "Records that a project no longer owns a host name.", Path: owner, Rights: verifiers,
+	}, api.Act(func(r *http.Request) error {
+		return s.Verify(r.Context(), projectOf(r), r.PathValue("host"), false)
+	}))
+}
+
+func (s *Service) handleProjects(mux *api.Mux) {
+	project := api.Texts{"project": "The project's ID."}
+	branch := api.Texts{"project": project["project"], "branch": "The branch, escaped as one element of the path."}
+	mayRead, mayPublish := api.Project(taubyte.VerbRead, taubyte.Roles()...), api.Project(taubyte.VerbDeploy, publishers...)
+	mux.Handle("GET /projects/{project}/conflicts", api.Operation{
+		Summary: "Lists the claims of a project that lead nowhere.", Path: project, Rights: mayRead,
+	}, api.Answer(func(r *http.Request) ([]Claim, error) {
+		return s.Conflicts(r.Context(), projectOf(r))
+	}))
+	mux.Handle("GET /projects/{project}/assets", api.Operation{
+		Summary: "Lists the roots of all that a project's history is made of.", Path: project, Rights: mayRead,
+	}, api.Answer(func(r *http.Request) ([]cid.Cid, error) {
+		return s.Assets(r.Context(), projectOf(r))
+	}))
+	const at = "/projects/{project}/branches/{branch}"
+	mux.Handle("GET "+at, api.Operation{
+		Summary: "Returns what a branch runs.", Path: branch, Rights: mayRead,
+	}, api.Answer(func(r *http.Request) (*Deployment, error) {
+		return s.Current(r.Context(), projectOf(r), branchOf(r))
+	}))
+	mux.Handle("DELETE "+at, api.Operation{
+		Summary: "Has a branch run nothing.", Path: branch,
+		Rights: api.Project(taubyte.VerbDeploy, append([]taubyte.Role{taubyte.RoleAuth}, publishers...)...),
+	}, api.Act(func(r *http.Request) error {
+		return s.Remove(r.Context(), projectOf(r), branchOf(r))
+	}))
+	mux.Handle("POST "+at+"/parts", api.Operation{
+		Summary: "Publishes what a repository gives to a branch.", Path: branch, Rights: mayPublish,
+	}, api.Call(publishLimit, func(r *http.Request, part Part) (*Deployment, error) {
+		return s.Publish(r.Context(), projectOf(r), branchOf(r), part)
+	}))
+	mux.Handle("GET "+at+"/history", api.Operation{
+		Summary: "Lists what a branch has run.", Path: branch, Rights: mayRead,
+	}, api.Answer(func(r *http.Request) ([]*Deployment, error) {
+		return s.History(r.Context(), projectOf(r), branchOf(r))
+	}))
+	mux.Handle("GET "+at+"/diff", api.Operation{
+		Summary: "Compares two deployments of a branch.", Path: branch,
+		Query: []api.Parameter{
+			{Name: "from", Text: "A deployment: its number, or a commit."}, {Name: "to", Text: "The other one."},
+		},
+		Rights: mayRead,
+	}, api.Answer(func(r *http.Request) (*Diff, error) {
+		q := r.URL.Query()
+		return s.Diff(r.Context(), projectOf(r), branchOf(r), q.Get("from"), q.Get("to"))
+	}))
+	mux.Handle("POST "+at+"/rollback", api.Operation{
+		Summary: "Has a branch run what it ran before.", Path: branch,
+		Query:  []api.Parameter{{Name: "sequence", Text: "The number of that deployment.", Type: uint64(0), Required: true}},
+		Rights: mayPublish,
+	}, api.Answer(func(r *http.Request) (*Deployment, error) {
 		sequence, err := strconv.ParseUint(r.URL.Query().Get("sequence"), 10, 64)
 		if err != nil {
 			err = fmt.Errorf("%w sequence: %w", taubyte.ErrInvalid, err)
-			rpc.WriteError(w, cmp.Or(taubyte.AllowNode(r.Context(), publishers...), err), nil)
-			return
+			return nil, cmp.Or(taubyte.AllowNode(r.Context(), publishers...), err)
 		}
-		d, err := s.Rollback(r.Context(), projectOf(r), branchOf(r), sequence)
-		rpc.Reply(w, d, err, nil)
-	})
-	return mux
+		return s.Rollback(r.Context(), projectOf(r), branchOf(r), sequence)
+	}))
 }
 
 // publishers are the roles of nodes that change what is run.
@@ -109,20 +139,4 @@ func branchOf(r *http.Request) taubyte.Branch     { return taubyte.Branch(r.Path
 
 func branchPath(project taubyte.ProjectID, branch taubyte.Branch, rest string) string {
 	return "/projects/" + url.PathEscape(string(project)) + "/branches/" + url.PathEscape(string(branch)) + rest
-}
-
-func (s *Service) serveWatch(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	q := r.URL.Query()
-	changes, err := s.WatchProject(ctx, taubyte.ProjectID(q.Get("project")), taubyte.Branch(q.Get("branch")), q.Get("after"))
-	if err != nil {
-		rpc.WriteError(w, err, nil)
-		return
-	}
-	stream, err := rpc.NewStream(w)
-	if err != nil {
-		return
-	}
-	_ = rpc.Follow(stream, changes, rpc.Beat)
 }

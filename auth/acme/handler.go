@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/taubyte/taubyte"
-	"github.com/taubyte/taubyte/internal/rpc"
+	"github.com/taubyte/taubyte/internal/api"
 )
 
 // A Certificate is one that auth has, or that is wanted.
@@ -110,26 +110,23 @@ func (s *Service) Renew(ctx context.Context, name string) error {
 	return fmt.Errorf("%w: no certificate is ordered for %s: no deployment serves it for a project that showed that it owns it", taubyte.ErrNotFound, name)
 }
 
-// Handler is the API:
-//
-//	GET  /certificates                those that are wanted, and those that auth has
-//	POST /certificates/{name}/order   order one anew
-//	POST /leases                      a node asks the arbiter for an order
+// Handler is the API.
 func (s *Service) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /certificates", func(w http.ResponseWriter, r *http.Request) {
-		all, err := s.Certificates(r.Context())
-		rpc.Reply(w, all, err, nil)
-	})
-	mux.HandleFunc("POST /certificates/{name}/order", func(w http.ResponseWriter, r *http.Request) {
-		rpc.Reply(w, nil, s.Renew(r.Context(), r.PathValue("name")), nil)
-	})
-	mux.HandleFunc("POST /leases", func(w http.ResponseWriter, r *http.Request) {
-		if m, ok := rpc.Caller(r.Context()); !ok || !m.Has(taubyte.RoleAuth) {
-			rpc.WriteError(w, fmt.Errorf("%w: a lease takes one of the roles %v", taubyte.ErrForbidden, []taubyte.Role{taubyte.RoleAuth}), nil)
-			return
-		}
-		s.serveLease(w, r)
-	})
+	mux := api.New(nil)
+	mux.Handle("GET /certificates", api.Operation{
+		Summary: "Lists the certificates that are wanted, and those that auth has.",
+		Rights:  api.Everything(taubyte.VerbRead, taubyte.RoleAuth),
+	}, api.Answer(func(r *http.Request) ([]Certificate, error) {
+		return s.Certificates(r.Context())
+	}))
+	mux.Handle("POST /certificates/{name}/order", api.Operation{
+		Summary: "Has a certificate ordered anew, now.", Path: api.Texts{"name": "The host name that it is for."},
+		Rights: api.Everything(taubyte.VerbAdminister, taubyte.RoleAuth),
+	}, api.Act(func(r *http.Request) error {
+		return s.Renew(r.Context(), r.PathValue("name"))
+	}))
+	mux.Handle("POST /leases", api.Operation{
+		Summary: "Asks the arbiter for an order.", Rights: api.Nodes(taubyte.RoleAuth).Guarded(),
+	}, api.Call(1<<12, s.serveLease))
 	return mux
 }

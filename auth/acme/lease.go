@@ -108,20 +108,11 @@ func (s *Service) keepTime(ctx context.Context, live []peer.ID) {
 	}
 }
 
-func (s *Service) serveLease(w http.ResponseWriter, r *http.Request) {
-	var in leaseRequest
-	var out leaseAnswer
-	err := rpc.Decode(w, r, 1<<12, &in)
-	if err == nil && !validName(in.Name) {
-		err = fmt.Errorf("%w lease: name %q", taubyte.ErrInvalid, in.Name)
+// serveLease grants an order to the node that asks for it.
+func (s *Service) serveLease(r *http.Request, in leaseRequest) (leaseAnswer, error) {
+	if !validName(in.Name) {
+		return leaseAnswer{}, fmt.Errorf("%w lease: name %q", taubyte.ErrInvalid, in.Name)
 	}
-	if err == nil {
-		m, ok := rpc.Caller(r.Context())
-		if !ok {
-			err = fmt.Errorf("%w lease: no member calls", taubyte.ErrForbidden)
-		} else {
-			out, err = s.grant(r.Context(), in.Name, m.Peer)
-		}
-	}
-	rpc.Reply(w, out, err, nil)
+	m, _ := rpc.Caller(r.Context())
+	return s.grant(r.Context(), in.Name, m.Peer)
 }

@@ -201,7 +201,7 @@ func (c *api) stream(method, path string, body io.Reader) (*http.Response, error
 		said.Message = strings.TrimSpace(string(text))
 	}
 	switch {
-	case resp.StatusCode == http.StatusNotFound && said.Code == "":
+	case resp.StatusCode == http.StatusNotFound && (said.Code == "" || said.Code == "no-path"):
 		return nil, fmt.Errorf("%w: %s", taubyte.ErrUnavailable, notHere(path))
 	case resp.StatusCode == http.StatusUnauthorized && c.token == "":
 		return nil, fmt.Errorf("%w: the API at %s wants a token: --token-file or $TAUBYTE_TOKEN gives one, and on the node's machine --data the node's own", taubyte.ErrForbidden, c.url)

@@ -79,15 +79,37 @@ func WriteError(w http.ResponseWriter, err error, codes Codes) {
 			break
 		}
 	}
-	body, _ := json.Marshal(e)
-	h := w.Header()
-	h.Set("Content-Type", errorType)
-	h.Set("Cache-Control", "no-store")
-	w.WriteHeader(e.status)
-	_, _ = w.Write(body)
+	e.write(w)
 }
 
-const errorType = "application/vnd.taubyte.error+json"
+// Refuse answers with an error that no service has made.
+func Refuse(w http.ResponseWriter, status int, code, message string) {
+	(&Error{Code: code, Message: message, status: status}).write(w)
+}
+
+func (e *Error) write(w http.ResponseWriter) {
+	body, _ := json.Marshal(e)
+	h := w.Header()
+	h.Set("Content-Type", ErrorType)
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(e.status)
+	_, _ = w.Write(append(body, '\n'))
+}
+
+// ErrorType is the media type of errors.
+const ErrorType = "application/vnd.taubyte.error+json"
+
+// Names lists the codes of errors: those of every service, and further ones.
+func Names(further Codes) []string {
+	var names []string
+	for _, s := range shared {
+		names = append(names, s.Name)
+	}
+	for _, c := range further {
+		names = append(names, c.Name)
+	}
+	return names
+}
 
 // ReadError returns the error that a response carries, or nil where its status
 // is below 400. It closes the body of a response that carries one.
@@ -98,7 +120,7 @@ func ReadError(resp *http.Response, codes Codes) error {
 	defer resp.Body.Close()
 	e := &Error{status: resp.StatusCode}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorSize))
-	if t, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || t != errorType ||
+	if t, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || t != ErrorType ||
 		json.Unmarshal(body, e) != nil || e.Message == "" {
 		e.Message = fmt.Sprintf("%s %s: %s", resp.Request.Method, resp.Request.URL.Path, resp.Status)
 	}
@@ -109,7 +131,13 @@ func ReadError(resp *http.Response, codes Codes) error {
 		}
 	}
 	for _, s := range shared {
-		if s.Name == e.Code || (e.Code == "" && s.status == e.status) {
+		if s.Name == e.Code {
+			e.err = s.Err
+			return e
+		}
+	}
+	for _, s := range shared { // another code, or none: as the status says
+		if s.status == e.status {
 			e.err = s.Err
 			break
 		}

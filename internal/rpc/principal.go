@@ -92,15 +92,12 @@ func principal(r *http.Request, m taubyte.Membership) (taubyte.Principal, error)
 	return p, nil
 }
 
-// Only lets members through that hold one of the roles, whoever they speak for. It is
-// for paths that nodes call and nobody else; what users call is checked by taubyte.Allow
-// in the service's method.
-func Only(next http.HandlerFunc, roles ...taubyte.Role) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if m, ok := Caller(r.Context()); !ok || !m.Has(roles...) {
-			WriteError(w, fmt.Errorf("%w: this takes one of the roles %v", taubyte.ErrForbidden, roles), nil)
-			return
-		}
-		next(w, r)
+// Only returns an error, which wraps taubyte.ErrForbidden, unless a member calls that
+// holds one of the roles, whoever it speaks for. It is for paths that nodes call and
+// nobody else; what users call is checked by taubyte.Allow in the service's method.
+func Only(ctx context.Context, roles ...taubyte.Role) error {
+	if m, ok := Caller(ctx); !ok || !m.Has(roles...) {
+		return fmt.Errorf("%w: this takes one of the roles %v", taubyte.ErrForbidden, roles)
 	}
+	return nil
 }
