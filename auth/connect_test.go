@@ -196,13 +196,14 @@ func TestAProjectAtGitHub(t *testing.T) {
 // Whoever may administer one project brings a credential of his own: the node's would show
 // him what other projects have, also at a second provider that a configuration names.
 func TestANodesCredentialIsForItsAdministrators(t *testing.T) {
+	net := testnet.New(t)
 	gh := githubtest.New(t)
 	token := gh.User("acme")
 	first, err := github.New(github.WithEnterprise(gh.URL), github.WithToken(token))
 	require.NoError(t, err)
 	second, err := github.New(github.WithName("gitea"), github.WithEnterprise(gh.URL), github.WithToken(token))
 	require.NoError(t, err)
-	s := open(t, testnet.New(t).Node(taubyte.RoleAuth), auth.WithProvider(first), auth.WithProvider(second))
+	s := open(t, net.Node(taubyte.RoleAuth), auth.WithProvider(first), auth.WithProvider(second))
 	site, config := gh.Repository("acme/private"), gh.Repository("acme/tb_shop")
 	site.Push("main", map[string]string{"index.html": "hello"})
 	config.Push("main", map[string]string{
