@@ -76,6 +76,30 @@ func (f *Faults) Error() string {
 // Is makes errors.Is(err, taubyte.ErrInvalid) hold.
 func (f *Faults) Is(target error) bool { return target == taubyte.ErrInvalid }
 
+// configFolder is where a project's folder has its configuration: config, or tau's clone of
+// the repository of that, tb_<project>, where the clones lie side by side. The builders
+// look for it by the same rule.
+func configFolder(dir string) string {
+	if _, err := os.Stat(filepath.Join(dir, "config", "config.yaml")); err == nil {
+		return "config"
+	}
+	var found []string
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if project, ok := strings.CutPrefix(e.Name(), "tb_"); !ok || strings.HasPrefix(project, "code_") ||
+			strings.HasPrefix(project, "website_") || strings.HasPrefix(project, "library_") {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(dir, e.Name(), "config.yaml")); err == nil {
+			found = append(found, e.Name())
+		}
+	}
+	if len(found) == 1 {
+		return found[0]
+	}
+	return "config"
+}
+
 // CheckProject reads the configuration of the project in a folder. What is no
 // project, or has faults (a *Faults), is ErrInvalid. It needs no node.
 func CheckProject(dir string) (*config.Project, error) {
@@ -86,7 +110,7 @@ func CheckProject(dir string) (*config.Project, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("%w project: %s is not a folder", taubyte.ErrInvalid, dir)
 	}
-	root := filepath.Join(dir, "config")
+	root := filepath.Join(dir, configFolder(dir))
 	if _, err := os.Stat(filepath.Join(root, "config.yaml")); err != nil {
 		return nil, fmt.Errorf("%w project: %s has no config/config.yaml (examples/hello shows what a project looks like)", taubyte.ErrInvalid, dir)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -34,6 +35,7 @@ type Folder struct {
 	git    string // the state repository
 	remote string
 	header string // that authenticates to the remote, or ""
+	index  string // the file of the index, "" for the repository's own
 	mu     sync.Mutex
 }
 
@@ -120,10 +122,7 @@ func (f *Folder) Push(ctx context.Context) (commit taubyte.Commit, pushed bool, 
 // snapshot commits the folder's present state to the chain and returns its
 // newest commit.
 func (f *Folder) snapshot(ctx context.Context) (string, error) {
-	if _, err := f.run(ctx, "add", "--all", "."); err != nil {
-		return "", fmt.Errorf("reading %s: %w", f.dir, err)
-	}
-	tree, err := f.run(ctx, "write-tree")
+	tree, err := f.tree(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -148,6 +147,58 @@ func (f *Folder) snapshot(ctx context.Context) (string, error) {
 
 // errMoved: the remote branch is no longer where it was when we looked.
 var errMoved = errors.New("the branch moved")
+
+// tree writes the folder's present state as a tree. Clones that lie in the folder, as those of
+// tau's repositories do, are part of it with their files: git would note no more of them than
+// which commit they are at.
+func (f *Folder) tree(ctx context.Context) (string, error) {
+	clones, err := f.clones()
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", f.dir, err)
+	}
+	add, literal := []string{"add", "--all", "."}, []string{}
+	for _, name := range clones {
+		add = append(add, ":(exclude,literal)"+name)
+		literal = append(literal, ":(literal)"+name)
+	}
+	if _, err := f.run(ctx, add...); err != nil {
+		return "", fmt.Errorf("reading %s: %w", f.dir, err)
+	}
+	if len(clones) == 0 {
+		return f.run(ctx, "write-tree")
+	}
+	if _, err := f.run(ctx, append([]string{"rm", "-r", "--cached", "--quiet", "--ignore-unmatch", "--"}, literal...)...); err != nil {
+		return "", err
+	}
+	for _, name := range clones {
+		inner := &Folder{dir: filepath.Join(f.dir, name), git: f.git, index: filepath.Join(f.git, "index-"+hex.EncodeToString([]byte(name)))}
+		if _, err := inner.run(ctx, "add", "--all", "."); err != nil {
+			return "", fmt.Errorf("reading %s: %w", inner.dir, err)
+		}
+		tree, err := inner.run(ctx, "write-tree")
+		if err != nil {
+			return "", err
+		}
+		if _, err := f.run(ctx, "read-tree", "--prefix="+name+"/", tree); err != nil {
+			return "", err
+		}
+	}
+	return f.run(ctx, "write-tree")
+}
+
+// clones are the folders in this one that are git repositories.
+func (f *Folder) clones() (names []string, err error) {
+	entries, err := os.ReadDir(f.dir)
+	for _, e := range entries {
+		if !e.IsDir() || e.Name() == ".git" {
+			continue
+		}
+		if _, err := os.Lstat(filepath.Join(f.dir, e.Name(), ".git")); err == nil {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
 
 // publish brings the snapshot into the remote branch: as it is where the branch
 // only has the folder's own states, by a merge otherwise.
@@ -242,6 +293,9 @@ func (f *Folder) run(ctx context.Context, args ...string) (string, error) {
 		"GIT_COMMITTER_NAME=taubyte", "GIT_COMMITTER_EMAIL=taubyte@localhost",
 		"LC_ALL=C",
 	)
+	if f.index != "" {
+		cmd.Env = append(cmd.Env, "GIT_INDEX_FILE="+f.index)
+	}
 	if f.header != "" {
 		cmd.Env = append(cmd.Env, "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=http."+f.remote+".extraHeader", "GIT_CONFIG_VALUE_0="+f.header)
 	}

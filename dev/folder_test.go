@@ -202,3 +202,32 @@ func TestOpenRefusesWhatIsNoFolder(t *testing.T) {
 	_, err = dev.Open(t.Context(), t.TempDir(), t.TempDir(), "x")
 	require.ErrorIs(t, err, taubyte.ErrUnavailable)
 }
+
+// Clones in the folder, as of tau's repositories, are deployed with their files.
+func TestClonesSideBySide(t *testing.T) {
+	dir, remote, open := setUp(t)
+	for _, name := range []string{"tb_shop", "tb_website_pages"} {
+		clone := filepath.Join(dir, name)
+		require.NoError(t, os.Mkdir(clone, 0o755))
+		git(t, clone, "init", "-q", "-b", "main")
+		write(t, clone, "file.txt", name)
+		git(t, clone, "add", ".")
+		git(t, clone, "commit", "-qm", "first")
+		write(t, clone, "sub/new.txt", "not committed")
+	}
+	f := open()
+	commit, pushed, err := f.Push(t.Context())
+	require.NoError(t, err)
+	require.True(t, pushed)
+	require.Equal(t, "a.txt\ntb_shop/file.txt\ntb_shop/sub/new.txt\ntb_website_pages/file.txt\ntb_website_pages/sub/new.txt",
+		git(t, remote, "ls-tree", "-r", "--name-only", string(commit)))
+	_, pushed, err = f.Push(t.Context())
+	require.NoError(t, err)
+	require.False(t, pushed)
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "tb_website_pages", "sub")))
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "tb_shop")))
+	_, pushed, err = f.Push(t.Context())
+	require.NoError(t, err)
+	require.True(t, pushed)
+	require.Equal(t, "a.txt\ntb_website_pages/file.txt", git(t, remote, "ls-tree", "-r", "--name-only", "main"))
+}

@@ -288,3 +288,28 @@ func TestEachTargetHasACopy(t *testing.T) {
 	require.True(t, cached(second)["function ping"], "a build for tau's image sees its folder alone")
 	require.False(t, cached(second)["website site"], "another may see all")
 }
+
+// A function in Go that needs a module beside it is built again when that changes, and one
+// that does not is not, whatever a go.work of the repository says.
+func TestGoBuildsAreRememberedByWhatTheyRead(t *testing.T) {
+	b := newBench(t)
+	b.start(t)
+	files := func(answer string) map[string]string {
+		return project(map[string]string{
+			"go.mod":  "module ping\n\ngo 1.24\n\nrequire example.com/lib v0.0.0\n\nreplace example.com/lib => ../../../lib\n",
+			"main.go": "package main\n\nimport \"example.com/lib\"\n\n//go:wasmexport ping\nfunc ping(uint32) uint32 { return lib.Answer }\n\nfunc main() {}\n",
+		}, map[string]string{"lib/go.mod": "module example.com/lib\n\ngo 1.24\n", "lib/lib.go": "package lib\n\nconst Answer = " + answer + "\n"})
+	}
+	b.succeed(t, b.push(repo, auth.KindProject, files("1")))
+	one, _ := b.current(t).Asset(functionID)
+	out := b.succeed(t, b.push(repo, auth.KindProject, files("2")))
+	require.False(t, cached(out)["function ping"])
+	two, _ := b.current(t).Asset(functionID)
+	require.NotEqual(t, one, two)
+
+	work := func(use string) map[string]string {
+		return project(goFunction, map[string]string{"go.work": "go 1.24\n\nuse " + use + "\n"})
+	}
+	b.succeed(t, b.push(repo, auth.KindProject, work("./nowhere")))
+	require.True(t, cached(b.succeed(t, b.push(repo, auth.KindProject, work("./elsewhere"))))["function ping"])
+}

@@ -1,6 +1,7 @@
 package monkey
 
 import (
+	"context"
 	"io"
 	"os"
 	"testing/fstest"
@@ -17,6 +18,22 @@ var (
 // LocalModules says whether a module with that go.mod may need folders beside its own.
 func LocalModules(gomod string) bool {
 	return localModules(fstest.MapFS{"x/go.mod": {Data: []byte(gomod)}}, "x")
+}
+
+// AdaptGo is what becomes of a function's source in a build.
+func AdaptGo(ctx context.Context, dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	_, err = adaptGo(ctx, tree{root, "."}, false)
+	return err
+}
+
+// LockURLs are the addresses that a lock file of npm, yarn or pnpm has packages from.
+func LockURLs(manager string, text []byte) ([]string, error) {
+	return lockURLs(packager{name: manager}, text)
 }
 
 // WithPatience sets how long a worker waits for other nodes.

@@ -3,6 +3,8 @@ package monkey_test
 import (
 	"archive/tar"
 	"bytes"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
 	"testing"
@@ -112,5 +114,34 @@ func FuzzUnpack(f *testing.F) {
 		entries, err := os.ReadDir(dir)
 		require.NoError(t, err)
 		require.Len(t, entries, 1)
+	})
+}
+
+func FuzzAdaptGo(f *testing.F) {
+	f.Add(tauFunction)
+	f.Add("package lib // no main\r\n\r\n//export f\r\nfunc f() {}\r\n")
+	f.Add("package main\n\n//go:wasm-module a b\n//export\nfunc (x T[U]) f(...int)\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		dir := t.TempDir()
+		name := filepath.Join(dir, "a.go")
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+		_, before := parser.ParseFile(token.NewFileSet(), "a.go", text, 0)
+		err := monkey.AdaptGo(t.Context(), dir)
+		after, _ := os.ReadFile(name)
+		_, parses := parser.ParseFile(token.NewFileSet(), "a.go", after, 0)
+		if before == nil && parses != nil {
+			t.Fatalf("%v: %v:\n%s", err, parses, after)
+		}
+	})
+}
+
+func FuzzLockURLs(f *testing.F) {
+	f.Add(`{"packages": {"a": {"resolved": "https://x/y"}}, "dependencies": {"b": {"version": "1", "dependencies": {"c": {"version": "git://x"}}}}}`)
+	f.Add("a@^1:\n  resolved \"https://x/y\"\n")
+	f.Add("packages: {a: {resolution: {tarball: 'https://x/y', type: git, repo: z}}}")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, manager := range []string{"npm", "yarn", "pnpm"} {
+			_, _ = monkey.LockURLs(manager, []byte(text))
+		}
 	})
 }

@@ -18,16 +18,16 @@ import (
 	"github.com/taubyte/taubyte"
 )
 
-// A manager is what installs the packages of a package.json.
-type manager struct {
+// A packager is what installs the packages of a package.json.
+type packager struct {
 	name  string // its program
 	lock  string // its file, "" where there is none
 	fetch []string
 	full  []string // fetch with the packages' own scripts
 }
 
-// managers, the one whose lock file is there first.
-var managers = []manager{
+// packagers, the one whose lock file is there first.
+var packagers = []packager{
 	{"pnpm", "pnpm-lock.yaml",
 		[]string{"pnpm", "install", "--frozen-lockfile", "--ignore-scripts", "--ignore-pnpmfile"},
 		[]string{"pnpm", "install", "--frozen-lockfile"}},
@@ -43,13 +43,13 @@ var managers = []manager{
 }
 
 // packageManager is what the lock file of a folder decides: npm where there is none.
-func packageManager(src tree) manager {
-	for _, m := range managers {
+func packageManager(src tree) packager {
+	for _, m := range packagers {
 		if info, err := src.Stat(m.lock); err == nil && info.Mode().IsRegular() {
 			return m
 		}
 	}
-	return manager{"npm", "", nil, []string{"npm", "install", "--no-audit", "--no-fund", "--no-package-lock"}}
+	return packager{"npm", "", nil, []string{"npm", "install", "--no-audit", "--no-fund", "--no-package-lock"}}
 }
 
 // A manifest is what a build needs to know of a package.json.
@@ -91,17 +91,25 @@ func (m *manifest) has(name string) bool {
 // nodeEnv are the variables of a build with Node.js: what it fetches is kept for the
 // project's next build.
 var nodeEnv = []string{
-	"npm_config_cache=${CACHE}/npm", "npm_config_store_dir=${CACHE}/pnpm", "YARN_CACHE_FOLDER=${CACHE}/yarn",
+	"npm_config_cache=${CACHE}/npm", "YARN_CACHE_FOLDER=${CACHE}/yarn",
 	"npm_config_update_notifier=false", "npm_config_fund=false", "npm_config_audit=false", "npm_config_prefer_offline=true",
-	"npm_config_confirm_modules_purge=false", "npm_config_manage_package_manager_versions=false",
 	"COREPACK_ENABLE_PROJECT_SPEC=0", "COREPACK_ENV_FILE=0", "COREPACK_HOME=${CACHE}/corepack",
 	"NEXT_TELEMETRY_DISABLED=1", "ASTRO_TELEMETRY_DISABLED=1", "NG_CLI_ANALYTICS=false",
+}
+
+// pnpmEnv are those for pnpm, of which npm would complain.
+var pnpmEnv = []string{
+	"npm_config_store_dir=${CACHE}/pnpm", "npm_config_confirm_modules_purge=false", "npm_config_manage_package_manager_versions=false",
 }
 
 // prepareNode fetches the packages of a package.json where the build itself has no network,
 // and returns the variables of the build.
 func (s *Service) prepareNode(ctx context.Context, spec Spec, src tree, k *kit, try func(error) error) ([]string, error) {
+	by := packageManager(src)
 	env := slices.Concat(nodeEnv, k.env)
+	if by.name == "pnpm" {
+		env = append(env, pnpmEnv...)
+	}
 	m, err := readManifest(src)
 	if err != nil {
 		return env, try(err)
@@ -109,7 +117,6 @@ func (s *Service) prepareNode(ctx context.Context, spec Spec, src tree, k *kit, 
 	if s.o.network || m == nil || !m.packages() {
 		return env, nil
 	}
-	by := packageManager(src)
 	err = packageSources(src, by, env)
 	if err == nil {
 		spec.Network = true
@@ -152,7 +159,7 @@ var npmrcKeys = []string{
 // packageSources returns an error for a package whose dependencies can't be fetched by a
 // node that gives builds no network: what fetches them has it, and goes where the package,
 // its lock and its settings say.
-func packageSources(src tree, by manager, env []string) error {
+func packageSources(src tree, by packager, env []string) error {
 	const only = "and builds on this node have no network but for the registry of packages (an operator allows it by build-network)"
 	refuse := func(file, what string) error {
 		return fmt.Errorf("%w package: %s %s, %s", taubyte.ErrInvalid, file, what, only)
@@ -240,7 +247,7 @@ func ofRegistry(version string) bool {
 }
 
 // lockURLs are the addresses that a lock file has packages from.
-func lockURLs(by manager, text []byte) (all []string, err error) {
+func lockURLs(by packager, text []byte) (all []string, err error) {
 	switch by.name {
 	case "npm":
 		type dependency struct {

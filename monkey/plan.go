@@ -38,7 +38,7 @@ func (b *build) plan(ctx context.Context, t target, dir string) (p plan, err err
 		return p, err
 	}
 	if p.w != nil {
-		if p.k, err = b.s.kit(ctx, p.w.image, false); err != nil {
+		if p.k, err = b.s.kit(ctx, "", p.w.image, false); err != nil {
 			return p, err
 		}
 		// tau's own images see the folder alone, and so does what was a repository of its own.
@@ -76,11 +76,9 @@ func (b *build) plan(ctx context.Context, t target, dir string) (p plan, err err
 	default:
 		return p, fmt.Errorf("%w: nothing to build in %s: neither .taubyte/config.yaml nor Go, Rust, AssemblyScript or a package.json with a script \"build\"", taubyte.ErrInvalid, dir)
 	}
-	if p.k, err = b.s.kit(ctx, standIn[tool], true); err != nil {
+	if p.k, err = b.s.kit(ctx, tool, standIn[tool], true); err != nil {
 		return p, err
 	}
-	p.k.name = ""
-	p.k.tau = false
 	p.wide = !t.isAlone(dir) && dir != "." && (hasLinks(b.src, dir) || p.golang && localModules(b.src, dir) || m != nil && m.beside())
 	return p, nil
 }

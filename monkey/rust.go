@@ -28,7 +28,7 @@ func (s *Service) prepareRust(ctx context.Context, spec Spec, where string, src,
 	}
 	sum := sha256.Sum256([]byte(where))
 	env := append([]string{
-		"CARGO_HOME=${TMP}/cargo", "CARGO_TARGET_DIR=${CACHE}/cargo-target-" + hex.EncodeToString(sum[:6]), "CARGO_INCREMENTAL=0", "CARGO_TERM_COLOR=never",
+		"CARGO_HOME=${TMP}/cargo", "CARGO_TARGET_DIR=${CACHE}/cargo-target-" + hex.EncodeToString(sum[:6]), "CARGO_INCREMENTAL=0", "CARGO_TERM_COLOR=never", "CARGO_PROFILE_RELEASE_STRIP=debuginfo",
 	}, k.env...)
 	native, _ := s.native()
 	if !native.Confines() { // paths are in a module's messages

@@ -191,10 +191,14 @@ func (s *Service) native() (n Native, ok bool) {
 	return n, ok
 }
 
-// kit finds what stands for an image. With must, a toolchain that is not there is an error;
-// else what is there is used.
-func (s *Service) kit(ctx context.Context, image string, must bool) (*kit, error) {
+// kit finds what stands for an image, which a workflow names, or for a toolchain that a
+// folder without one needs. With must, a toolchain that is not there is an error; else what is
+// there is used.
+func (s *Service) kit(ctx context.Context, tool, image string, must bool) (*kit, error) {
 	k := &kit{Image: s.o.image(image), name: image}
+	if tool != "" {
+		k.Toolchain, k.name = tool, ""
+	}
 	if _, ok := s.native(); !ok {
 		if k.Toolchain == toolGo && must { // the node's own Go is brought along
 			var err error
