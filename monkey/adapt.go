@@ -147,7 +147,7 @@ func adaptGo(ctx context.Context, src tree, tinygo bool) (a adapted, err error) 
 // goContext says which files are built.
 func goContext(src tree) *gobuild.Context {
 	c := gobuild.Default
-	c.GOOS, c.GOARCH, c.Compiler, c.CgoEnabled, c.BuildTags = "wasip1", "wasm", "gc", false, nil
+	c.GOOS, c.GOARCH, c.Compiler, c.CgoEnabled, c.BuildTags = "wasip1", "wasm", "gc", false, []string{goTag}
 	c.JoinPath = path.Join
 	c.OpenFile = func(name string) (io.ReadCloser, error) { return src.Open(name) }
 	return &c

@@ -125,19 +125,22 @@ func (t *toolchain) mounts() []Mount {
 }
 
 // goBuild is how a function in Go becomes a module. What is not set here is Go's
-// default, whatever the node's user has set: the same source gives the same bytes.
-var goBuild = []string{"go", "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", "${OUT}/main.wasm", "."}
+// default, whatever the node's user has set: the same source gives the same bytes. The tag
+// is one that tau's builds set.
+var goBuild = []string{"go", "build", "-tags=" + goTag, "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", "${OUT}/main.wasm", "."}
+
+const goTag = "wasi"
 
 // goFetch has the go command fetch the modules that a build needs. It runs nothing of the
 // project's.
-var goFetch = []string{"go", "list", "-deps", "-f", "{{if false}}{{end}}", "."}
+var goFetch = []string{"go", "list", "-tags=" + goTag, "-deps", "-f", "{{if false}}{{end}}", "."}
 
 // requires reports whether a module may need others.
 func requires(gomod []byte) bool { return strings.Contains(string(gomod), "require") }
 
 // tinygoBuild is how a function that was written for TinyGo becomes a module where that is
 // installed.
-var tinygoBuild = []string{"tinygo", "build", "-target=wasip1", "-buildmode=c-shared", "-scheduler=none", "-panic=trap", "-no-debug", "-o", "${OUT}/main.wasm", "."}
+var tinygoBuild = []string{"tinygo", "build", "-tags=" + goTag, "-target=wasip1", "-buildmode=c-shared", "-scheduler=none", "-panic=trap", "-no-debug", "-o", "${OUT}/main.wasm", "."}
 
 // buildGo builds the package in a target's folder. The guest SDK is at hand without network
 // and without a line in go.mod; a folder without go.mod is given one, and what was written

@@ -201,13 +201,13 @@ func (s *Service) prepare(ctx context.Context, spec Spec, where string, src, scr
 var utilities = map[string]string{
 	toolGo: `# Stands for /utils/wasm.sh of the image taubyte/go-wasi.
 build() {
-	(cd "$SRC" && export GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 && go build -buildmode=c-shared -trimpath -buildvcs=false -ldflags="-s -w" -o "$OUT/artifact.wasm" .)
+	(cd "$SRC" && export GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 && go build -tags=wasi -buildmode=c-shared -trimpath -buildvcs=false -ldflags="-s -w" -o "$OUT/artifact.wasm" .)
 }
 debug_build() { build; }
 `,
 	"tinygo": `# Stands for /utils/wasm.sh of the image taubyte/go-wasi.
 build() {
-	(cd "$SRC" && tinygo build -target=wasip1 -buildmode=c-shared -scheduler=none -panic=trap -no-debug -o "$OUT/artifact.wasm" .)
+	(cd "$SRC" && tinygo build -tags=wasi -target=wasip1 -buildmode=c-shared -scheduler=none -panic=trap -no-debug -o "$OUT/artifact.wasm" .)
 }
 debug_build() { build; }
 `,

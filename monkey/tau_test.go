@@ -86,7 +86,8 @@ func TestFunctionsMadeForTau(t *testing.T) {
 	other := newBench(t) // another worker
 	other.start(t)
 	for what, files := range map[string]map[string]string{
-		"by its script, without go.mod": merge(tauGo, map[string]string{"empty.go": tauFunction}),
+		"by its script, without go.mod": merge(tauGo, map[string]string{"empty.go": tauFunction,
+			"main_wasi.go": "//go:build wasi\n\npackage lib\n\nfunc init() { println(\"of tau's tag\") }\n"}),
 		"with old go.mod, by its folder": {
 			"go.mod": "module function\n\ngo 1.19\n", "ping.go": tauFunction, "ping_test.go": "package lib\n",
 			"tool.go": "//go:build ignore\n\npackage main\n\nfunc main() {}\n",
