@@ -267,6 +267,9 @@ func lockURLs(by packager, text []byte) (all []string, err error) {
 			if p.Resolved != "" && !p.Link && !strings.HasPrefix(p.Resolved, "file:") {
 				all = append(all, p.Resolved)
 			}
+			if !ofRegistry(p.Version) {
+				all = append(all, p.Version)
+			}
 		}
 		var old func(map[string]json.RawMessage, int) error // lock files of version 1
 		old = func(deps map[string]json.RawMessage, depth int) error {

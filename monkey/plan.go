@@ -57,7 +57,7 @@ func (b *build) plan(ctx context.Context, t target, dir string) (p plan, err err
 		p.script = b.s.packageScript(src, m)
 	case files:
 		if !hasFile(src, "index.html") && hasFile(src, "Dockerfile") {
-			return p, dockerfile(dir)
+			return p, b.s.dockerfile(dir)
 		}
 		return p, nil
 	case hasGo(src):
@@ -72,7 +72,7 @@ func (b *build) plan(ctx context.Context, t target, dir string) (p plan, err err
 	case m != nil && m.Scripts["build"] != "":
 		tool, p.script = toolNode, b.s.packageScript(src, m)
 	case hasFile(src, "Dockerfile"):
-		return p, dockerfile(dir)
+		return p, b.s.dockerfile(dir)
 	default:
 		return p, fmt.Errorf("%w: nothing to build in %s: neither .taubyte/config.yaml nor Go, Rust, AssemblyScript or a package.json with a script \"build\"", taubyte.ErrInvalid, dir)
 	}
@@ -84,9 +84,12 @@ func (b *build) plan(ctx context.Context, t target, dir string) (p plan, err err
 }
 
 // dockerfile refuses a folder that holds nothing to build but a Dockerfile.
-func dockerfile(dir string) error {
-	return fmt.Errorf("%w: %s holds a Dockerfile and nothing else that is built, and there is no container engine on this node: have a .taubyte/config.yaml say how it is built",
-		taubyte.ErrInvalid, dir)
+func (s *Service) dockerfile(dir string) error {
+	engine := ""
+	if _, ok := s.native(); ok {
+		engine = ", and there is no container engine on this node"
+	}
+	return fmt.Errorf("%w: %s holds a Dockerfile and nothing else that is built%s: have a .taubyte/config.yaml say how it is built", taubyte.ErrInvalid, dir, engine)
 }
 
 // beside reports whether a package may need folders beside its own.
@@ -231,7 +234,7 @@ func (s *Service) runScript(ctx context.Context, spec Spec, w *workshop, p plan)
 	log := &notFound{w: spec.Log}
 	c := Command{Words: []string{shell, "${UTILS}/build.sh"}, Dir: "${SRC}", Env: append(vars, p.k.env...), Log: log}
 	if err := s.failed(session.Exec(ctx, c)); err != nil {
-		return fmt.Errorf("it does not build (%w), see the log", log.explain(err, p.k))
+		return fmt.Errorf("it does not build (%w), see the log", log.explain(err, p.k, s.confines()))
 	}
 	return nil
 }

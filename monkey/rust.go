@@ -30,8 +30,7 @@ func (s *Service) prepareRust(ctx context.Context, spec Spec, where string, src,
 	env := append([]string{
 		"CARGO_HOME=${TMP}/cargo", "CARGO_TARGET_DIR=${CACHE}/cargo-target-" + hex.EncodeToString(sum[:6]), "CARGO_INCREMENTAL=0", "CARGO_TERM_COLOR=never", "CARGO_PROFILE_RELEASE_STRIP=debuginfo",
 	}, k.env...)
-	native, _ := s.native()
-	if !native.Confines() { // paths are in a module's messages
+	if !s.confines() { // paths are in a module's messages
 		env = append(env, "CARGO_ENCODED_RUSTFLAGS=--remap-path-prefix=${SRC}=/src\x1f--remap-path-prefix=${CACHE}=/cache\x1f--remap-path-prefix=${TMP}=/tmp")
 	}
 	link := Command{Words: []string{shell, "-c", `mkdir -p "$CACHE/cargo-registry" && ln -s "$CACHE/cargo-registry" "$TMP/cargo/registry"`}, Dir: "${SRC}", Log: spec.Log}
@@ -46,7 +45,7 @@ func (s *Service) prepareRust(ctx context.Context, spec Spec, where string, src,
 	if err == nil {
 		fetching := spec
 		fetching.Network = true
-		fetch := Command{Words: []string{"cargo", "fetch", "--locked"}, Dir: "${SRC}", Env: append(append([]string{}, env...), "CARGO_NET_OFFLINE=false"), Log: spec.Log}
+		fetch := Command{Words: []string{"cargo", "fetch", "--locked"}, Dir: "${SRC}", Env: append(append([]string{}, env...), "CARGO_NET_OFFLINE=false", "CARGO_ENCODED_RUSTFLAGS="), Log: spec.Log}
 		if err = s.runOnce(ctx, fetching, fetch); err != nil {
 			err = fmt.Errorf("fetching its crates: %w", err)
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,7 +27,7 @@ func (s *Service) runWorkflow(ctx context.Context, spec Spec, where string, src,
 		return err
 	}
 	defer session.Close()
-	if err := literal(src, w.folder, session, spec.Log); err != nil {
+	if err := literal(ctx, src, session, spec.Log); err != nil {
 		return err
 	}
 	more, err := env(session)
@@ -46,7 +45,7 @@ func (s *Service) runWorkflow(ctx context.Context, spec Spec, where string, src,
 		log := &notFound{w: spec.Log}
 		c := Command{Words: append(interpreter(text), "${SRC}/"+file), Dir: "${SRC}", Env: vars, Log: log}
 		if err := s.failed(session.Exec(ctx, c)); err != nil {
-			return fmt.Errorf("%s: %w", file, log.explain(err, k))
+			return fmt.Errorf("%s: %w", file, log.explain(err, k, s.confines()))
 		}
 	}
 	return nil
@@ -81,58 +80,58 @@ var (
 	plainPath   = regexp.MustCompile(`^[A-Za-z0-9_@%+./-]+$`)
 )
 
-// literal makes /src, /out and /utils in the scripts beside a workflow mean the folders of
-// the build, where the session has them elsewhere.
-func literal(src tree, folder string, session Session, log io.Writer) error {
+// literal makes /src, /out and /utils in a target's scripts, its Makefile and its
+// package.json mean the folders of the build, where the session has them elsewhere.
+func literal(ctx context.Context, src tree, session Session, log io.Writer) error {
 	if session.Place("OUT") == "/out" && session.Place("UTILS") == "/utils" {
 		return nil
 	}
-	entries, err := fs.ReadDir(src, folder)
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", folder, err)
-	}
-	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".sh") {
-			continue
+	return src.walk(ctx, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
 		}
-		name := path.Join(folder, e.Name())
+		if base := d.Name(); d.IsDir() && (base == "node_modules" || base == ".git") {
+			return fs.SkipDir
+		} else if !d.Type().IsRegular() || !strings.HasSuffix(base, ".sh") && base != "Makefile" && base != "package.json" {
+			return nil
+		}
 		text, err := src.ReadFile(name)
 		if err != nil {
 			return fmt.Errorf("reading %s: %w", name, err)
 		}
-		lines := strings.SplitAfter(string(text), "\n")
-		changed := false
-		for i, line := range lines {
-			if i == 0 && strings.HasPrefix(line, "#!") {
-				continue
-			}
-			for range 2 { // one that ends where the next begins
-				line = literalRule.ReplaceAllStringFunc(line, func(found string) string {
-					m := literalRule.FindStringSubmatch(found)
-					at := session.Place(tauPlaces[m[2]])
-					if !plainPath.MatchString(at) {
-						err = fmt.Errorf("%w script: %s names /%s, which is the build's own folder where builds are confined; here it is %q, which can't stand in a script", taubyte.ErrInvalid, name, m[2], at)
-						return found
-					}
-					changed = true
-					return m[1] + at + m[3]
-				})
-			}
-			lines[i] = line
-		}
+		placed, err := placed(string(text), session.Place)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w script: %s %w", taubyte.ErrInvalid, name, err)
 		}
-		if !changed {
-			continue
+		if placed == string(text) {
+			return nil
 		}
 		fmt.Fprintf(log, "note: /src, /out and /utils in %s stand for $SRC, $OUT and $UTILS: this node does not confine builds\n", name)
-		// Into the file itself, which belongs to the build by now.
-		if err := src.root.WriteFile(src.at(name), []byte(strings.Join(lines, "")), 0o600); err != nil {
-			return ours(fmt.Errorf("adapting %s: %w", name, err))
+		return ours(src.replace(name, []byte(placed)))
+	})
+}
+
+// placed is a script with the places of tau's images replaced.
+func placed(script string, place func(mount string) string) (_ string, err error) {
+	lines := strings.SplitAfter(script, "\n")
+	for i, line := range lines {
+		if i == 0 && strings.HasPrefix(line, "#!") {
+			continue
 		}
+		for range 2 { // for one that ends where the next begins
+			line = literalRule.ReplaceAllStringFunc(line, func(found string) string {
+				m := literalRule.FindStringSubmatch(found)
+				at := place(tauPlaces[m[2]])
+				if !plainPath.MatchString(at) {
+					err = fmt.Errorf("names /%s, which is the build's own folder where builds are confined; here it is %q, which can't stand in a script", m[2], at)
+					return found
+				}
+				return m[1] + at + m[3]
+			})
+		}
+		lines[i] = line
 	}
-	return nil
+	return strings.Join(lines, ""), err
 }
 
 // prepare gives a session what its toolchain needs: the scripts at /utils, the places of its
@@ -318,7 +317,7 @@ func (n *notFound) Write(p []byte) (int, error) {
 }
 
 // explain says what a script has failed by: a program that this node lacks.
-func (n *notFound) explain(err error, k *kit) error {
+func (n *notFound) explain(err error, k *kit, confined bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var exit *ExitError
@@ -330,8 +329,10 @@ func (n *notFound) explain(err error, k *kit) error {
 		if !known {
 			continue
 		}
-		if _, e := k.find(name); e == nil {
+		if at, e := k.find(name); e == nil && !confined {
 			continue // the script has lost its way there
+		} else if e == nil {
+			return fmt.Errorf("%w (%s is at %s on this node, which builds do not see: an operator adds it by images)", err, name, at)
 		}
 		what := hint.What
 		if k.name != "" {

@@ -203,8 +203,9 @@ func TestPlacesOfScripts(t *testing.T) {
 	page := func(lines string) map[string]string {
 		return map[string]string{"websites/site/.taubyte/build.sh": lines, "websites/site/.taubyte/config.yaml": "enviroment:\n  image: node:18.14.1-bullseye\nworkflow: [build.sh]\n"}
 	}
-	j := b.push(repo, auth.KindProject, project(shFunction, page(`#!/bin/bash
+	j := b.push(repo, auth.KindProject, project(shFunction, map[string]string{"websites/site/tools/more.sh": "echo more > /out/more\n"}, page(`#!/bin/bash
 set -X
+sh /src/tools/more.sh
 list=(css /src/index.html)
 cd /src; mkdir -p /out/sub && cp -r "${list[@]}" /out && cp index.html '/out/sub/' && echo https://host/out >/out/url
 test -e "/utils/wasm.sh" && ls /src>/out/list
@@ -213,6 +214,7 @@ test -e "/utils/wasm.sh" && ls /src>/out/list
 	pages, _ := b.current(t).Asset(websiteID)
 	require.Equal(t, "<p>hello", b.read(t, pages, "sub/index.html"))
 	require.Equal(t, "p{}", b.read(t, pages, "css/style.css"))
+	require.Equal(t, "more\n", b.read(t, pages, "more"))
 	require.Equal(t, "https://host/out\n", b.read(t, pages, "url"))
 	require.NotContains(t, b.read(t, pages, "list"), "taubyte")
 	require.NoFileExists(t, "/out/url")

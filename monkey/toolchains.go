@@ -191,6 +191,12 @@ func (s *Service) native() (n Native, ok bool) {
 	return n, ok
 }
 
+// confines reports whether commands see the machine's programs, and of its folders no more.
+func (s *Service) confines() bool {
+	n, ok := s.native()
+	return ok && n.Confines()
+}
+
 // kit finds what stands for an image, which a workflow names, or for a toolchain that a
 // folder without one needs. With must, a toolchain that is not there is an error; else what is
 // there is used.
