@@ -47,7 +47,7 @@ func TestPrivateKeysAreRefused(t *testing.T) {
 // in deployments.
 type oldRegistry struct {
 	*testing.T
-	node  *testnet.Node
+	nodes []*testnet.Node // all have the deployments, as nodes of a registry do
 	store *crdt.Store
 	last  map[taubyte.Branch]cid.Cid
 }
@@ -66,7 +66,9 @@ func (o *oldRegistry) deploy(branch taubyte.Branch, sequence uint64, key string)
 	require.NoError(o, err)
 	block, err := blocks.NewBlockWithCid(raw, cid.NewCidV1(cid.Raw, sum))
 	require.NoError(o, err)
-	require.NoError(o, o.node.Blocks().Blockstore().Put(o.Context(), block))
+	for _, n := range o.nodes {
+		require.NoError(o, n.Blocks().Blockstore().Put(o.Context(), block))
+	}
 	origin := map[string]any{"time": d.Time}
 	if last, ok := o.last[branch]; ok {
 		origin["follows"] = []cid.Cid{last}
@@ -87,7 +89,7 @@ func TestPrivateKeysAreMoved(t *testing.T) {
 		return "-----BEGIN PRIVATE KEY-----\nplanted-" + of + "\n-----END PRIVATE KEY-----\n"
 	}
 	var err error
-	old := &oldRegistry{T: t, node: a, last: map[taubyte.Branch]cid.Cid{}}
+	old := &oldRegistry{T: t, nodes: []*testnet.Node{a, b}, last: map[taubyte.Branch]cid.Cid{}}
 	old.store, err = crdt.Open(ctx, a, a.Store, "tns", crdt.WithWriters(taubyte.RoleTNS))
 	require.NoError(t, err)
 	const reference = "secret:inline/QmShop/dev/d"
