@@ -99,7 +99,7 @@ func TestAForgedHeartbeatIsNotBelieved(t *testing.T) {
 	topic, err := liar.PubSub().Join("/taubyte/seer/heartbeat/2")
 	require.NoError(t, err)
 	defer topic.Close()
-	testnet.Eventually(t, func() bool { return len(topic.ListPeers()) > 0 }, "peers of the topic")
+	testnet.Eventually(t, func() bool { return len(topic.ListPeers()) == 2 }, "peers of the topic")
 	forge := func(about peer.ID, service string) {
 		raw, err := json.Marshal(map[string]any{
 			"id": about, "name": "forged", "services": []string{service}, "addrs": []string{}, "leaving": about == victim.ID(),
@@ -115,8 +115,8 @@ func TestAForgedHeartbeatIsNotBelieved(t *testing.T) {
 	testnet.Eventually(t, func() bool { return len(a.Find("/y/1")) == 1 }, "what it says of itself")
 	n, _ := a.Node(liar.ID())
 	require.Empty(t, n.Name, "but for its name")
-	n, _ = a.Node(victim.ID())
-	require.Equal(t, seer.Alive, n.Health)
+	// The forged one would be the newest for an hour. A starved machine makes the victim late.
+	testnet.Eventually(t, func() bool { return health(a, victim.ID()) == seer.Alive }, "what the victim says of itself holds")
 	require.NotContains(t, a.Find("/x/1"), victim.ID())
 }
 
