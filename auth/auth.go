@@ -150,7 +150,7 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore, o options)
 	if err := s.tidyRegistrations(ctx); err != nil {
 		return err
 	}
-	if s.certs, err = startCertificates(ctx, s.life, s); err != nil {
+	if err := s.startCertificates(ctx); err != nil {
 		return err
 	}
 	s.inline = startInline(s.life, s)

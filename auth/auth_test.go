@@ -166,7 +166,7 @@ func TestRenewalNeedsTheRootKey(t *testing.T) {
 }
 
 // certificate makes a self-signed one.
-func certificate(t *testing.T, until time.Time, hosts ...string) (cert, key string) {
+func certificate(t testing.TB, until time.Time, hosts ...string) (cert, key string) {
 	t.Helper()
 	sk, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -232,15 +232,13 @@ func TestCertificates(t *testing.T) {
 	defer cancel()
 	watch, err := joined.WatchCertificates(mine)
 	require.NoError(t, err)
-	for all := range watch {
-		if len(all) > 0 {
-			seen := map[string]bool{}
-			for _, c := range all {
-				seen[c.Cert] = true
-			}
-			if seen[cert] && seen[longer] {
-				break
-			}
+	seen := map[string]bool{}
+	for change := range watch {
+		for _, c := range change.Set {
+			seen[c.Cert] = true
+		}
+		if seen[cert] && seen[longer] {
+			break
 		}
 	}
 	require.NoError(t, s.Close())
@@ -282,5 +280,5 @@ func TestRestartKeepsAll(t *testing.T) {
 	defer stop()
 	watch, err := s.WatchCertificates(watching)
 	require.NoError(t, err)
-	require.Len(t, <-watch, 1)
+	require.Len(t, (<-watch).Set, 1)
 }

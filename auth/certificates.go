@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -22,12 +23,23 @@ import (
 // A Certificate is a certificate chain and its key, both PEM. The key is secret:
 // it leaves a node of role auth for gateways alone.
 type Certificate struct {
+	// ID is what makes it another one than the others: a later one with the same id
+	// takes its place.
+	ID    string   `json:"id,omitempty"`
 	Hosts []string `json:"hosts"`
 	Cert  string   `json:"cert"`
 	Key   string   `json:"key"`
 	// Except are hosts that the wildcard of an inline certificate covers and that are
 	// served for other projects.
 	Except []string `json:"except,omitempty"`
+}
+
+// A CertificateChange tells of certificates that are new or other than before, and of the
+// ids of those that are gone. More says that the next change belongs to it.
+type CertificateChange struct {
+	Set  []Certificate `json:"set,omitempty"`
+	Gone []string      `json:"gone,omitempty"`
+	More bool          `json:"more,omitempty"`
 }
 
 // CertificateInfo is what may be known of a certificate without its key.
@@ -59,11 +71,13 @@ func certificateID(hosts []string) string {
 
 func certificateName(hosts []string) string { return certificatesPrefix + certificateID(hosts) }
 
-// certificates are the node's certificates, opened, and who waits for news of them.
+// certificates are certificates, opened, and who follows them.
 type certificates struct {
-	mu   sync.Mutex
-	all  map[string]heldCertificate // by the name of the secret
-	news chan struct{}              // closed at the next change
+	loading sync.Mutex // one reading at a time, so that none brings back what is old
+
+	mu       sync.Mutex
+	all      map[string]heldCertificate // by the name of the secret; inline ones by host
+	watchers map[*certificateWatch]struct{}
 }
 
 type heldCertificate struct {
@@ -71,64 +85,105 @@ type heldCertificate struct {
 	info secrets.Info
 }
 
-func startCertificates(ctx, life context.Context, s *Service) (*certificates, error) {
-	c := &certificates{all: map[string]heldCertificate{}, news: make(chan struct{})}
-	news, stop := s.secrets.Watch(certificatesPrefix)
-	s.certs = c
-	if err := s.loadCertificates(ctx); err != nil {
-		stop()
-		return nil, err
+// certificateWatch is what one who follows has not been told of.
+type certificateWatch struct {
+	pending map[string]struct{}
+	news    chan struct{}
+}
+
+func newCertificates() *certificates {
+	return &certificates{all: map[string]heldCertificate{}, watchers: map[*certificateWatch]struct{}{}}
+}
+
+// startCertificates opens the certificates that there are, and follows what changes.
+func (s *Service) startCertificates(ctx context.Context) error {
+	s.certs = newCertificates()
+	w := s.secrets.Watch(certificatesPrefix)
+	if err := s.loadChanged(ctx, w); err != nil {
+		w.Stop()
+		return err
 	}
 	s.wg.Go(func() {
-		defer stop()
+		defer w.Stop()
 		for {
 			select {
-			case <-news:
-				if err := s.loadCertificates(life); err != nil && life.Err() == nil {
+			case <-w.News():
+				if err := s.loadChanged(s.life, w); err != nil && s.life.Err() == nil {
 					s.log.Warn("certificates not read", "err", err)
 				}
-			case <-life.Done():
+			case <-s.life.Done():
 				return
 			}
 		}
 	})
-	return c, nil
+	return nil
 }
 
-// loadCertificates opens those that have changed.
-func (s *Service) loadCertificates(ctx context.Context) error {
-	s.certs.mu.Lock()
-	before := s.certs.all
-	s.certs.mu.Unlock()
-	now := map[string]heldCertificate{}
-	changed := false
-	for _, i := range s.secrets.List(certificatesPrefix) {
-		if have, ok := before[i.Name]; ok && have.info.Version == i.Version && have.info.Made.Equal(i.Made) {
-			now[i.Name] = have
+// loadChanged opens the certificates that a watch says have changed.
+func (s *Service) loadChanged(ctx context.Context, w *secrets.Watch) error {
+	names, all := w.Changed()
+	if all {
+		for _, i := range s.secrets.List(certificatesPrefix) {
+			names = append(names, i.Name)
+		}
+		names = slices.AppendSeq(names, maps.Keys(s.certs.list())) // that are gone
+	}
+	return s.loadCertificates(ctx, names...)
+}
+
+// loadCertificates opens certificates by the names of their secrets.
+func (s *Service) loadCertificates(ctx context.Context, names ...string) error {
+	s.certs.loading.Lock()
+	defer s.certs.loading.Unlock()
+	var errs []error
+	for _, name := range names {
+		have, had := s.certs.get(name)
+		raw, info, err := s.secrets.Read(ctx, name)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, taubyte.ErrUnavailable):
+			continue // its key is on its way here, which is news
+		case errors.Is(err, taubyte.ErrNotFound):
+			if had {
+				s.certs.set(name, nil)
+			}
 			continue
-		}
-		raw, info, err := s.secrets.Read(ctx, i.Name)
-		if errors.Is(err, taubyte.ErrNotFound) || errors.Is(err, taubyte.ErrUnavailable) {
-			continue // deleted meanwhile, or its key is on its way here
-		}
-		if err != nil {
-			return err
+		case errors.Is(err, taubyte.ErrDamaged): // which keeps none of the others back
+			s.log.Error("certificate not readable", "name", name, "err", err)
+			continue
+		case err != nil:
+			errs = append(errs, err)
+			continue
+		case had && have.info.Version == info.Version && have.info.Made.Equal(info.Made):
+			continue
 		}
 		h := heldCertificate{info: info}
 		if json.Unmarshal(raw, &h.Certificate) != nil || len(h.Hosts) == 0 {
 			continue
 		}
-		now[i.Name], changed = h, true
+		h.ID = strings.TrimPrefix(name, certificatesPrefix)
+		s.certs.set(name, &h)
 	}
-	if !changed && len(now) == len(before) {
-		return nil
+	return errors.Join(errs...)
+}
+
+// set takes a certificate in, or away, and tells who follows.
+func (c *certificates) set(name string, h *heldCertificate) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h == nil {
+		delete(c.all, name)
+	} else {
+		c.all[name] = *h
 	}
-	s.certs.mu.Lock()
-	s.certs.all = now
-	close(s.certs.news)
-	s.certs.news = make(chan struct{})
-	s.certs.mu.Unlock()
-	return nil
+	for w := range c.watchers {
+		w.pending[name] = struct{}{}
+		select {
+		case w.news <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // ImportCertificate keeps a certificate that somebody obtained. It must be a chain
@@ -157,7 +212,7 @@ func (s *Service) ImportCertificate(ctx context.Context, cert, key string) (host
 	if _, err := s.secrets.Put(ctx, callerOf(ctx), certificateName(hosts), raw, secrets.ReaderRole(taubyte.RoleGateway)); err != nil {
 		return nil, err
 	}
-	if err := s.loadCertificates(ctx); err != nil {
+	if err := s.loadCertificates(ctx, certificateName(hosts)); err != nil {
 		return nil, err
 	}
 	s.log.Info("certificate imported", "hosts", hosts, "until", leaf.NotAfter)
@@ -177,6 +232,19 @@ func parsePair(cert, key string) (*x509.Certificate, error) {
 	return pair.Leaf, nil
 }
 
+func (c *certificates) get(name string) (heldCertificate, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h, ok := c.all[name]
+	return h, ok
+}
+
+func (c *certificates) list() map[string]heldCertificate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.all)
+}
+
 // Certificates lists the certificates, by their hosts, without their keys: those that
 // were imported or obtained, and those of projects' configurations that are served.
 //
@@ -185,13 +253,10 @@ func (s *Service) Certificates(ctx context.Context) ([]CertificateInfo, error) {
 	if err := taubyte.Allow(ctx, taubyte.VerbRead, "", taubyte.RoleAuth); err != nil {
 		return nil, err
 	}
-	s.certs.mu.Lock()
-	held := s.certs.all
-	s.certs.mu.Unlock()
-	served, _ := s.inline.now()
+	held, served := s.certs.list(), s.inline.served.list()
 	all := make([]CertificateInfo, 0, len(held)+len(served))
 	add := func(h heldCertificate) {
-		leaf, err := parsePair(h.Cert, h.Key)
+		leaf, err := leafOf(h.Cert)
 		if err != nil {
 			return
 		}
@@ -221,12 +286,10 @@ func (s *Service) RemoveCertificate(ctx context.Context, id string) error {
 	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleAuth); err != nil {
 		return err
 	}
-	s.certs.mu.Lock()
-	held := s.certs.all
-	s.certs.mu.Unlock()
+	held := s.certs.list()
 	var found []string
 	for name, h := range held {
-		if certificateID(h.Hosts) == id {
+		if h.ID == id {
 			found = []string{name}
 			break
 		}
@@ -236,8 +299,7 @@ func (s *Service) RemoveCertificate(ctx context.Context, id string) error {
 	}
 	switch {
 	case len(found) == 0:
-		served, _ := s.inline.now()
-		for host, h := range served {
+		for host, h := range s.inline.served.list() {
 			if host == strings.ToLower(id) || certificateID(h.Hosts) == id {
 				return fmt.Errorf("%w: the certificate of %s is in the configuration of project %s: remove it there", taubyte.ErrConflict, host, inlineProject(h.info.Name))
 			}
@@ -250,28 +312,24 @@ func (s *Service) RemoveCertificate(ctx context.Context, id string) error {
 		return err
 	}
 	s.log.Info("certificate removed", "hosts", held[found[0]].Hosts)
-	return s.loadCertificates(ctx)
+	return s.loadCertificates(ctx, found[0])
 }
 
-// WatchCertificates returns all certificates now and after each change of them,
-// until ctx ends or the service closes, but for those of projects' configurations. Each
-// that is given out is in the audit log.
+// certificatesInChange bounds how many certificates one change tells of.
+const certificatesInChange = 256
+
+// WatchCertificates tells of all certificates, and then of what changes, until ctx ends
+// or the service closes, but for those of projects' configurations. Each that is given
+// out is in the audit log. Who is slow to receive is told of the last state only.
+// FollowCertificates goes on where a watch ends.
 //
 // For the administrator and nodes of role gateway.
-func (s *Service) WatchCertificates(ctx context.Context) (<-chan []Certificate, error) {
-	return s.watchCertificates(ctx, always, func() (map[string]heldCertificate, <-chan struct{}) {
-		s.certs.mu.Lock()
-		defer s.certs.mu.Unlock()
-		return s.certs.all, s.certs.news
-	})
+func (s *Service) WatchCertificates(ctx context.Context) (<-chan CertificateChange, error) {
+	return s.watchCertificates(ctx, nil, s.certs)
 }
 
-// always is ready.
-var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
-
-// watchCertificates gives out what held returns, and again when the channel closes that
-// it returns too; nothing before ready is closed.
-func (s *Service) watchCertificates(ctx context.Context, ready <-chan struct{}, held func() (map[string]heldCertificate, <-chan struct{})) (<-chan []Certificate, error) {
+// watchCertificates tells of certificates, of nothing before ready is closed; nil: it is.
+func (s *Service) watchCertificates(ctx context.Context, ready <-chan struct{}, c *certificates) (<-chan CertificateChange, error) {
 	if err := taubyte.PrincipalOf(ctx).HasRole(taubyte.RoleGateway); err != nil {
 		return nil, err
 	}
@@ -280,47 +338,80 @@ func (s *Service) watchCertificates(ctx context.Context, ready <-chan struct{}, 
 	if s.life.Err() != nil {
 		return nil, fmt.Errorf("auth: %w", taubyte.ErrClosed)
 	}
-	out := make(chan []Certificate)
+	out := make(chan CertificateChange)
 	s.wg.Go(func() {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(s.life, cancel)()
 		defer close(out)
-		select {
-		case <-ready:
-		case <-ctx.Done():
-			return
-		}
-		given := map[string]secrets.Info{}
-		for {
-			now, news := held()
-			all := make([]Certificate, 0, len(now))
-			var fresh []secrets.Info
-			for at, h := range now {
-				all = append(all, h.Certificate)
-				if have := given[at]; have.Name != h.info.Name || have.Version != h.info.Version {
-					given[at] = h.info
-					fresh = append(fresh, h.info)
-				}
+		if ready != nil {
+			select {
+			case <-ready:
+			case <-ctx.Done():
+				return
 			}
-			if err := s.secrets.Record(ctx, callerOf(ctx), fresh...); err != nil {
+		}
+		w := c.watch()
+		defer c.stop(w)
+		for {
+			change, given := c.next(w)
+			if err := s.secrets.Record(ctx, callerOf(ctx), given...); err != nil {
 				if ctx.Err() == nil {
 					s.log.Error("certificates not given out", "err", err)
 				}
 				return
 			}
-			slices.SortFunc(all, func(a, b Certificate) int { return strings.Compare(a.Cert, b.Cert) })
 			select {
-			case out <- all:
+			case out <- change:
 			case <-ctx.Done():
 				return
 			}
+			if change.More {
+				continue
+			}
 			select {
-			case <-news:
+			case <-w.news:
 			case <-ctx.Done():
 				return
 			}
 		}
 	})
 	return out, nil
+}
+
+// watch begins to gather what changes. At first that is everything.
+func (c *certificates) watch() *certificateWatch {
+	w := &certificateWatch{news: make(chan struct{}, 1), pending: map[string]struct{}{}}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name := range c.all {
+		w.pending[name] = struct{}{}
+	}
+	c.watchers[w] = struct{}{}
+	return w
+}
+
+func (c *certificates) stop(w *certificateWatch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.watchers, w)
+}
+
+// next is what to tell a watch now.
+func (c *certificates) next(w *certificateWatch) (change CertificateChange, given []secrets.Info) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name := range w.pending {
+		if len(change.Set)+len(change.Gone) == certificatesInChange {
+			change.More = true
+			break
+		}
+		delete(w.pending, name)
+		if h, ok := c.all[name]; ok {
+			change.Set, given = append(change.Set, h.Certificate), append(given, h.info)
+		} else {
+			change.Gone = append(change.Gone, strings.TrimPrefix(name, certificatesPrefix))
+		}
+	}
+	return change, given
 }

@@ -2,90 +2,79 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"io"
-	"slices"
+	"strings"
+	"time"
 )
 
-// certificateChange is a line of GET /certificates/watch, and of that of inline
-// certificates: what is new or other than before, and the ids of those that are gone. More says that the next line belongs to it.
-type certificateChange struct {
-	Set  []Certificate `json:"set,omitempty"`
-	Gone []string      `json:"gone,omitempty"`
-	More bool          `json:"more,omitempty"`
+// A CertificateWatcher tells of certificates: a Service or a Client.
+type CertificateWatcher interface {
+	WatchCertificates(ctx context.Context) (<-chan CertificateChange, error)
+	WatchInlineCertificates(ctx context.Context) (<-chan CertificateChange, error)
 }
 
-// certificatesInLine bounds the length of a line.
-const certificatesInLine = 256
-
-// certificateChanges turns whole lists into what changed from one to the next, until
-// lists ends or ctx does.
-func certificateChanges(ctx context.Context, lists <-chan []Certificate) <-chan certificateChange {
-	out := make(chan certificateChange)
-	go func() {
-		defer close(out)
-		before := map[string]Certificate{}
-		for all := range lists {
-			var c certificateChange
-			now := make(map[string]Certificate, len(all))
-			for _, cert := range all {
-				id := certificateID(cert.Hosts)
-				now[id] = cert
-				if old, ok := before[id]; !ok || old.Cert != cert.Cert || old.Key != cert.Key || !slices.Equal(old.Except, cert.Except) {
-					c.Set = append(c.Set, cert)
+// FollowCertificates calls do with all certificates of a watch, such as
+// Client.WatchCertificates, and then with what changes, until ctx ends. Where a watch ends
+// it begins another, and tells of what is other by then.
+func FollowCertificates(ctx context.Context, watch func(context.Context) (<-chan CertificateChange, error), do func(CertificateChange)) {
+	type digest = [sha256.Size]byte
+	have := map[string]digest{}
+	heard := false // everything, at least once
+	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(wait*2, 5*time.Second) {
+		if changes, err := watch(ctx); err == nil {
+			there := map[string]bool{} // until all was told
+			for c := range changes {
+				wait = 100 * time.Millisecond
+				news := CertificateChange{More: c.More}
+				for _, id := range c.Gone {
+					if _, ok := have[id]; ok {
+						delete(have, id)
+						news.Gone = append(news.Gone, id)
+					}
 				}
-			}
-			for id := range before {
-				if _, ok := now[id]; !ok {
-					c.Gone = append(c.Gone, id)
+				for _, cert := range c.Set {
+					if there != nil {
+						there[cert.ID] = true
+					}
+					if d := sha256.Sum256([]byte(cert.Cert + "\x00" + cert.Key + "\x00" + strings.Join(cert.Except, " "))); have[cert.ID] != d {
+						have[cert.ID] = d
+						news.Set = append(news.Set, cert)
+					}
 				}
-			}
-			before = now
-			for len(c.Set) > certificatesInLine {
-				if !send(ctx, out, certificateChange{Set: c.Set[:certificatesInLine], More: true}) {
-					return
+				if there != nil && !c.More {
+					for id := range have {
+						if !there[id] {
+							delete(have, id)
+							news.Gone = append(news.Gone, id)
+						}
+					}
+					there = nil
 				}
-				c.Set = c.Set[certificatesInLine:]
-			}
-			if !send(ctx, out, c) {
-				return
+				if len(news.Set)+len(news.Gone) > 0 || !heard && !c.More {
+					do(news)
+				}
+				heard = heard || !c.More
 			}
 		}
-	}()
-	return out
-}
-
-func send[T any](ctx context.Context, out chan<- T, v T) bool {
-	select {
-	case out <- v:
-		return true
-	case <-ctx.Done():
-		return false
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
 	}
 }
 
-// readCertificates turns changes into whole lists again, until r ends or ctx does.
-func readCertificates(ctx context.Context, r io.Reader, out chan<- []Certificate) {
-	have := map[string]Certificate{}
+// readCertificates reads changes as they are sent, until r ends or ctx does.
+func readCertificates(ctx context.Context, r io.Reader, out chan<- CertificateChange) {
 	for lines := json.NewDecoder(r); ; {
-		var c certificateChange
+		var c CertificateChange
 		if lines.Decode(&c) != nil {
 			return
 		}
-		for _, cert := range c.Set {
-			have[certificateID(cert.Hosts)] = cert
-		}
-		for _, id := range c.Gone {
-			delete(have, id)
-		}
-		if c.More {
-			continue
-		}
-		all := make([]Certificate, 0, len(have))
-		for _, cert := range have {
-			all = append(all, cert)
-		}
-		if !send(ctx, out, all) {
+		select {
+		case out <- c:
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -187,7 +187,7 @@ func (c *Client) Source(ctx context.Context, id taubyte.RepositoryID, commit tau
 
 // WatchCertificates is Service.WatchCertificates on one node: the channel also
 // closes when that node goes away.
-func (c *Client) WatchCertificates(ctx context.Context) (<-chan []Certificate, error) {
+func (c *Client) WatchCertificates(ctx context.Context) (<-chan CertificateChange, error) {
 	if s := c.local(); s != nil {
 		return s.WatchCertificates(rpc.AsNode(ctx, c.host, taubyte.RoleGateway))
 	}
@@ -195,19 +195,19 @@ func (c *Client) WatchCertificates(ctx context.Context) (<-chan []Certificate, e
 }
 
 // WatchInlineCertificates is Service.WatchInlineCertificates on one node, likewise.
-func (c *Client) WatchInlineCertificates(ctx context.Context) (<-chan []Certificate, error) {
+func (c *Client) WatchInlineCertificates(ctx context.Context) (<-chan CertificateChange, error) {
 	if s := c.local(); s != nil {
 		return s.WatchInlineCertificates(rpc.AsNode(ctx, c.host, taubyte.RoleGateway))
 	}
 	return c.watchCertificates(ctx, "/certificates/inline/watch")
 }
 
-func (c *Client) watchCertificates(ctx context.Context, path string) (<-chan []Certificate, error) {
+func (c *Client) watchCertificates(ctx context.Context, path string) (<-chan CertificateChange, error) {
 	resp, err := c.rpc.OpenAny(ctx, http.MethodGet, path)
 	if err != nil {
 		return nil, err
 	}
-	out := make(chan []Certificate)
+	out := make(chan CertificateChange)
 	go func() {
 		defer close(out)
 		body := rpc.Followed(resp.Body, rpc.Silence)

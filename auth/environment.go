@@ -303,17 +303,14 @@ func (s *Service) WatchEnvironments(ctx context.Context) (<-chan environment.Cha
 		return nil, fmt.Errorf("auth: %w", taubyte.ErrClosed)
 	}
 	out := make(chan environment.Change)
-	news, stop := s.secrets.Watch("projects/")
+	watch := s.secrets.Watch("projects/")
 	s.wg.Go(func() {
-		defer stop()
+		defer watch.Stop()
 		defer close(out)
 		told := map[taubyte.ProjectID]string{}
-		for since, first := uint64(0), true; ; first = false {
-			groups, now := s.secrets.Groups("projects/", since)
-			since = now
+		for first := true; ; first = false {
 			change := environment.Change{Projects: map[taubyte.ProjectID]string{}, All: first}
-			for _, g := range groups {
-				p := taubyte.ProjectID(strings.TrimPrefix(g, "projects/"))
+			for p := range s.changedProjects(watch, told) {
 				if rev := s.revision(p); rev != told[p] {
 					told[p], change.Projects[p] = rev, rev
 				}
@@ -328,7 +325,7 @@ func (s *Service) WatchEnvironments(ctx context.Context) (<-chan environment.Cha
 				}
 			}
 			select {
-			case <-news:
+			case <-watch.News():
 			case <-ctx.Done():
 				return
 			case <-s.life.Done():
@@ -337,6 +334,25 @@ func (s *Service) WatchEnvironments(ctx context.Context) (<-chan environment.Cha
 		}
 	})
 	return out, nil
+}
+
+// changedProjects are the projects whose variables a watch says have changed.
+func (s *Service) changedProjects(watch *secrets.Watch, told map[taubyte.ProjectID]string) map[taubyte.ProjectID]bool {
+	projects := map[taubyte.ProjectID]bool{}
+	names, all := watch.Changed()
+	if all {
+		for p := range told {
+			projects[p] = true
+		}
+		for _, i := range s.secrets.List("projects/") {
+			names = append(names, i.Name)
+		}
+	}
+	for _, name := range names {
+		p, _, _ := strings.Cut(strings.TrimPrefix(name, "projects/"), "/")
+		projects[taubyte.ProjectID(p)] = true
+	}
+	return projects
 }
 
 // revision digests which versions a project's variables have.

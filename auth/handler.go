@@ -329,12 +329,6 @@ func (b *begun) Write(p []byte) (int, error) {
 	return b.ResponseWriter.Write(p)
 }
 
-func watchedCertificates(watch func(context.Context) (<-chan []Certificate, error)) api.Endpoint {
-	return api.Follow(func(r *http.Request) (<-chan certificateChange, error) {
-		lists, err := watch(r.Context())
-		if err != nil {
-			return nil, err
-		}
-		return certificateChanges(r.Context(), lists), nil
-	})
+func watchedCertificates(watch func(context.Context) (<-chan CertificateChange, error)) api.Endpoint {
+	return api.Follow(func(r *http.Request) (<-chan CertificateChange, error) { return watch(r.Context()) })
 }

@@ -96,9 +96,7 @@ type inline struct {
 	s     *Service
 	ready chan struct{} // closed when served is all that there is to serve
 
-	mu     sync.Mutex
-	served map[string]heldCertificate // by host; replaced, never changed
-	news   chan struct{}              // closed at the next change
+	served *certificates // by host
 
 	updating sync.Mutex // guards what follows
 	heard    uint64     // counts the changes of the registry
@@ -129,24 +127,16 @@ type inlineClaim struct {
 
 func startInline(ctx context.Context, s *Service) *inline {
 	c := &inline{
-		s: s, ready: make(chan struct{}), served: map[string]heldCertificate{}, news: make(chan struct{}),
+		s: s, ready: make(chan struct{}), served: newCertificates(),
 		branches: map[inlineBranch]inlineState{}, claims: map[string]map[inlineBranch]inlineClaim{},
 		below: map[string]map[string]struct{}{}, wanted: map[string]secrets.Info{}, waiting: map[string]struct{}{},
 	}
-	news, stop := s.secrets.Watch(inlinePrefix)
+	w := s.secrets.Watch(inlinePrefix)
 	s.wg.Go(func() {
-		defer stop()
-		c.follow(ctx, news)
+		defer w.Stop()
+		c.follow(ctx, w.News())
 	})
 	return c
-}
-
-// now returns the certificates that are served, by host, and a channel that closes when
-// they change.
-func (c *inline) now() (map[string]heldCertificate, <-chan struct{}) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.served, c.news
 }
 
 // follow keeps up with the secrets and, from the first inline certificate on, with the
@@ -361,13 +351,9 @@ func (c *inline) rereadLocked(ctx context.Context) {
 
 // refresh works out anew what is served for some hosts. updating is held.
 func (c *inline) refresh(ctx context.Context, hosts map[string]bool) {
-	before, _ := c.now()
-	after := maps.Clone(before)
-	changed := false
 	drop := func(host string) {
-		if _, is := after[host]; is {
-			delete(after, host)
-			changed = true
+		if _, is := c.served.get(host); is {
+			c.served.set(host, nil)
 		}
 	}
 	for host := range hosts {
@@ -380,12 +366,12 @@ func (c *inline) refresh(ctx context.Context, hosts map[string]bool) {
 		}
 		h, err := c.open(ctx, host, claim.secret)
 		c.wanted[host] = h.info
-		have, is := after[host]
+		have, is := c.served.get(host)
 		switch {
 		case err == nil:
 			h.Except = c.exceptions(host, owner.project)
 			if !is || have.Cert != h.Cert || have.Key != h.Key || !slices.Equal(have.Except, h.Except) {
-				after[host], changed = h, true
+				c.served.set(host, &h)
 			}
 		case errors.Is(err, taubyte.ErrNotFound), errors.Is(err, taubyte.ErrInvalid):
 			c.s.log.Info("inline certificate not served", "host", host, "project", owner.project, "branch", owner.branch, "err", err)
@@ -397,13 +383,6 @@ func (c *inline) refresh(ctx context.Context, hosts map[string]bool) {
 				drop(host)
 			}
 		}
-	}
-	if changed {
-		c.mu.Lock()
-		c.served = after
-		close(c.news)
-		c.news = make(chan struct{})
-		c.mu.Unlock()
 	}
 	if c.whole && len(c.waiting) == 0 {
 		select {
@@ -432,7 +411,7 @@ func (c *inline) open(ctx context.Context, host, name string) (h heldCertificate
 	if !covers(leaf, host) {
 		return h, fmt.Errorf("%w certificate: it is for %v", taubyte.ErrInvalid, leaf.DNSNames)
 	}
-	h.Hosts = []string{host}
+	h.ID, h.Hosts = host, []string{host}
 	return h, nil
 }
 
@@ -456,6 +435,6 @@ func (c *inline) exceptions(host string, p taubyte.ProjectID) (all []string) {
 // Nothing is told before the registry was heard.
 //
 // For the administrator and nodes of role gateway.
-func (s *Service) WatchInlineCertificates(ctx context.Context) (<-chan []Certificate, error) {
-	return s.watchCertificates(ctx, s.inline.ready, s.inline.now)
+func (s *Service) WatchInlineCertificates(ctx context.Context) (<-chan CertificateChange, error) {
+	return s.watchCertificates(ctx, s.inline.ready, s.inline.served)
 }

@@ -11,16 +11,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/taubyte/taubyte"
 )
-
-// A CertificateWatcher tells of certificates: a Service or a Client.
-type CertificateWatcher interface {
-	WatchCertificates(ctx context.Context) (<-chan []Certificate, error)
-	WatchInlineCertificates(ctx context.Context) (<-chan []Certificate, error)
-}
 
 // parsedCertificates is how many certificates a Keyring holds ready for a handshake;
 // one takes about 10 KiB, and one that is not ready is parsed in about 0.1 ms.
@@ -32,18 +25,38 @@ const parsedCertificates = 2048
 // configuration is used, and of the others the newest. It is safe for concurrent use.
 type Keyring struct {
 	log    *slog.Logger
-	byHost sync.Map // of *keyringEntry
-	inline sync.Map // of *keyringEntry, those of projects' configurations
+	byHost sync.Map // of hostKeys
 	ready  ring
-	held   map[pair]*keyringEntry     // of the goroutine that follows
-	of     map[string][]*keyringEntry // by host, as well
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
+
+	mu   sync.Mutex
+	held map[heldAs]*keyringEntry
+	of   map[string][]*keyringEntry // by host, as well
 }
+
+// heldAs is what a certificate is known by: its id in one of the watches.
+type heldAs struct {
+	from origin
+	id   string
+}
+
+// origin is where a certificate is from. The first that has one for a host is used.
+type origin int
+
+const (
+	fromInline origin = iota
+	fromImport
+	kindsOfOrigin
+)
+
+// hostKeys are the certificates of one name, the one to use first.
+type hostKeys []*keyringEntry
 
 // keyringEntry is a certificate and, once somebody asked for it, what it was parsed to.
 type keyringEntry struct {
 	c      Certificate
+	from   origin
 	parsed atomic.Pointer[tls.Certificate]
 }
 
@@ -68,91 +81,68 @@ func (r *ring) add(e *keyringEntry) {
 
 // NewKeyring begins to follow certificates and returns at once. Close ends it.
 func NewKeyring(w CertificateWatcher, log *slog.Logger) *Keyring {
-	k := &Keyring{log: log, held: map[pair]*keyringEntry{}, of: map[string][]*keyringEntry{}}
+	k := &Keyring{log: log, held: map[heldAs]*keyringEntry{}, of: map[string][]*keyringEntry{}}
 	ctx, stop := context.WithCancel(context.Background())
 	k.stop = stop
-	k.wg.Go(func() { followCertificates(ctx, w.WatchCertificates, k.set) })
-	k.wg.Go(func() { followCertificates(ctx, w.WatchInlineCertificates, k.setInline) })
+	follow := func(from origin, watch func(context.Context) (<-chan CertificateChange, error)) {
+		k.wg.Go(func() { FollowCertificates(ctx, watch, func(c CertificateChange) { k.take(from, c) }) })
+	}
+	follow(fromImport, w.WatchCertificates)
+	follow(fromInline, w.WatchInlineCertificates)
 	return k
 }
 
-// followCertificates watches until ctx ends.
-func followCertificates(ctx context.Context, watch func(context.Context) (<-chan []Certificate, error), set func([]Certificate)) {
-	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(wait*2, 5*time.Second) {
-		if changes, err := watch(ctx); err == nil {
-			for all := range changes {
-				wait = 100 * time.Millisecond
-				set(all)
-			}
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-		}
-	}
-}
-
-// setInline is set of the certificates of projects' configurations. There is one for a
-// host.
-func (k *Keyring) setInline(all []Certificate) {
-	now := make(map[string]bool, len(all))
-	for _, c := range all {
-		for _, h := range c.Hosts {
-			now[h] = true
-			if have, ok := k.inline.Load(h); ok {
-				e := have.(*keyringEntry)
-				if e.c.Cert == c.Cert && e.c.Key == c.Key && slices.Equal(e.c.Except, c.Except) {
-					continue
-				}
-			}
-			k.inline.Store(h, &keyringEntry{c: c})
-		}
-	}
-	k.inline.Range(func(h, _ any) bool {
-		if !now[h.(string)] {
-			k.inline.Delete(h)
-		}
-		return true
-	})
-}
-
-// set brings what is held to what there is now.
-func (k *Keyring) set(all []Certificate) {
-	now := make(map[pair]*keyringEntry, len(all))
+// take takes a change in.
+func (k *Keyring) take(from origin, c CertificateChange) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	touched := map[string]bool{} // hosts of which a certificate came or went
-	for _, c := range all {
-		id := pair{c.Cert, c.Key}
-		e, ok := k.held[id]
-		if !ok {
-			e = &keyringEntry{c: c}
-			for _, h := range c.Hosts {
-				touched[h] = true
-				k.of[h] = append(k.of[h], e)
-			}
+	drop := func(as heldAs) {
+		e := k.held[as]
+		if e == nil {
+			return
 		}
-		now[id] = e
-	}
-	for id, e := range k.held {
-		if _, ok := now[id]; !ok {
-			for _, h := range e.c.Hosts {
-				touched[h] = true
-				k.of[h] = slices.DeleteFunc(slices.Clone(k.of[h]), func(o *keyringEntry) bool { return o == e })
-			}
+		delete(k.held, as)
+		for _, h := range e.c.Hosts {
+			touched[h] = true
+			k.of[h] = slices.DeleteFunc(k.of[h], func(o *keyringEntry) bool { return o == e })
 		}
 	}
-	k.held = now
+	for _, id := range c.Gone {
+		drop(heldAs{from, id})
+	}
+	for _, cert := range c.Set {
+		as := heldAs{from, cert.ID}
+		drop(as)
+		e := &keyringEntry{c: cert, from: from}
+		k.held[as] = e
+		for _, h := range cert.Hosts {
+			touched[h] = true
+			k.of[h] = append(k.of[h], e)
+		}
+	}
 	for h := range touched {
-		if best := newest(k.of[h]); best != nil {
-			k.byHost.Store(h, best)
-		} else {
-			k.byHost.Delete(h)
+		if len(k.of[h]) == 0 {
 			delete(k.of, h)
+			k.byHost.Delete(h)
+			continue
 		}
+		k.byHost.Store(h, keysOf(k.of[h]))
 	}
 }
 
-// pair is what makes a certificate another one.
-type pair struct{ cert, key string }
+func keysOf(entries []*keyringEntry) (keys hostKeys) {
+	var of [kindsOfOrigin][]*keyringEntry
+	for _, e := range entries {
+		of[e.from] = append(of[e.from], e)
+	}
+	for _, some := range of {
+		if best := newest(some); best != nil {
+			keys = append(keys, best)
+		}
+	}
+	return keys
+}
 
 // newest returns the certificate to use of several for one host: the one that began
 // last, and of those the one that lasts longest. What can't be read comes after all
@@ -185,6 +175,26 @@ func leafOf(chain string) (*x509.Certificate, error) {
 	return x509.ParseCertificate(block.Bytes)
 }
 
+// find returns what is used for a host: its own, or that of a wildcard one label up; nil
+// where there is nothing.
+func (k *Keyring) find(name string) *keyringEntry {
+	if keys, ok := k.byHost.Load(name); ok {
+		return keys.(hostKeys)[0]
+	}
+	_, rest, cut := strings.Cut(name, ".")
+	if !cut {
+		return nil
+	}
+	if keys, ok := k.byHost.Load("*." + rest); ok {
+		for _, e := range keys.(hostKeys) {
+			if _, other := slices.BinarySearch(e.c.Except, name); !other {
+				return e
+			}
+		}
+	}
+	return nil
+}
+
 // GetCertificate finds the certificate of a host: its own, or that of a wildcard
 // one label up. It is for tls.Config. ErrNotFound: there is none; nothing is kept of who
 // asks for such.
@@ -206,28 +216,6 @@ func (k *Keyring) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		k.ready.add(e)
 	}
 	return &pair, nil
-}
-
-// find returns what is used for a host, nil where there is nothing.
-func (k *Keyring) find(name string) *keyringEntry {
-	for _, of := range []*sync.Map{&k.inline, &k.byHost} {
-		if e, ok := of.Load(name); ok {
-			return e.(*keyringEntry)
-		}
-	}
-	_, rest, cut := strings.Cut(name, ".")
-	if !cut {
-		return nil
-	}
-	for _, of := range []*sync.Map{&k.inline, &k.byHost} {
-		if found, ok := of.Load("*." + rest); ok {
-			e := found.(*keyringEntry)
-			if _, other := slices.BinarySearch(e.c.Except, name); !other {
-				return e
-			}
-		}
-	}
-	return nil
 }
 
 // Close ends the keyring.

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"math/big"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,10 +25,13 @@ import (
 )
 
 // feed is a watcher of certificates that the test feeds.
-type feed chan []auth.Certificate
+type feed chan auth.CertificateChange
 
-func (f feed) WatchCertificates(context.Context) (<-chan []auth.Certificate, error) { return f, nil }
-func (f feed) WatchInlineCertificates(context.Context) (<-chan []auth.Certificate, error) {
+func (f feed) WatchCertificates(context.Context) (<-chan auth.CertificateChange, error) {
+	return f, nil
+}
+
+func (f feed) WatchInlineCertificates(context.Context) (<-chan auth.CertificateChange, error) {
 	return nil, taubyte.ErrUnavailable
 }
 
@@ -50,7 +54,7 @@ func many(t testing.TB, n int) []auth.Certificate {
 		require.NoError(t, err)
 		cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 		// As long as a chain is: the leaf and an intermediate.
-		all[i] = auth.Certificate{Hosts: []string{host}, Cert: string(cert) + string(cert), Key: text}
+		all[i] = auth.Certificate{ID: host, Hosts: []string{host}, Cert: string(cert) + string(cert), Key: text}
 	}
 	return all
 }
@@ -68,13 +72,13 @@ func TestAKeyringFollowsWhatChanges(t *testing.T) {
 	k := auth.NewKeyring(f, testnet.Logger(t))
 	defer k.Close()
 	defer close(f)
-	f <- all[:3]
+	f <- auth.CertificateChange{Set: all[:3]}
 	testnet.Eventually(t, func() bool { return serves(k, "h2.example.com") != "" }, "served")
 	before, err := k.GetCertificate(&tls.ClientHelloInfo{ServerName: "h0.example.com"})
 	require.NoError(t, err)
 	broken := all[1]
 	broken.Key = "no key"
-	f <- []auth.Certificate{all[0], broken, all[3]}
+	f <- auth.CertificateChange{Set: []auth.Certificate{all[0], broken, all[3]}, Gone: []string{all[2].ID}}
 	testnet.Eventually(t, func() bool { return serves(k, "h3.example.com") != "" && serves(k, "h2.example.com") == "" }, "one came, one went")
 	require.Empty(t, serves(k, "h1.example.com"))
 	after, err := k.GetCertificate(&tls.ClientHelloInfo{ServerName: "h0.example.com"})
@@ -93,7 +97,7 @@ func BenchmarkKeyring(b *testing.B) {
 	defer close(f)
 	last := &tls.ClientHelloInfo{ServerName: "h9999.example.com"}
 	began := time.Now()
-	f <- all
+	f <- auth.CertificateChange{Set: all}
 	for {
 		if _, err := k.GetCertificate(last); err == nil {
 			break
@@ -112,8 +116,8 @@ func BenchmarkKeyring(b *testing.B) {
 	used := heap()
 	one := many(b, 1)[0]
 	began = time.Now()
-	f <- append([]auth.Certificate{one}, all[1:]...)
-	f <- append([]auth.Certificate{one}, all[1:]...) // taken when the first was worked off
+	f <- auth.CertificateChange{Set: []auth.Certificate{one}}
+	f <- auth.CertificateChange{} // taken when the first was worked off
 	change := time.Since(began)
 	i := 0
 	for b.Loop() {
@@ -126,17 +130,131 @@ func BenchmarkKeyring(b *testing.B) {
 	b.ReportMetric(float64(used-before)/(1<<20), "MiB-used")
 }
 
+// A change of one certificate is told and taken in alone, however many there are, also
+// where a watch ends and another begins.
+func TestAChangeOfACertificateCostsThatOne(t *testing.T) {
+	net := testnet.New(t)
+	s := open(t, net.Node(taubyte.RoleAuth))
+	ctx := t.Context()
+	all := many(t, 300) // in two changes
+	for i := range all {
+		all[i].ID = ""
+	}
+	require.NoError(t, s.KeepCertificates(ctx, all))
+	cut := make(chan struct{})
+	cutter := &cuts{CertificateWatcher: client(t, net.Node(taubyte.RoleGateway)), cut: cut}
+	changes := make(chan auth.CertificateChange, 16)
+	following, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		auth.FollowCertificates(following, cutter.WatchCertificates, func(c auth.CertificateChange) { changes <- c })
+	}()
+	defer func() { stop(); <-done }()
+	told := map[string]bool{}
+	for len(told) < len(all) {
+		c := <-changes
+		for _, x := range c.Set {
+			require.False(t, told[x.ID], "told twice")
+			told[x.ID] = true
+		}
+		require.Empty(t, c.Gone)
+	}
+	hosts := all[7].Hosts
+	cert, key := certificate(t, time.Now().Add(time.Hour), hosts...)
+	_, err := s.ImportCertificate(ctx, cert, key)
+	require.NoError(t, err)
+	c := <-changes
+	require.Len(t, c.Set, 1)
+	require.Equal(t, cert, c.Set[0].Cert)
+
+	// The watch ends, and while there is none one comes and one goes.
+	cutter.hold.Lock()
+	close(cut)
+	cert, key = certificate(t, time.Now().Add(time.Hour), "new.example")
+	_, err = s.ImportCertificate(ctx, cert, key)
+	require.NoError(t, err)
+	require.NoError(t, s.RemoveCertificate(ctx, hosts[0]))
+	cutter.hold.Unlock()
+	var set, gone int
+	for set+gone < 2 {
+		c := <-changes
+		for _, x := range c.Set {
+			require.Equal(t, cert, x.Cert)
+		}
+		set, gone = set+len(c.Set), gone+len(c.Gone)
+	}
+	require.Equal(t, [2]int{1, 1}, [2]int{set, gone})
+}
+
+// cuts is a watcher whose first watch ends when the test says so.
+type cuts struct {
+	auth.CertificateWatcher
+	cut  chan struct{}
+	hold sync.Mutex // no watch begins while it is held
+}
+
+func (c *cuts) WatchCertificates(ctx context.Context) (<-chan auth.CertificateChange, error) {
+	c.hold.Lock()
+	defer c.hold.Unlock()
+	select {
+	case <-c.cut:
+		return c.CertificateWatcher.WatchCertificates(ctx)
+	default:
+	}
+	ctx, stop := context.WithCancel(ctx)
+	go func() {
+		defer stop()
+		select {
+		case <-c.cut:
+		case <-ctx.Done():
+		}
+	}()
+	return c.CertificateWatcher.WatchCertificates(ctx)
+}
+
+// lasts is a watcher that gives out the last of the first certificates.
+type lasts struct {
+	auth.CertificateWatcher
+	last chan []auth.Certificate
+}
+
+func (l *lasts) WatchCertificates(ctx context.Context) (<-chan auth.CertificateChange, error) {
+	in, err := l.CertificateWatcher.WatchCertificates(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make(chan auth.CertificateChange)
+	go func() {
+		defer close(out)
+		for c := range in {
+			out <- c
+			if !c.More {
+				l.last <- c.Set
+				break
+			}
+		}
+		for c := range in {
+			out <- c
+		}
+	}()
+	return out, nil
+}
+
 // BenchmarkStart tells how long a node of role auth that keeps 10,000 certificates takes
-// until it serves (ms/up), and what they cost it in memory (MiB).
+// until it serves (ms/up), what they cost it in memory (MiB), how long a gateway on
+// another node takes then until it serves all (ms/gateway), and how long after an import
+// of one that gateway serves it (ms/import).
 func BenchmarkStart(b *testing.B) {
 	net := testnet.New(b)
-	node := net.Node()
+	node, edge := net.Node(), net.Node(taubyte.RoleGateway)
 	log := auth.WithLogger(slog.New(slog.DiscardHandler))
 	s, err := auth.New(b.Context(), node, node.Store, log)
 	require.NoError(b, err)
-	require.NoError(b, s.KeepCertificates(b.Context(), many(b, 10_000)))
+	all := many(b, 10_000)
+	require.NoError(b, s.KeepCertificates(b.Context(), all))
 	require.NoError(b, s.Close())
-	var up time.Duration
+	var up, gateway, change time.Duration
 	var memory uint64
 	n := 0
 	for b.Loop() {
@@ -145,12 +263,39 @@ func BenchmarkStart(b *testing.B) {
 		up += time.Since(began)
 		require.NoError(b, err)
 		memory += heap() - before
-		all, err := s.Certificates(b.Context())
+		listed, err := s.Certificates(b.Context())
 		require.NoError(b, err)
-		require.Len(b, all, 10_000)
+		require.Len(b, listed, len(all))
+		c := auth.NewClient(edge)
+		began = time.Now()
+		last := &lasts{CertificateWatcher: c, last: make(chan []auth.Certificate, 1)}
+		k := auth.NewKeyring(last, slog.New(slog.DiscardHandler))
+		for _, x := range <-last.last {
+			testnet.Eventually(b, func() bool { return serves(k, x.Hosts[0]) != "" }, "served")
+		}
+		gateway += time.Since(began)
+		old, err := k.GetCertificate(&tls.ClientHelloInfo{ServerName: all[n].Hosts[0]})
+		require.NoError(b, err)
+		cert, key := certificate(b, time.Now().Add(time.Hour), all[n].Hosts...)
+		began = time.Now()
+		_, err = s.ImportCertificate(b.Context(), cert, key)
+		require.NoError(b, err)
+		for {
+			c, err := k.GetCertificate(&tls.ClientHelloInfo{ServerName: all[n].Hosts[0]})
+			require.NoError(b, err)
+			if c != old {
+				break
+			}
+			time.Sleep(50 * time.Microsecond)
+		}
+		change += time.Since(began)
+		require.NoError(b, k.Close())
+		require.NoError(b, c.Close())
 		require.NoError(b, s.Close())
 		n++
 	}
 	b.ReportMetric(float64(up.Milliseconds())/float64(n), "ms/up")
+	b.ReportMetric(float64(gateway.Milliseconds())/float64(n), "ms/gateway")
+	b.ReportMetric(float64(change.Microseconds())/1000/float64(n), "ms/import")
 	b.ReportMetric(float64(memory)/float64(n)/(1<<20), "MiB")
 }

@@ -66,7 +66,7 @@ type options struct {
 
 // Certificates is what New needs of auth: an auth.Service or an auth.Client.
 type Certificates interface {
-	WatchCertificates(ctx context.Context) (<-chan []auth.Certificate, error)
+	WatchCertificates(ctx context.Context) (<-chan auth.CertificateChange, error)
 	ImportCertificate(ctx context.Context, cert, key string) (hosts []string, err error)
 }
 

@@ -145,8 +145,9 @@ func validName(name string) bool {
 // info is what the plan needs to know of a certificate.
 type info struct {
 	Certificate
-	id   string // of ARI
-	text string // PEM
+	id   string    // of ARI
+	text string    // PEM
+	seen time.Time // by this node
 }
 
 // newer orders the certificates of one name.
@@ -184,65 +185,56 @@ func readInfo(c auth.Certificate) (*info, error) {
 	}}, nil
 }
 
-// followCertificates keeps the plan to what auth has. A certificate is read once.
+// followCertificates keeps the plan to what auth has. Those of configurations are not
+// this package's to renew.
 func (s *Service) followCertificates(ctx context.Context) {
-	read := map[string]*info{} // by text
+	read := map[string]*info{} // by id
 	of := map[string]map[*info]bool{}
-	again(ctx, func() (heard bool) {
-		watching, stop := context.WithCancel(ctx)
-		defer stop()
-		changes, err := s.opts.certs.WatchCertificates(watching)
-		if err != nil {
-			return false
+	auth.FollowCertificates(ctx, s.opts.certs.WatchCertificates, func(c auth.CertificateChange) {
+		touched := map[string]bool{}
+		drop := func(id string) {
+			in := read[id]
+			if in == nil {
+				return
+			}
+			delete(read, id)
+			for _, h := range in.Hosts {
+				delete(of[h], in)
+				touched[h] = true
+			}
 		}
-		for all := range changes {
-			heard = true
-			there, touched := make(map[string]bool, len(all)), map[string]bool{}
-			for _, c := range all {
-				there[c.Cert] = true
-				if _, known := read[c.Cert]; known {
-					continue
+		for _, id := range c.Gone {
+			drop(id)
+		}
+		for _, cert := range c.Set {
+			drop(cert.ID)
+			in, err := readInfo(cert)
+			if err != nil {
+				s.opts.log.Warn("certificate not readable", "hosts", cert.Hosts, "err", err)
+				continue
+			}
+			read[cert.ID] = in
+			for _, h := range cert.Hosts {
+				if of[h] == nil {
+					of[h] = map[*info]bool{}
 				}
-				in, err := readInfo(c)
-				if err != nil {
-					s.opts.log.Warn("certificate not readable", "hosts", c.Hosts, "err", err)
-				}
-				if read[c.Cert] = in; in == nil {
-					continue
-				}
-				for _, h := range c.Hosts {
-					if of[h] == nil {
-						of[h] = map[*info]bool{}
-					}
-					of[h][in], touched[h] = true, true
+				of[h][in], touched[h] = true, true
+			}
+		}
+		for h := range touched {
+			var best *info
+			for in := range of[h] {
+				if in.newer(best) {
+					best = in
 				}
 			}
-			for text, in := range read {
-				if there[text] {
-					continue
-				}
-				delete(read, text)
-				if in != nil {
-					for _, h := range in.Hosts {
-						delete(of[h], in)
-						touched[h] = true
-					}
-				}
+			s.plan.hold(h, best)
+			if best == nil {
+				delete(of, h)
 			}
-			for h := range touched {
-				var best *info
-				for in := range of[h] {
-					if in.newer(best) {
-						best = in
-					}
-				}
-				s.plan.hold(h, best)
-				if best == nil {
-					delete(of, h)
-				}
-			}
+		}
+		if !c.More {
 			s.known.Store(true)
 		}
-		return heard
 	})
 }

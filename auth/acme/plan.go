@@ -167,9 +167,10 @@ func (p *plan) due(it *item, l *ledger) (job, time.Time) {
 	}
 	at = later(at, retry)
 	if it.ari.of != j.have.id || it.ari.next.Before(at) {
-		ask := it.after
+		// A node that starts with many certificates does not ask of all at once.
+		ask := later(it.after, j.have.seen.Add(time.Duration(share(it.name)*float64(askAgain))))
 		if it.ari.of == j.have.id {
-			ask = later(ask, it.ari.next)
+			ask = later(it.after, it.ari.next)
 		}
 		if ask.Before(at) {
 			j.order = false
@@ -245,6 +246,9 @@ func (p *plan) hold(name string, c *info) {
 	if c == nil {
 		delete(p.have, name)
 	} else {
+		if c.seen.IsZero() {
+			c.seen = p.opts.now()
+		}
 		p.have[name] = c
 	}
 	if it := p.items[name]; it != nil {

@@ -47,9 +47,9 @@ func held(t *testing.T, node *cloud.Node, host string) auth.Certificate {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	lists, err := node.Auth.WatchCertificates(ctx)
+	changes, err := node.Auth.WatchCertificates(ctx)
 	require.NoError(t, err)
-	for _, c := range <-lists {
+	for _, c := range (<-changes).Set {
 		for _, h := range c.Hosts {
 			if h == host {
 				return c

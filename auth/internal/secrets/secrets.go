@@ -90,13 +90,11 @@ type Store struct {
 	mu          sync.Mutex
 	secrets     map[string]*secret
 	groups      map[string]map[string]struct{} // names by their first two parts
-	at          uint64                         // counts the changes
-	last        map[string]uint64              // change of each group
 	generations map[string]*generation
 	wraps       map[wrapKey]peer.ID
 	recipients  map[peer.ID]string
 	changed     chan struct{} // closed when a generation's key came
-	watchers    map[*watcher]struct{}
+	watchers    map[*Watch]struct{}
 }
 
 // A secret is what the replica knows of one name.
@@ -115,9 +113,13 @@ type version struct {
 	copies map[string]valueKey // by their key
 }
 
-type watcher struct {
+// A Watch gathers which secrets of a prefix have changed. It is safe for concurrent use.
+type Watch struct {
+	s      *Store
 	prefix string
 	news   chan struct{}
+	names  map[string]struct{} // guarded by s.mu, as is all
+	all    bool
 }
 
 // Open opens the node's replica of the secrets, and announces its key. ctx bounds the
@@ -135,8 +137,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	s := &Store{
 		c: c, self: c.Self.String(), wake: make(chan struct{}, 1), pending: map[string]time.Time{},
-		watchers: map[*watcher]struct{}{}, changed: make(chan struct{}),
-		secrets: map[string]*secret{}, groups: map[string]map[string]struct{}{}, last: map[string]uint64{},
+		watchers: map[*Watch]struct{}{}, changed: make(chan struct{}),
+		secrets: map[string]*secret{}, groups: map[string]map[string]struct{}{},
 		generations: map[string]*generation{}, wraps: map[wrapKey]peer.ID{}, recipients: map[peer.ID]string{},
 	}
 	s.life, s.stop = context.WithCancel(context.Background())
@@ -379,20 +381,6 @@ func (s *Store) forgetLocked(name string, x *secret) {
 			delete(s.groups, g)
 		}
 	}
-}
-
-// Groups returns those first two parts of names, beginning with a prefix, of which
-// something has changed since a count, and the count now; 0 stands for ever.
-func (s *Store) Groups(prefix string, since uint64) (groups []string, now uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for g, at := range s.last {
-		if at > since && strings.HasPrefix(g, prefix) {
-			groups = append(groups, g)
-		}
-	}
-	slices.Sort(groups)
-	return groups, s.at
 }
 
 // group is the first two parts of a name, by which names are found.
@@ -692,36 +680,55 @@ func (s *Store) List(prefix string) []Info {
 	return all
 }
 
-// Watch returns a channel that has a value after a secret whose name begins with the
-// prefix has changed: one for many changes. stop ends it and may be called twice.
-func (s *Store) Watch(prefix string) (news <-chan struct{}, stop func()) {
-	w := &watcher{prefix: prefix, news: make(chan struct{}, 1)}
+// Watch begins to gather which secrets change whose names begin with a prefix. At first
+// all are said to have changed. Stop ends it.
+func (s *Store) Watch(prefix string) *Watch {
+	w := &Watch{s: s, prefix: prefix, news: make(chan struct{}, 1), all: true}
+	w.news <- struct{}{}
 	s.mu.Lock()
 	s.watchers[w] = struct{}{}
 	s.mu.Unlock()
-	return w.news, func() {
-		s.mu.Lock()
-		delete(s.watchers, w)
-		s.mu.Unlock()
-	}
+	return w
 }
 
-// tellLocked tells the watchers of a name; "" stands for all.
+// News has a value when something has changed that Changed was not asked for: one for many
+// changes.
+func (w *Watch) News() <-chan struct{} { return w.news }
+
+// Changed returns the names of the secrets that have changed, or are gone, since it was
+// last called; all says that any may have, and then names has none.
+func (w *Watch) Changed() (names []string, all bool) {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	names, all = slices.Collect(maps.Keys(w.names)), w.all
+	w.names, w.all = nil, false
+	return names, all
+}
+
+// Stop ends the watch. It may be called twice.
+func (w *Watch) Stop() {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	delete(w.s.watchers, w)
+}
+
+// tellLocked tells the watches of a name; "" stands for all.
 func (s *Store) tellLocked(name string) {
-	s.at++
-	if name != "" {
-		s.last[group(name)] = s.at
-	} else {
-		for g := range s.last {
-			s.last[g] = s.at
-		}
-	}
 	for w := range s.watchers {
-		if name == "" || strings.HasPrefix(name, w.prefix) {
-			select {
-			case w.news <- struct{}{}:
-			default:
+		switch {
+		case name == "":
+			w.names, w.all = nil, true
+		case !strings.HasPrefix(name, w.prefix):
+			continue
+		case !w.all:
+			if w.names == nil {
+				w.names = map[string]struct{}{}
 			}
+			w.names[name] = struct{}{}
+		}
+		select {
+		case w.news <- struct{}{}:
+		default:
 		}
 	}
 }

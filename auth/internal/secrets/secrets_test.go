@@ -211,10 +211,18 @@ func TestANewNodeCostsItsGenerations(t *testing.T) {
 	require.NoError(t, err)
 	testnet.Eventually(t, func() bool { return value(a, "many/1") == "from b" }, "not replicated")
 	require.Len(t, a.Generations(), 1)
-	news, stop := a.Watch("many/")
-	defer stop()
+	watch := a.Watch("many/")
+	defer watch.Stop()
+	<-watch.News()
+	names, all := watch.Changed()
+	require.True(t, all && len(names) == 0, "at first")
+	_, err = a.Put(ctx, me, "other/1", []byte("x"))
+	require.NoError(t, err)
 	require.NoError(t, b.Delete(ctx, me, "many/2"))
-	<-news
+	<-watch.News()
+	names, all = watch.Changed()
+	require.Equal(t, []string{"many/2"}, names)
+	require.False(t, all)
 	testnet.Eventually(t, func() bool { return strings.Contains(value(a, "many/2"), "not found") }, "deletion")
 }
 
