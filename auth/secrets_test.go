@@ -40,3 +40,23 @@ func TestCertificatesAreReplacedAndRemoved(t *testing.T) {
 	testnet.Eventually(t, func() bool { return serves(keyring, "shop.example") == "" && len(listed(two)) == 0 }, "removed")
 	require.ErrorIs(t, one.RemoveCertificate(ctx, "shop.example"), taubyte.ErrNotFound)
 }
+
+// What services of role auth keep for themselves is on each node of the role, and nobody
+// else's.
+func TestOwnSecrets(t *testing.T) {
+	net := testnet.New(t)
+	one, two := open(t, net.Node(taubyte.RoleAuth)), open(t, net.Node(taubyte.RoleAuth))
+	ctx := t.Context()
+	_, err := one.OwnSecret(ctx, "acme/x")
+	require.ErrorIs(t, err, taubyte.ErrNotFound)
+	require.NoError(t, one.KeepOwnSecret(ctx, "acme/x", []byte("first")))
+	testnet.Eventually(t, func() bool { v, err := two.OwnSecret(ctx, "acme/x"); return err == nil && string(v) == "first" }, "replicated")
+	require.ErrorIs(t, one.KeepOwnSecret(ctx, "", nil), taubyte.ErrInvalid)
+	user := taubyte.WithPrincipal(ctx, taubyte.Principal{Kind: taubyte.KindUser, Name: "u"})
+	_, err = one.OwnSecret(user, "acme/x")
+	require.ErrorIs(t, err, taubyte.ErrForbidden)
+	require.ErrorIs(t, one.KeepOwnSecret(user, "acme/x", []byte("y")), taubyte.ErrForbidden)
+	gateway := client(t, net.Node(taubyte.RoleGateway))
+	_, err = gateway.OwnSecret(ctx, "acme/x")
+	require.ErrorIs(t, err, taubyte.ErrUnavailable, "it does not leave the role")
+}

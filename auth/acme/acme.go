@@ -68,13 +68,17 @@ type options struct {
 type Certificates interface {
 	WatchCertificates(ctx context.Context) (<-chan auth.CertificateChange, error)
 	ImportCertificate(ctx context.Context, cert, key string) (hosts []string, err error)
+	// KeepOwnSecret and OwnSecret keep the account.
+	KeepOwnSecret(ctx context.Context, name string, value []byte) error
+	OwnSecret(ctx context.Context, name string) ([]byte, error)
 }
 
 // WithDirectory sets the URL of the certificate authority's ACME directory. The default
 // is LetsEncrypt; whoever uses it agrees to its terms of service.
 func WithDirectory(url string) Option { return func(o *options) { o.directory = url } }
 
-// WithEmail sets the address of the account's contact. The default is none.
+// WithEmail sets the address of the account's contact. The default is none. Another
+// address than the account has is told to the authority when the service starts.
 func WithEmail(address string) Option { return func(o *options) { o.email = address } }
 
 // WithExternalAccount binds the account to one that the certificate authority has given
@@ -341,6 +345,7 @@ func (s *Service) run(ctx context.Context) {
 	defer under.Wait()
 	places := make(chan struct{}, parallel)
 	var before []peer.ID
+	var tended time.Time // the account
 	for {
 		select {
 		case <-every.C:
@@ -350,9 +355,13 @@ func (s *Service) run(ctx context.Context) {
 		live := s.live()
 		if !slices.Equal(live, before) {
 			s.plan.touchAll()
-			before = live
+			before, tended = live, time.Time{}
 		}
 		s.keepTime(ctx, live)
+		if time.Since(tended) >= contactEvery {
+			tended = time.Now()
+			under.Go(func() { s.tendAccount(ctx, live) })
+		}
 		if !s.known.Load() {
 			continue
 		}

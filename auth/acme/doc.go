@@ -19,7 +19,9 @@
 // Before it orders it takes a lease from the arbiter, one node for all leases, which
 // also holds the rates: so two nodes make one order. A node that dies loses its leases
 // after the lease's time, and another orders. Leases and how they ended are replicated.
-// Each node has an account of its own at the certificate authority.
+// The network has one account at the certificate authority. The arbiter makes it, at the
+// first order, and keeps its key with auth's secrets, sealed; an external account is used
+// for that alone.
 //
 // # How control of a name is shown
 //

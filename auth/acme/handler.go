@@ -128,5 +128,11 @@ func (s *Service) Handler() http.Handler {
 	mux.Handle("POST /leases", api.Operation{
 		Summary: "Asks the arbiter for an order.", Rights: api.Nodes(taubyte.RoleAuth).Guarded(),
 	}, api.Call(1<<12, s.serveLease))
+	mux.Handle("POST /account", api.Operation{
+		Summary: "Asks the arbiter to register the network's account.", Rights: api.Nodes(taubyte.RoleAuth).Guarded(),
+	}, api.Answer(func(*http.Request) (accountAnswer, error) {
+		// What is registered does not end with the one that asks.
+		return s.serveAccount(s.life)
+	}))
 	return mux
 }

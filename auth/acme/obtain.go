@@ -21,20 +21,12 @@ import (
 
 	legoacme "github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
-	ds "github.com/ipfs/go-datastore"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
 )
 
 const userAgent = "taubyte"
-
-// account is what the node's own store keeps of its account at an authority.
-type account struct {
-	Directory string `json:"directory"`
-	Key       []byte `json:"key"` // PKCS #8
-	URL       string `json:"url"`
-}
 
 // client makes a client of the authority whose requests end with ctx. kid is the
 // account's URL.
@@ -80,57 +72,6 @@ type readCloser interface {
 func (b *boundedBody) Close() error {
 	defer b.end()
 	return b.readCloser.Close()
-}
-
-// authority returns a client with the node's account, which is registered at the first
-// order. The key stays in the node's own store.
-func (s *Service) authority(ctx context.Context) (*api.Core, error) {
-	s.accounts.Lock()
-	defer s.accounts.Unlock()
-	sum := sha256.Sum256([]byte(s.opts.directory + "\x00" + s.opts.eabID))
-	at := ds.NewKey("/acme/accounts/" + fmt.Sprintf("%x", sum[:8]))
-	var a account
-	raw, err := s.local.Get(ctx, at)
-	switch {
-	case err == nil:
-		err = json.Unmarshal(raw, &a)
-	case errors.Is(err, ds.ErrNotFound):
-		a.Directory = s.opts.directory
-		var key *ecdsa.PrivateKey
-		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err == nil {
-			a.Key, err = x509.MarshalPKCS8PrivateKey(key)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the account at the certificate authority: %w", err)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(a.Key)
-	if err != nil {
-		return nil, errors.New("the account's key is malformed") // without saying how: it is secret
-	}
-	core, err := s.client(ctx, parsed, a.URL)
-	if err != nil || a.URL != "" {
-		return core, err
-	}
-	in := legoacme.Account{TermsOfServiceAgreed: true}
-	if s.opts.email != "" {
-		in.Contact = []string{"mailto:" + s.opts.email}
-	}
-	var out legoacme.ExtendedAccount
-	if s.opts.eabID != "" {
-		out, err = core.Accounts.NewEAB(in, s.opts.eabID, s.opts.eabKey)
-	} else {
-		out, err = core.Accounts.New(in)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("registering at the certificate authority: %w", err)
-	}
-	a.URL = out.Location
-	if raw, err = json.Marshal(a); err != nil {
-		return nil, err
-	}
-	s.opts.log.Info("registered at the certificate authority", "directory", s.opts.directory)
-	return core, s.local.Put(ctx, at, raw)
 }
 
 // obtain orders a certificate and gives it to auth.

@@ -53,6 +53,12 @@ func newNetwork(t *testing.T, edit func(*pebbleConfig)) *network {
 
 func (n *network) open(addr string, roles []taubyte.Role, opts ...acme.Option) *cloud.Node {
 	n.t.Helper()
+	return n.openAt(filepath.Join(n.t.TempDir(), "node"), addr, roles, opts...)
+}
+
+// openAt is open in a folder.
+func (n *network) openAt(dir, addr string, roles []taubyte.Role, opts ...acme.Option) *cloud.Node {
+	n.t.Helper()
 	var peers []peer.AddrInfo
 	for _, o := range n.nodes {
 		peers = append(peers, peer.AddrInfo{ID: o.Host.ID(), Addrs: o.Host.Addrs()})
@@ -61,7 +67,7 @@ func (n *network) open(addr string, roles []taubyte.Role, opts ...acme.Option) *
 		acme.WithDirectory(n.pebble.Directory), acme.WithHTTPClient(n.pebble.client()), acme.WithBackoff(300 * time.Millisecond),
 		acme.WithLeaseTime(2 * time.Second), acme.WithResolver(n.dns.lookup()),
 	}, opts...)
-	node, err := cloud.Open(n.t.Context(), filepath.Join(n.t.TempDir(), "node"),
+	node, err := cloud.Open(n.t.Context(), dir,
 		cloud.WithServices(roles...), cloud.WithAuthority(n.authority), cloud.WithZone(zone), cloud.WithDNS("127.0.0.1:0"),
 		cloud.WithHTTP(fmt.Sprintf("%s:%d", addr, n.pebble.HTTPPort)), cloud.WithHTTPS(fmt.Sprintf("%s:%d", addr, n.pebble.TLSPort)),
 		cloud.WithACME(all...), cloud.WithHost(taubyte.WithPeers(peers...)), cloud.WithLogger(testnet.Logger(n.t)))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
 	"encoding/pem"
 	"net/http"
 	"slices"
@@ -13,8 +12,6 @@ import (
 	"time"
 
 	legoacme "github.com/go-acme/lego/v4/acme"
-	"github.com/go-acme/lego/v4/acme/api"
-	"github.com/ipfs/go-datastore/query"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
@@ -93,23 +90,10 @@ func TestRenewal(t *testing.T) {
 	require.Equal(t, 3, issued(n))
 }
 
-// revoke revokes a certificate with the account of the node that ordered it.
+// revoke revokes a certificate with the account that ordered it.
 func revoke(t *testing.T, n *network, node *cloud.Node, c auth.Certificate) {
 	t.Helper()
-	results, err := node.Store.Query(t.Context(), query.Query{Prefix: "/acme/accounts"})
-	require.NoError(t, err)
-	entries, err := results.Rest()
-	require.NoError(t, err)
-	require.Len(t, entries, 1)
-	var account struct {
-		Key []byte `json:"key"`
-		URL string `json:"url"`
-	}
-	require.NoError(t, json.Unmarshal(entries[0].Value, &account))
-	key, err := x509.ParsePKCS8PrivateKey(account.Key)
-	require.NoError(t, err)
-	core, err := api.New(n.pebble.client(), "test", n.pebble.Directory, account.URL, key)
-	require.NoError(t, err)
+	core, _ := account(t, n, node, "")
 	block, _ := pem.Decode([]byte(c.Cert))
 	require.NoError(t, core.Certificates.Revoke(legoacme.RevokeCertMessage{Certificate: base64.RawURLEncoding.EncodeToString(block.Bytes)}))
 }
