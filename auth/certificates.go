@@ -199,10 +199,7 @@ func (s *Service) ImportCertificate(ctx context.Context, cert, key string) (host
 	if err != nil {
 		return nil, err
 	}
-	for _, h := range leaf.DNSNames {
-		hosts = append(hosts, strings.ToLower(h))
-	}
-	if len(hosts) == 0 {
+	if hosts = hostsOf(leaf); len(hosts) == 0 {
 		return nil, fmt.Errorf("%w certificate: it names no host", taubyte.ErrInvalid)
 	}
 	raw, err := json.Marshal(Certificate{Hosts: hosts, Cert: cert, Key: key})
@@ -217,6 +214,13 @@ func (s *Service) ImportCertificate(ctx context.Context, cert, key string) (host
 	}
 	s.log.Info("certificate imported", "hosts", hosts, "until", leaf.NotAfter)
 	return hosts, nil
+}
+
+func hostsOf(leaf *x509.Certificate) (hosts []string) {
+	for _, h := range leaf.DNSNames {
+		hosts = append(hosts, strings.ToLower(h))
+	}
+	return hosts
 }
 
 // callerOf is the principal of a call, as the audit log names it.

@@ -25,7 +25,8 @@ const parsedCertificates = 2048
 // configuration is used, and of the others the newest. It is safe for concurrent use.
 type Keyring struct {
 	log    *slog.Logger
-	byHost sync.Map // of hostKeys
+	files  *CertificateFiles // nil: none
+	byHost sync.Map          // of hostKeys
 	ready  ring
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
@@ -34,6 +35,12 @@ type Keyring struct {
 	held map[heldAs]*keyringEntry
 	of   map[string][]*keyringEntry // by host, as well
 }
+
+// KeyringOption changes what NewKeyring makes.
+type KeyringOption func(*Keyring)
+
+// WithFiles has certificates of files served before all others of their names.
+func WithFiles(f *CertificateFiles) KeyringOption { return func(k *Keyring) { k.files = f } }
 
 // heldAs is what a certificate is known by: its id in one of the watches.
 type heldAs struct {
@@ -45,7 +52,8 @@ type heldAs struct {
 type origin int
 
 const (
-	fromInline origin = iota
+	fromFile origin = iota
+	fromInline
 	fromImport
 	kindsOfOrigin
 )
@@ -80,8 +88,11 @@ func (r *ring) add(e *keyringEntry) {
 }
 
 // NewKeyring begins to follow certificates and returns at once. Close ends it.
-func NewKeyring(w CertificateWatcher, log *slog.Logger) *Keyring {
+func NewKeyring(w CertificateWatcher, log *slog.Logger, opts ...KeyringOption) *Keyring {
 	k := &Keyring{log: log, held: map[heldAs]*keyringEntry{}, of: map[string][]*keyringEntry{}}
+	for _, o := range opts {
+		o(k)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	k.stop = stop
 	follow := func(from origin, watch func(context.Context) (<-chan CertificateChange, error)) {
@@ -89,6 +100,9 @@ func NewKeyring(w CertificateWatcher, log *slog.Logger) *Keyring {
 	}
 	follow(fromImport, w.WatchCertificates)
 	follow(fromInline, w.WatchInlineCertificates)
+	if k.files != nil {
+		follow(fromFile, k.files.WatchCertificates)
+	}
 	return k
 }
 

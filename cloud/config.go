@@ -19,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/gateway"
 	"github.com/taubyte/taubyte/monkey"
 )
@@ -33,7 +34,10 @@ type Config struct {
 	Peers    []string `yaml:"peers,omitempty"`  // multiaddrs of other nodes, with /p2p/<id>
 	HTTP     string   `yaml:"http,omitempty"`   // address for users, with gateway
 	HTTPS    string   `yaml:"https,omitempty"`  // address for users by HTTPS, with gateway
-	API      string   `yaml:"api,omitempty"`    // address of the API
+	// Certificates are files of certificates that are served by HTTPS, before others for
+	// the same names; what replaces them is taken in. See WithCertificateFiles.
+	Certificates []auth.CertificateFile `yaml:"certificates,omitempty"`
+	API          string                 `yaml:"api,omitempty"` // address of the API
 	// APIHosts: see WithAPIHosts.
 	APIHosts []string `yaml:"api-hosts,omitempty"`
 	DNS      string   `yaml:"dns,omitempty"`    // address for DNS queries, with seer
@@ -185,6 +189,12 @@ func (c *Config) Options() ([]Option, error) {
 		if a.value != "" {
 			opts = append(opts, a.with(a.value))
 		}
+	}
+	for i, f := range c.Certificates {
+		if f.Cert == "" || f.Key == "" {
+			return nil, fmt.Errorf("%w certificates: number %d has no cert or no key", taubyte.ErrInvalid, i+1)
+		}
+		opts = append(opts, WithCertificateFiles(auth.CertificateFile{Cert: c.path(f.Cert), Key: c.path(f.Key)}))
 	}
 	opts = append(opts, WithAPIHosts(c.APIHosts...))
 	for _, s := range c.Public {

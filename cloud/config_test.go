@@ -81,3 +81,20 @@ func TestLimitsOfTheConfigurationFile(t *testing.T) {
 		return err == io.EOF
 	}, "a connection too many is closed")
 }
+
+func TestCertificatesOfTheConfigurationFile(t *testing.T) {
+	for text, says := range map[string]string{
+		"certificates: [{cert: a.pem}]":                    "number 1 has no cert or no key",
+		"certificates: [{cert: a.pem, keys: b.pem}]":       "field keys not found",
+		"certificates: {cert: a.pem, key: b.pem}":          "cannot unmarshal",
+		"certificates: [{key: a.pem}]\nhttps: 127.0.0.1:0": "number 1 has no cert or no key",
+	} {
+		_, err := options(t, text)
+		require.ErrorIs(t, err, taubyte.ErrInvalid, text)
+		require.ErrorContains(t, err, says, text)
+	}
+	opts, err := options(t, "certificates: [{cert: a.pem, key: b.pem}]")
+	require.NoError(t, err)
+	_, err = cloud.Open(t.Context(), t.TempDir(), opts...)
+	require.ErrorContains(t, err, "served by HTTPS")
+}

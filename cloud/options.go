@@ -26,6 +26,7 @@ type options struct {
 	host        []taubyte.HostOption
 	http, api   string
 	https       string
+	certs       []auth.CertificateFile
 	acme        []acme.Option // nil: none is run
 	resolver    auth.Resolver
 	apiHosts    []string
@@ -85,6 +86,13 @@ func WithHTTP(addr string) Option { return func(o *options) { o.http = addr } }
 // WithHTTPS makes the gateway listen for HTTPS too, with the certificates that auth has.
 // The default is not to.
 func WithHTTPS(addr string) Option { return func(o *options) { o.https = addr } }
+
+// WithCertificateFiles has the node's gateway serve certificates of files, before others for
+// the same names, and take in what replaces them. It takes WithHTTPS. See
+// auth.CertificateFiles.
+func WithCertificateFiles(files ...auth.CertificateFile) Option {
+	return func(o *options) { o.certs = append(o.certs, files...) }
+}
 
 // WithACME orders certificates for the host names that are served, where the node runs
 // auth: see package auth/acme for the options. The node's zone is given to it. Without
@@ -219,6 +227,9 @@ func (o *options) check() error {
 	}
 	if l := o.limits; min(l.Requests, l.Sockets, l.Connections, l.MinRate) < 0 || l.Grace < 0 {
 		return fmt.Errorf("%w node: a limit of its gateway is negative: %+v", taubyte.ErrInvalid, l)
+	}
+	if len(o.certs) > 0 && (o.https == "" || !o.runs(taubyte.RoleGateway)) {
+		return fmt.Errorf("%w node: certificate files are served by HTTPS, by a gateway", taubyte.ErrInvalid)
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 	case taubyte.RoleGateway:
 		opts := []gateway.Option{gateway.WithLogger(log), gateway.WithListener(n.http), gateway.WithLimits(n.opts.limits)}
 		if n.opts.https != "" {
-			opts = append(opts, gateway.WithTLS(n.opts.https))
+			opts = append(opts, gateway.WithTLS(n.opts.https), gateway.WithCertificateFiles(n.opts.certs...))
 		}
 		s, err := gateway.New(ctx, h, st, append(opts, n.opts.of.gateway...)...)
 		return run(n, role, &n.Gateway, s, err)

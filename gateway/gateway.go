@@ -45,6 +45,7 @@ type Option func(*options)
 type options struct {
 	registry  tns.Watcher
 	certs     auth.CertificateWatcher
+	files     []auth.CertificateFile
 	listener  net.Listener
 	listen    string
 	tlsListen string
@@ -72,6 +73,12 @@ func WithTLS(addr string) Option { return func(o *options) { o.tlsListen = addr 
 
 // WithCertificates sets where certificates come from. The default is an auth.Client.
 func WithCertificates(w auth.CertificateWatcher) Option { return func(o *options) { o.certs = w } }
+
+// WithCertificateFiles has certificates of files served, before others for the same names:
+// see auth.CertificateFiles. It takes WithTLS.
+func WithCertificateFiles(files ...auth.CertificateFile) Option {
+	return func(o *options) { o.files = append(o.files, files...) }
+}
 
 // WithTimeout bounds how long a substrate node may take until its answer begins,
 // beside the function's own time (30 s where it asks for none, and for websites) and 5 s
@@ -130,6 +137,9 @@ func New(ctx context.Context, host taubyte.Host, _ taubyte.Datastore, opts ...Op
 		opt(&o)
 	}
 	o.limits = o.limits.withDefaults()
+	if len(o.files) > 0 && o.tlsListen == "" {
+		return nil, fmt.Errorf("%w gateway: certificate files without TLS", taubyte.ErrInvalid)
+	}
 	s := &Service{
 		host: host, opts: o, nodes: newNodes(), tr: rpc.NewTransport(host, wire.Protocol), pulse: rpc.NewPulse(host), began: time.Now(),
 		shares: newShares(o.limits), retries: newBudget(retryShare, retriesSaved), hedges: newBudget(hedgeShare, hedgesSaved),
@@ -186,7 +196,15 @@ func (s *Service) startTLS(ctx context.Context) error {
 		s.opts.certs = c
 		s.closers = append(s.closers, c.Close)
 	}
-	s.keys = auth.NewKeyring(s.opts.certs, s.opts.log)
+	var keys []auth.KeyringOption
+	if len(s.opts.files) > 0 {
+		files, err := auth.NewCertificateFiles(s.opts.log, s.opts.files...)
+		if err != nil {
+			return err
+		}
+		keys = append(keys, auth.WithFiles(files))
+	}
+	s.keys = auth.NewKeyring(s.opts.certs, s.opts.log, keys...)
 	s.closers = append(s.closers, s.keys.Close)
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.opts.tlsListen)
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -518,6 +520,28 @@ func TestTLS(t *testing.T) {
 		body, _ := io.ReadAll(resp.Body)
 		return resp.ProtoMajor == 2 && string(body) == "https"
 	}, "served over TLS and HTTP/2 by the certificate that was imported")
+}
+
+// A gateway serves a certificate of a file that is there when it starts.
+func TestTLSByFiles(t *testing.T) {
+	dir := t.TempDir()
+	cert, key, pool := selfSigned(t)
+	file := auth.CertificateFile{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	require.NoError(t, os.WriteFile(file.Cert, []byte(cert), 0o600))
+	require.NoError(t, os.WriteFile(file.Key, []byte(key), 0o600))
+	b := newBench(t, gateway.WithTLS("127.0.0.1:0"), gateway.WithCertificateFiles(file))
+	testnet.Eventually(t, func() bool {
+		conn, err := tls.Dial("tcp", b.gateway.TLSAddr(), &tls.Config{ServerName: site, RootCAs: pool})
+		return err == nil && conn.Close() == nil
+	}, "served")
+	node := b.net.Node()
+	for _, opts := range [][]gateway.Option{
+		{gateway.WithCertificateFiles(file)},
+		{gateway.WithTLS("127.0.0.1:0"), gateway.WithCertificateFiles(auth.CertificateFile{Cert: file.Cert, Key: file.Cert})},
+	} {
+		_, err := gateway.New(t.Context(), node, node.Store, opts...)
+		require.ErrorIs(t, err, taubyte.ErrInvalid)
+	}
 }
 
 func selfSigned(t *testing.T) (cert, key string, pool *x509.CertPool) {
