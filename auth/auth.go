@@ -83,6 +83,7 @@ type Service struct {
 	domains     *domains
 	settings    Settings
 	webhooks    string
+	decoy       string // a secret that nobody has: see Event
 	deployments Deployments
 	running     Registry
 	tns         *tns.Client // of what has no other; nil where all have
@@ -106,7 +107,7 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 	for _, opt := range opts {
 		opt(&o)
 	}
-	s := &Service{host: host, providers: map[string]Provider{}, authority: o.authority, settings: o.settings, webhooks: o.webhooks, log: o.log, rpc: rpc.NewClient(host, Protocol, nil)}
+	s := &Service{host: host, providers: map[string]Provider{}, authority: o.authority, settings: o.settings, webhooks: o.webhooks, decoy: newSecret(), log: o.log, rpc: rpc.NewClient(host, Protocol, nil)}
 	for _, p := range o.providers {
 		if _, taken := s.providers[p.Name()]; taken {
 			return nil, fmt.Errorf("%w auth: two providers are named %s", taubyte.ErrInvalid, p.Name())

@@ -12,6 +12,7 @@ import (
 	ds "github.com/ipfs/go-datastore"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/internal/api"
 	"github.com/taubyte/taubyte/internal/rpc"
 	"github.com/taubyte/taubyte/openapi"
@@ -122,6 +123,17 @@ func (n *Node) mux() (http.Handler, error) {
 	}
 	if n.ACME != nil {
 		serve("acme", n.ACME.Handler())
+	}
+	if n.Patrick != nil {
+		hooks := n.Patrick.Hooks()
+		own.Handle("POST /webhooks/{provider}/{repository}", api.Operation{
+			Summary: "Takes what a git provider sends to the webhook of a repository.",
+			Text:    "It is signed as the provider does. Whatever is refused is answered alike. Gateways take the same below " + auth.WebhookPath + ".",
+			Path:    api.Texts{"provider": "The name of the provider.", "repository": "The ID of the repository there."},
+			Rights:  api.Anybody(),
+		}, api.Serve(func(w http.ResponseWriter, r *http.Request, _ rpc.Codes) {
+			hooks.ServeHTTP(w, r)
+		}).Reads("application/json", "As the provider sends it.").Bytes("application/json", "What it was, and the job that it led to, if any."))
 	}
 	if n.git != nil {
 		mux.Handle("/git/", http.StripPrefix("/git", n.git))

@@ -54,9 +54,11 @@ type Config struct {
 	// Development: see WithDevelopment.
 	Development bool `yaml:"development,omitempty"`
 	// Providers are git providers by their names, with auth; Webhooks is the URL that they
-	// send events to. See ProviderConfig and WithWebhooks.
+	// send events to, and Logs that of the API where people read the logs of jobs. See
+	// ProviderConfig, WithWebhooks and WithLogs.
 	Providers map[string]ProviderConfig `yaml:"providers,omitempty"`
 	Webhooks  string                    `yaml:"webhooks,omitempty"`
+	Logs      string                    `yaml:"logs,omitempty"`
 	// Builds is how monkey runs builds: "confined", the default, or "plain". See
 	// WithPlainBuilds. BuildNetwork: see WithBuildNetwork.
 	Builds       string `yaml:"builds,omitempty"`

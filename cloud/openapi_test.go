@@ -256,7 +256,7 @@ func (d *apiDocument) complete(t *testing.T, rights map[string][]taubyte.Role) {
 		}
 		require.ElementsMatch(t, want, op.Rights.Roles, "%s: the roles in testdata/rights.txt", row)
 	}
-	// The node's own: of all paths these two take no token.
+	// The node's own: of all paths these three take no token, deliveries because they are signed.
 	own := map[string]string{}
 	for path, item := range d.Paths {
 		for method, op := range item {
@@ -266,7 +266,7 @@ func (d *apiDocument) complete(t *testing.T, rights map[string][]taubyte.Role) {
 		}
 	}
 	require.Equal(t, map[string]string{
-		"GET /healthz": "anybody", "GET /openapi.json": "anybody", "GET /git/{repository}/info/refs": "project",
+		"GET /healthz": "anybody", "GET /openapi.json": "anybody", "POST /webhooks/{provider}/{repository}": "anybody", "GET /git/{repository}/info/refs": "project",
 		"POST /git/{repository}/git-upload-pack": "project", "POST /git/{repository}/git-receive-pack": "project",
 	}, own)
 }
@@ -374,6 +374,7 @@ var elsewhere = map[string]string{
 	"POST /v1/auth/additions":                 "takes a git provider",
 	"POST /v1/auth/imports":                   "takes a git provider",
 	"POST /v1/auth/repositories/{id}/webhook": "takes a git provider",
+	"POST /webhooks/{provider}/{repository}":  "takes a git provider",
 	"POST /git/{repository}/git-upload-pack":  "git's own",
 	"POST /git/{repository}/git-receive-pack": "git's own",
 }

@@ -42,6 +42,7 @@ type options struct {
 	membership  *membershipFile
 	providers   []auth.Provider
 	webhooks    string
+	logs        string
 	log         *slog.Logger
 	of          serviceOptions
 }

@@ -2,6 +2,8 @@ package cloud
 
 import (
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/auth/gitea"
 	"github.com/taubyte/taubyte/auth/github"
+	"github.com/taubyte/taubyte/patrick"
 )
 
 // WithProviders adds git providers to the node's own one, for nodes that run auth. All auth
@@ -18,10 +21,45 @@ func WithProviders(p ...auth.Provider) Option {
 	return func(o *options) { o.providers = append(o.providers, p...) }
 }
 
-// WithWebhooks sets the URL that git providers send events to, which has to lead to this
-// network from where they are. Without one no webhooks are made, and pushes are found by
-// looking for them each minute.
+// WithWebhooks sets the public URL of a gateway, or of what stands before the gateways:
+// git providers send events there, and so it has to lead to this network from where they
+// are. A URL with a path is taken as it is: that path has to lead to auth.WebhookPath of a
+// gateway, or to /webhooks/ of the API of a node that runs patrick. Without one no webhooks
+// are made, and pushes are found by looking for them each minute.
 func WithWebhooks(url string) Option { return func(o *options) { o.webhooks = url } }
+
+// WithLogs sets the public URL of the API of a node that runs patrick. The statuses of
+// commits at git providers link to the logs of their jobs there, which take a token or, in a
+// browser, its text as the password. Without one they link to nothing. All nodes that run
+// patrick are given the same.
+func WithLogs(url string) Option { return func(o *options) { o.logs = strings.TrimRight(url, "/") } }
+
+// webhookURL is where providers send events to.
+func (o *options) webhookURL() string {
+	u, err := url.Parse(o.webhooks)
+	if err != nil || u.Host == "" || strings.Trim(u.Path, "/") != "" {
+		return o.webhooks
+	}
+	return strings.TrimRight(o.webhooks, "/") + auth.WebhookPath
+}
+
+// webhooks takes what providers send to the gateway.
+func (n *Node) webhooks() http.Handler {
+	if n.Patrick != nil {
+		return n.Patrick.Hooks()
+	}
+	c := patrick.NewClient(n.Host)
+	n.closers = append(n.closers, c)
+	return c.Hooks()
+}
+
+// jobURL is where the log of a job is read.
+func (n *Node) jobURL(j patrick.Job) string {
+	if n.opts.logs == "" {
+		return ""
+	}
+	return n.opts.logs + "/v1/patrick/jobs/" + url.PathEscape(string(j.ID)) + "/logs"
+}
 
 // ProviderConfig is a git provider of the configuration file. Its credential stands in a
 // file or in an environment variable, not in the configuration:
@@ -67,6 +105,9 @@ func (c *Config) providers() ([]Option, error) {
 	}
 	if c.Webhooks != "" {
 		opts = append(opts, WithWebhooks(c.Webhooks))
+	}
+	if c.Logs != "" {
+		opts = append(opts, WithLogs(c.Logs))
 	}
 	return opts, nil
 }

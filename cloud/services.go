@@ -46,7 +46,7 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 		for _, p := range n.opts.providers {
 			opts = append(opts, auth.WithProvider(p))
 		}
-		opts = append(opts, auth.WithWebhooks(n.opts.webhooks))
+		opts = append(opts, auth.WithWebhooks(n.opts.webhookURL()))
 		if n.opts.runs(taubyte.RolePatrick) {
 			if err := n.startGit(ctx); err != nil {
 				return err
@@ -77,7 +77,7 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 		s, err := hoarder.New(ctx, h, st, append([]hoarder.Option{hoarder.WithLogger(log)}, n.opts.of.hoarder...)...)
 		return run(n, role, &n.Hoarder, s, err)
 	case taubyte.RolePatrick:
-		s, err := patrick.New(ctx, h, st, append([]patrick.Option{patrick.WithLogger(log)}, n.opts.of.patrick...)...)
+		s, err := patrick.New(ctx, h, st, append([]patrick.Option{patrick.WithLogger(log), patrick.WithJobURL(n.jobURL)}, n.opts.of.patrick...)...)
 		return run(n, role, &n.Patrick, s, err)
 	case taubyte.RoleMonkey:
 		opts, err := n.builds(ctx)
@@ -92,7 +92,7 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 		s, err := substrate.New(ctx, h, st, append(opts, n.opts.of.substrate...)...)
 		return run(n, role, &n.Substrate, s, err)
 	case taubyte.RoleGateway:
-		opts := []gateway.Option{gateway.WithLogger(log), gateway.WithListener(n.http), gateway.WithLimits(n.opts.limits)}
+		opts := []gateway.Option{gateway.WithLogger(log), gateway.WithListener(n.http), gateway.WithLimits(n.opts.limits), gateway.WithWebhooks(n.webhooks())}
 		if n.opts.https != "" {
 			opts = append(opts, gateway.WithTLS(n.opts.https), gateway.WithCertificateFiles(n.opts.certs...))
 		}

@@ -52,6 +52,7 @@ type options struct {
 	timeout   time.Duration
 	grace     time.Duration
 	limits    Limits
+	webhooks  http.Handler // nil: none
 	log       *slog.Logger
 }
 

@@ -43,7 +43,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.leaving.Load() {
 		w.Header().Set("Connection", "close")
 	}
-	if s.answerChallenge(w, r) {
+	if s.answerChallenge(w, r) || s.takeDelivery(w, r) {
 		return
 	}
 	path := tns.RequestPath(r.URL)

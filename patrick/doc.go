@@ -14,6 +14,15 @@
 // of all registered repositories with the jobs there are, at start and every minute. A
 // head that would take something back is believed when it has stayed for some seconds.
 //
+// # Webhooks
+//
+// Service.Hooks is a public handler for what git providers send; auth checks that it is
+// signed. A gateway hands it on, which has no secret to check it by:
+//
+//	edge, err := gateway.New(ctx, host, store, gateway.WithWebhooks(patrick.NewClient(host).Hooks()))
+//
+// What becomes of a job is shown at the provider beside its commit.
+//
 // # Workers
 //
 // Nodes of role monkey claim jobs. A claim is a lease with a fencing number; the

@@ -185,6 +185,11 @@ func (s *Service) handlePeers(mux *api.Mux) {
 		}
 		return s.grant(r.Context(), id.job, id.worker)
 	}))
+	mux.Handle("POST /deliveries", api.Operation{
+		Summary: "Hands on what a git provider sent to a webhook.", Rights: api.Nodes(taubyte.RoleGateway, taubyte.RolePatrick).Guarded(),
+	}, api.Call(maxDelivery, func(r *http.Request, d Delivery) (Receipt, error) {
+		return s.Deliver(r.Context(), d)
+	}))
 }
 
 func (s *Service) takeLog(w http.ResponseWriter, r *http.Request, codes rpc.Codes) {

@@ -25,7 +25,7 @@ import (
 )
 
 // Repositories is what patrick needs of auth. An auth.Client and an auth.Service
-// have it.
+// have it, and Webhooks and Statuses beside it.
 type Repositories interface {
 	Repository(ctx context.Context, id taubyte.RepositoryID) (auth.Repository, error)
 	Repositories(ctx context.Context, project taubyte.ProjectID) ([]auth.Repository, error)
@@ -45,7 +45,10 @@ type options struct {
 	backOff   time.Duration
 	logLimit  int
 	priority  func(auth.Repository, auth.Push) int
-	log       *slog.Logger
+	// deliveries is how long those are remembered.
+	deliveries time.Duration
+	jobURL     func(Job) string
+	log        *slog.Logger
 }
 
 // WithAuth sets where repositories are known. The default is auth on whatever node
@@ -78,6 +81,15 @@ func WithPriority(f func(auth.Repository, auth.Push) int) Option {
 	return func(o *options) { o.priority = f }
 }
 
+// WithDeliveries sets how long deliveries of webhooks are remembered, so that one which is
+// sent again is known. The default is a week; providers send again for three days. All
+// nodes are given the same.
+func WithDeliveries(keep time.Duration) Option { return func(o *options) { o.deliveries = keep } }
+
+// WithJobURL sets where people read the log of a job, which the status of its commit at
+// the provider links to. The default is no link.
+func WithJobURL(f func(Job) string) Option { return func(o *options) { o.jobURL = f } }
+
 // WithLogger sets where the service logs. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
@@ -100,8 +112,12 @@ type Service struct {
 	events *broadcast
 	logs   map[attemptID]*logBuffer
 
-	submit     sync.Mutex // one submission at a time
+	// submit has one submission to a branch at a time, by the branch's key.
+	submit     [64]sync.Mutex
 	doubts     doubts
+	deliveries *deliveries
+	looks      chan taubyte.RepositoryID // see look
+	statuses   *statuses
 	life       context.Context
 	stop       context.CancelFunc
 	closeAuth  func() error
@@ -117,18 +133,20 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 	o := options{
 		lease: 5 * time.Second, poll: 20 * time.Second, reconcile: time.Minute,
 		attempts: 3, backOff: 500 * time.Millisecond, logLimit: 4 << 20,
-		priority: func(auth.Repository, auth.Push) int { return 0 }, log: slog.Default(),
+		priority:   func(auth.Repository, auth.Push) int { return 0 },
+		deliveries: 7 * 24 * time.Hour, jobURL: func(Job) string { return "" }, log: slog.Default(),
 	}
 	for _, opt := range opts {
 		opt(&o)
 	}
-	if o.lease <= 0 || o.reconcile <= 0 || o.attempts < 1 || o.backOff < 0 || o.logLimit < 1 {
+	if o.lease <= 0 || o.reconcile <= 0 || o.attempts < 1 || o.backOff < 0 || o.logLimit < 1 || o.deliveries < time.Second {
 		return nil, fmt.Errorf("%w option of patrick: a time, number or limit that is not positive", taubyte.ErrInvalid)
 	}
 	s := &Service{
 		opts: o, log: o.log, host: host, own: namespace.Wrap(store, ds.NewKey("/patrick")),
 		numbers: claim.NewNumbers(host.ID(), time.Now), peers: rpc.NewClient(host, Protocol, nil), members: newMembers(),
 		index: newIndex(patience{o.attempts, o.backOff}, o.lease), more: make(chan struct{}), events: newBroadcast(), logs: map[attemptID]*logBuffer{},
+		deliveries: newDeliveries(), looks: make(chan taubyte.RepositoryID, 256), statuses: newStatuses(),
 		closeAuth: func() error { return nil },
 	}
 	if s.opts.auth == nil {
@@ -152,8 +170,14 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore) (err error
 	if err != nil {
 		return err
 	}
-	if err := s.load(ctx, ds.NewKey(jobsPrefix)); err != nil {
+	taken, err := s.store.Watch(s.life, ds.NewKey(deliveriesPrefix), 0)
+	if err != nil {
 		return err
+	}
+	for _, prefix := range []string{deliveriesPrefix, jobsPrefix} {
+		if err := s.load(ctx, ds.NewKey(prefix)); err != nil {
+			return err
+		}
 	}
 	if err := s.loadLogs(ctx); err != nil {
 		return err
@@ -167,7 +191,15 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore) (err error
 	if s.withdraw, err = s.host.Provide(Protocol, s); err != nil {
 		return err
 	}
-	s.background.Go(func() { s.follow(events) })
+	changed, err := s.events.watch(s.life, func(Job) bool { return true })
+	if err != nil {
+		return err
+	}
+	s.background.Go(func() { s.follow(jobsPrefix, events) })
+	s.background.Go(func() { s.follow(deliveriesPrefix, taken) })
+	s.background.Go(func() { s.tellStatuses(changed) })
+	s.background.Go(s.forgetDeliveries)
+	s.background.Go(s.lookAgain)
 	s.background.Go(s.watchMembers)
 	s.background.Go(s.watchLeases)
 	s.background.Go(s.reconcileAgain)
@@ -197,15 +229,17 @@ func (s *Service) Close() error {
 	return s.ended
 }
 
-// follow takes in what is written here and elsewhere.
-func (s *Service) follow(events <-chan crdt.Event) {
+// follow takes in what is written here and elsewhere under a prefix.
+func (s *Service) follow(prefix string, events <-chan crdt.Event) {
 	for e := range events {
 		switch {
 		case e.Lost:
-			if err := s.load(s.life, ds.NewKey(jobsPrefix)); err != nil && s.life.Err() == nil {
-				s.log.Error("jobs not read", "err", err)
+			if err := s.load(s.life, ds.NewKey(prefix)); err != nil && s.life.Err() == nil {
+				s.log.Error("jobs not read", "prefix", prefix, "err", err)
 			}
-		case !e.Deleted:
+		case e.Deleted:
+			s.deliveries.take(e.Key.String(), true)
+		default:
 			s.apply(e.Key.String(), e.Value)
 		}
 	}
@@ -213,6 +247,9 @@ func (s *Service) follow(events <-chan crdt.Event) {
 
 // apply takes one record in and tells who waits for news.
 func (s *Service) apply(key string, value []byte) {
+	if s.deliveries.take(key, false) {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	changed := s.index.add(key, value, time.Now())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -29,6 +30,11 @@ type submission struct {
 	// has got one after Known.
 	Missed bool          `json:"missed,omitempty"`
 	Known  taubyte.JobID `json:"known,omitempty"`
+	// Deliveries are the names of the message that told of the push, where one did. It
+	// makes a job once.
+	Deliveries []string `json:"deliveries,omitempty"`
+	// Follows is the branch that a pull request proposes: its commits are this one's.
+	Follows taubyte.Branch `json:"follows,omitempty"`
 }
 
 // Submit makes a job of a push. The same delivery again, or a push of what the
@@ -95,29 +101,43 @@ func (s *Service) decide(ctx context.Context, sub submission) (Job, error) {
 
 func (s *Service) make(ctx context.Context, sub submission) (j Job, made bool, err error) {
 	p := sub.Push
-	s.submit.Lock()
-	defer s.submit.Unlock()
+	one := &s.submit[uint64(rendezvous.Of(branchKey(p.Repository, p.Branch)))%uint64(len(s.submit))]
+	one.Lock()
+	defer one.Unlock()
+	taken := s.deliveries.known(sub.Deliveries)
 	var last uint64
 	s.mu.Lock()
-	if b := s.index.branches[branchID{p.Repository, p.Branch}]; b != nil {
+	b := s.index.branches[branchID{p.Repository, p.Branch}]
+	if b != nil {
 		e := b.find(p, sub.Registered)
-		if e == nil && sub.Missed && b.newest().id != sub.Known {
+		if e == nil && (taken || sub.Missed && b.newest().id != sub.Known) {
 			e = b.newest()
 		}
 		if e != nil {
-			defer s.mu.Unlock()
-			return e.job, false, nil
+			j = e.job
 		}
 		last = b.newest().spec.Order
 	}
 	s.mu.Unlock()
+	records := map[ds.Key]any{}
+	if !taken {
+		records = s.deliveryRecords(sub.Deliveries)
+	}
+	// Of a branch that nobody knows nothing is to be removed.
+	if j.ID != "" || taken || b == nil && p.Commit == "" && len(sub.Deliveries) > 0 {
+		if len(records) > 0 {
+			err = s.write(ctx, records)
+		}
+		return j, false, err
+	}
 	order := s.numbers.Next(last)
 	id := newID(order, s.host.ID())
-	err = s.write(ctx, map[ds.Key]any{specKey(id): spec{
+	records[specKey(id)] = spec{
 		Project: sub.Project, Repository: p.Repository, Branch: p.Branch, Commit: p.Commit, Order: order,
 		Created: time.Now().UTC(), Deleted: p.Commit == "", Priority: sub.Priority, Delivery: p.Delivery,
-		Registered: sub.Registered,
-	}})
+		Registered: sub.Registered, Follows: sub.Follows,
+	}
+	err = s.write(ctx, records)
 	return Job{ID: id}, true, err
 }
 
@@ -213,6 +233,7 @@ func (s *Service) reconcile(ctx context.Context, r auth.Repository, known map[ta
 	if err != nil {
 		return err
 	}
+	heads = withPulls(heads, known)
 	for b, commit := range heads {
 		if j, ok := known[b]; ok && j.Commit == commit && j.spec.of(r.Since) {
 			s.doubts.clear(branchID{id, b})
@@ -221,7 +242,7 @@ func (s *Service) reconcile(ctx context.Context, r auth.Repository, known map[ta
 		if s.built(r, b, commit) && !s.doubts.over(branchID{id, b}, doubt{commit, known[b].ID}, s.settle()) {
 			continue
 		}
-		if err := s.missed(ctx, auth.Push{Repository: id, Branch: b, Commit: commit}, known[b].Job); err != nil {
+		if err := s.missed(ctx, auth.Push{Repository: id, Branch: b, Commit: commit}, known[b]); err != nil {
 			return err
 		}
 	}
@@ -232,16 +253,33 @@ func (s *Service) reconcile(ctx context.Context, r auth.Repository, known map[ta
 		if !s.doubts.over(branchID{id, b}, doubt{"", j.ID}, s.settle()) {
 			continue
 		}
-		if err := s.missed(ctx, auth.Push{Repository: id, Branch: b}, j.Job); err != nil {
+		if err := s.missed(ctx, auth.Push{Repository: id, Branch: b}, j); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// withPulls adds the branches of open pull requests, which are no branches at the provider:
+// each is at the commit of the branch that it follows, and gone with that.
+func withPulls(heads map[taubyte.Branch]taubyte.Commit, known map[taubyte.Branch]latest) map[taubyte.Branch]taubyte.Commit {
+	all := maps.Clone(heads)
+	for b, j := range known {
+		commit, there := heads[j.spec.Follows]
+		if _, own := heads[b]; there && !own && j.spec.Follows != "" && !j.Deleted {
+			all[b] = commit
+		}
+	}
+	return all
+}
+
 // missed submits a push unless the branch got a job meanwhile.
-func (s *Service) missed(ctx context.Context, p auth.Push, known Job) error {
-	j, err := s.submitTo(ctx, submission{Push: p, Missed: true, Known: known.ID})
+func (s *Service) missed(ctx context.Context, p auth.Push, known latest) error {
+	sub := submission{Push: p, Missed: true, Known: known.ID}
+	if known.spec != nil {
+		sub.Follows = known.spec.Follows
+	}
+	j, err := s.submitTo(ctx, sub)
 	if err == nil && j.ID != known.ID && j.Commit == p.Commit {
 		s.log.Info("missed push taken up", "job", j.ID, "repository", p.Repository, "branch", p.Branch)
 	}

@@ -40,6 +40,8 @@ type spec struct {
 	Delivery   string               `json:"delivery,omitempty"`
 	// Registered is since when the repository was the project's (auth.Repository.Since).
 	Registered time.Time `json:"registered,omitzero"`
+	// Follows: the branch is a pull request's, which proposes that branch.
+	Follows taubyte.Branch `json:"follows,omitempty"`
 }
 
 // of reports whether a job was made while its repository has been the project's, and not

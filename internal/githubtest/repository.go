@@ -100,6 +100,11 @@ func (r *Repository) Branches(commit string, names ...string) {
 
 // Send sends an event to the webhooks that ask for it, and returns their answers.
 func (r *Repository) Send(event string, fields map[string]any) (answers []int) {
+	return r.SendBy(hex.EncodeToString(random(16)), event, fields)
+}
+
+// SendBy is Send of a delivery with that id.
+func (r *Repository) SendBy(delivery, event string, fields map[string]any) (answers []int) {
 	r.s.mu.Lock()
 	hooks := append([]hook(nil), r.webhooks...)
 	fields["repository"] = map[string]any{"id": r.ID, "full_name": r.Name}
@@ -113,7 +118,7 @@ func (r *Repository) Send(event string, fields map[string]any) (answers []int) {
 		require.NoError(r.s.t, err)
 		req.Header.Set("Content-Type", "application/json")
 		req.Header.Set("X-GitHub-Event", event)
-		req.Header.Set("X-GitHub-Delivery", hex.EncodeToString(random(16)))
+		req.Header.Set("X-GitHub-Delivery", delivery)
 		req.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
 		resp, err := http.DefaultClient.Do(req)
 		require.NoError(r.s.t, err)
