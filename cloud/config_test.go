@@ -98,3 +98,10 @@ func TestCertificatesOfTheConfigurationFile(t *testing.T) {
 	_, err = cloud.Open(t.Context(), t.TempDir(), opts...)
 	require.ErrorContains(t, err, "served by HTTPS")
 }
+
+func TestImagesOfTheConfigurationFile(t *testing.T) {
+	_, err := options(t, "images:\n  klakegg/hugo: {toolchain: shell, path: [/opt/hugo/bin], folders: [/opt/hugo], env: {HUGO_ENV: production}}\n  \"*\": {path: [/opt/bin]}\n")
+	require.NoError(t, err)
+	_, err = options(t, "images:\n  klakegg/hugo: {programs: [hugo]}\n")
+	require.ErrorContains(t, err, "field programs not found")
+}

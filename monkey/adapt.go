@@ -12,7 +12,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -395,8 +394,8 @@ func (f *goFile) uses(pkg, id string) (used bool) {
 }
 
 // completed is the go.mod of an adapted function: it requires the public SDK where that is
-// imported, and has what the guest SDK of the node replaces. sdk is where that is, "" for
-// TinyGo, which builds the public one.
+// imported, and has what the guest SDK of the node replaces. sdk is where that is from there,
+// "" for TinyGo, which builds the public one.
 func completed(gomod []byte, imports []string, sdk, goVersion string) ([]byte, error) {
 	if len(gomod) == 0 {
 		gomod = []byte("module function\n")
@@ -426,8 +425,8 @@ func completed(gomod []byte, imports []string, sdk, goVersion string) ([]byte, e
 	err = add(publicSDK, publicVersion)
 	if sdk != "" {
 		err = errors.Join(err, add(guestModule, "v0.0.0"),
-			m.AddReplace(publicSymbols, "", path.Join(filepath.ToSlash(sdk), "go-sdk-symbols"), ""),
-			m.AddReplace(guestModule, "", filepath.ToSlash(sdk), ""))
+			m.AddReplace(publicSymbols, "", path.Join(sdk, symbolsFolder), ""),
+			m.AddReplace(guestModule, "", sdk, ""))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w go.mod: %w", taubyte.ErrInvalid, err)

@@ -15,6 +15,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/mod/modfile"
@@ -240,12 +241,19 @@ func (g *goModule) fetches() bool { return !g.vendored && (g.completes || requir
 func (g *goModule) env(session Session, dir string) ([]string, error) {
 	env := []string{"GOCACHE=${CACHE}/go-build", "GOMODCACHE=${CACHE}/go-mod", "GOPATH=${CACHE}/go",
 		"GOTOOLCHAIN=local", "GOENV=off"}
+	if err := g.link(session); err != nil {
+		return nil, err
+	}
 	switch {
 	case g.completes:
 		if !g.placed {
-			sdk := session.Place("SDK")
-			if g.tinygo {
-				sdk = ""
+			sdk := ""
+			if !g.tinygo {
+				rel, err := filepath.Rel(dir, filepath.Join(session.Place("TMP"), sdkLink))
+				if err != nil {
+					return nil, ours(fmt.Errorf("making go.mod: %w", err))
+				}
+				sdk = filepath.ToSlash(rel)
 			}
 			text, err := completed(g.gomod, g.imports, sdk, g.tools.language())
 			if err != nil {
@@ -260,11 +268,29 @@ func (g *goModule) env(session Session, dir string) ([]string, error) {
 	case g.vendored, g.tinygo:
 		return append(env, "GOWORK=off", "GOFLAGS="), nil
 	}
-	text := guestsdk.Work(dir, session.Place("SDK"), "", g.gomod)
+	sdk := session.Place("SDK")
+	text := guestsdk.Work(dir, sdk, "", g.gomod)
+	text = strings.Replace(text, strconv.Quote(filepath.Join(sdk, symbolsFolder)), "./"+sdkLink+"/"+symbolsFolder, 1)
 	if err := g.scratch.root.WriteFile(g.scratch.at("go.work"), []byte(text), 0o600); err != nil {
 		return nil, ours(fmt.Errorf("making go.work: %w", err))
 	}
 	return append(env, "GOWORK=${TMP}/go.work", "GOFLAGS="), nil
+}
+
+// sdkLink is a link to the guest SDK in a build's folder for temporary files, which lies the
+// same way from the source wherever builds work: the path of what a module replaces is
+// in what is built.
+const sdkLink = "taubyte-sdk"
+
+// symbolsFolder is what replaces the public SDK's symbols, in the guest SDK.
+const symbolsFolder = "go-sdk-symbols"
+
+func (g *goModule) link(session Session) error {
+	err := g.scratch.root.Symlink(session.Place("SDK"), g.scratch.at(sdkLink))
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return ours(fmt.Errorf("giving the build the guest SDK: %w", err))
+	}
+	return nil
 }
 
 // goVars are those of a build, after those of goModule.env.

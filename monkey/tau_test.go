@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ipfs/go-cid"
 	"github.com/stretchr/testify/require"
 	"github.com/tetratelabs/wazero"
 
@@ -126,9 +127,7 @@ func cachedModules(t *testing.T, module string) {
 func TestFunctionForThePublicSDK(t *testing.T) {
 	withoutTinyGo(t)
 	cachedModules(t, "github.com/taubyte/go-sdk/@v/v0.3.9.zip")
-	b := newBench(t)
-	b.start(t)
-	b.succeed(t, b.push(repo, auth.KindProject, project(merge(tauGo, map[string]string{
+	files := project(merge(tauGo, map[string]string{
 		"go.mod": "module function\n\ngo 1.19\n",
 		"empty.go": `package lib
 
@@ -143,10 +142,28 @@ func ping(e event.Event) uint32 {
 	h.Write([]byte("PONG"))
 	return 0
 }
-`}))))
-	imports, exports := b.module(t)
-	require.True(t, exports["ping"])
-	require.Contains(t, imports, "taubyte/sdk.eventHttpWrite")
+`}))
+	var made []cid.Cid
+	kept := ""
+	for range 2 { // workers
+		b := newBench(t)
+		if kept != "" { // which saves the second the time to compile the SDK
+			require.NoError(t, os.Rename(kept, filepath.Join(b.work, filepath.Base(kept))))
+		}
+		s := b.start(t)
+		b.succeed(t, b.push(repo, auth.KindProject, files))
+		imports, exports := b.module(t)
+		require.True(t, exports["ping"])
+		require.Contains(t, imports, "taubyte/sdk.eventHttpWrite")
+		root, _ := b.current(t).Asset(functionID)
+		made = append(made, root)
+		require.NoError(t, s.Close())
+		caches, err := filepath.Glob(filepath.Join(b.work, "taubyte-cache-*"))
+		require.NoError(t, err)
+		require.Len(t, caches, 1)
+		kept = caches[0]
+	}
+	require.Equal(t, made[0], made[1], "two workers come to the same")
 }
 
 func TestOlderSDKsAreNamed(t *testing.T) {
