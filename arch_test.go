@@ -124,6 +124,7 @@ func TestAServiceCarriesNoOther(t *testing.T) {
 	carried := map[string][]string{}
 	for _, p := range list(t, append([]string{"./examples/registry"}, prefixed(services)...)...) {
 		rel, _ := own(p.ImportPath)
+		require.NotContains(t, p.Deps, "github.com/moby/moby/client", "%s carries a container engine's client", rel)
 		for _, dep := range p.Deps {
 			if name, ours := own(dep); ours && slices.Contains(services, name) && name != rel {
 				carried[rel] = append(carried[rel], name)

@@ -22,6 +22,7 @@ import (
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/gateway"
 	"github.com/taubyte/taubyte/monkey"
+	"github.com/taubyte/taubyte/monkey/container"
 )
 
 // Config is a node's configuration file (YAML). Relative paths are relative to
@@ -59,10 +60,12 @@ type Config struct {
 	Providers map[string]ProviderConfig `yaml:"providers,omitempty"`
 	Webhooks  string                    `yaml:"webhooks,omitempty"`
 	Logs      string                    `yaml:"logs,omitempty"`
-	// Builds is how monkey runs builds: "confined", the default, or "plain". See
-	// WithPlainBuilds. BuildNetwork: see WithBuildNetwork.
-	Builds       string `yaml:"builds,omitempty"`
-	BuildNetwork bool   `yaml:"build-network,omitempty"`
+	// Builds is how monkey runs builds: "confined", the default, "container", or "plain".
+	// See WithContainerBuilds, with Containers, and WithPlainBuilds. BuildNetwork: see
+	// WithBuildNetwork.
+	Builds       string            `yaml:"builds,omitempty"`
+	Containers   *container.Config `yaml:"containers,omitempty"`
+	BuildNetwork bool              `yaml:"build-network,omitempty"`
 	// Images says what stands for container images that projects name: see
 	// WithBuildImages.
 	Images map[string]monkey.Image `yaml:"images,omitempty"`
@@ -240,10 +243,19 @@ func (c *Config) Options() ([]Option, error) {
 	opts = append(opts, providers...)
 	switch c.Builds {
 	case "", "confined":
+	case "container":
+		var containers container.Config
+		if c.Containers != nil {
+			containers = *c.Containers
+		}
+		opts = append(opts, WithContainerBuilds(containers))
 	case "plain":
 		opts = append(opts, WithPlainBuilds())
 	default:
-		return nil, fmt.Errorf("%w configuration: builds is %q (there are confined and plain)", taubyte.ErrInvalid, c.Builds)
+		return nil, fmt.Errorf("%w configuration: builds is %q (there are confined, container and plain)", taubyte.ErrInvalid, c.Builds)
+	}
+	if c.Containers != nil && c.Builds != "container" {
+		return nil, fmt.Errorf("%w configuration: containers is for builds: container, and builds is %q", taubyte.ErrInvalid, c.Builds)
 	}
 	if c.BuildNetwork {
 		opts = append(opts, WithBuildNetwork())

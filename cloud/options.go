@@ -11,6 +11,7 @@ import (
 	"github.com/taubyte/taubyte/gateway"
 	"github.com/taubyte/taubyte/hoarder"
 	"github.com/taubyte/taubyte/monkey"
+	"github.com/taubyte/taubyte/monkey/container"
 	"github.com/taubyte/taubyte/patrick"
 	"github.com/taubyte/taubyte/seer"
 	"github.com/taubyte/taubyte/substrate"
@@ -36,6 +37,7 @@ type options struct {
 	limits      gateway.Limits
 	development bool
 	plainBuilds bool
+	containers  *container.Config // nil: builds are no containers
 	images      map[string]monkey.Image
 	buildNet    bool
 	authority   *taubyte.Authority
@@ -157,6 +159,12 @@ func WithDevelopment() Option {
 // monkey does not open; in development they are plain where they can't be confined, which
 // Node.Unconfined tells.
 func WithPlainBuilds() Option { return func(o *options) { o.plainBuilds = true } }
+
+// WithContainerBuilds runs builds in containers of a Docker engine, by the images that
+// projects name. A node with monkey does not open without the engine, in development neither.
+func WithContainerBuilds(c container.Config) Option {
+	return func(o *options) { o.containers = &c }
+}
 
 // WithBuildNetwork lets the scripts of builds use the machine's network, ports on its
 // loopback included. The default is none for scripts, but in development.

@@ -19,6 +19,7 @@ import (
 	"github.com/taubyte/taubyte/gateway"
 	"github.com/taubyte/taubyte/hoarder"
 	"github.com/taubyte/taubyte/monkey"
+	"github.com/taubyte/taubyte/monkey/container"
 	"github.com/taubyte/taubyte/patrick"
 	"github.com/taubyte/taubyte/seer"
 	"github.com/taubyte/taubyte/substrate"
@@ -137,6 +138,18 @@ func (n *Node) builds(ctx context.Context) (opts []monkey.Option, err error) {
 	if n.opts.plainBuilds {
 		n.unconfined = "so it was asked for"
 		return append(opts, plain), nil
+	}
+	if n.opts.containers != nil {
+		engine, err := container.New(ctx, n.Host.ID().String(), *n.opts.containers)
+		var missing *monkey.MissingError
+		if errors.As(err, &missing) {
+			return nil, fmt.Errorf("%w: builds can't be containers: %w (builds: confined needs no engine)", taubyte.ErrUnavailable, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		n.closers = append(n.closers, engine)
+		return append(opts, monkey.WithEnvironment("container", engine)), nil
 	}
 	confined, err := monkey.NewConfined(ctx)
 	var missing *monkey.MissingError

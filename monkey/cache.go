@@ -115,6 +115,11 @@ func (b *build) cacheKey(ctx context.Context, t target, p plan, given given) (st
 	if p.k != nil {
 		field(b.s.o.envName, p.script, fmt.Sprint(b.s.o.network))
 		field(p.k.version...)
+		version, err := b.s.imageVersion(ctx, p)
+		if err != nil {
+			return "", err
+		}
+		field(version)
 	}
 	if p.wide {
 		digest, err := b.digest(ctx)
@@ -126,6 +131,23 @@ func (b *build) cacheKey(ctx context.Context, t target, p plan, given given) (st
 		return "", fmt.Errorf("hashing the source: %w", err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// imageVersion is what the name of a build's image stands for now, where the environment
+// runs images.
+func (s *Service) imageVersion(ctx context.Context, p plan) (string, error) {
+	images, ok := s.o.env.(interface {
+		Resolve(ctx context.Context, image string) (string, error)
+	})
+	switch {
+	case !ok:
+		return "", nil
+	case p.w != nil:
+		return images.Resolve(ctx, p.w.image)
+	case p.golang:
+		return images.Resolve(ctx, "")
+	}
+	return images.Resolve(ctx, p.k.image())
 }
 
 func hasLinks(fsys fs.FS, dir string) bool {

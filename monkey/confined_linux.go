@@ -6,19 +6,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/taubyte/taubyte/monkey/internal/confine"
 )
 
 // settings are the parts of /etc without which programs do not find libraries, names of
@@ -28,12 +27,6 @@ var settings = []string{
 	"/etc/ssl", "/etc/ca-certificates", "/etc/pki", "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf",
 	"/etc/localtime", "/etc/mime.types",
 }
-
-// Users for builds, where the node is root: numbers that no system gives to anybody.
-const (
-	firstUser = 0x70000000
-	users     = 1 << 20
-)
 
 const installBubblewrap = "install the package bubblewrap, of 0.8 or later"
 
@@ -79,10 +72,7 @@ func (c *Confined) Open(ctx context.Context, spec Spec) (Session, error) {
 	if c.bwrap == "" {
 		return nil, errors.New("a Confined that NewConfined has not made")
 	}
-	s := &confinedSession{c: c, spec: spec, places: places{}, path: spec.searchPath(c.Path)}
-	sum := fnv.New32a()
-	_, _ = io.WriteString(sum, spec.Owner)
-	s.user = firstUser + sum.Sum32()%users
+	s := &confinedSession{Turn: confine.NewTurn(), c: c, spec: spec, places: places{}, path: spec.searchPath(c.Path), user: confine.User(spec.Owner)}
 	for _, m := range spec.Mounts {
 		if m.Name != "" {
 			s.places[m.Name] = m.place()
@@ -91,68 +81,27 @@ func (c *Confined) Open(ctx context.Context, spec Spec) (Session, error) {
 			continue
 		}
 		if c.setpriv != "" {
-			if err := give(m.Dir, int(s.user)); err != nil {
+			if err := confine.Give(m.Dir, s.user); err != nil {
 				return nil, ours(fmt.Errorf("giving the build its folders: %w", err))
 			}
 		}
-		s.limits(m.Dir)
+		s.write = append(s.write, m.Dir)
 	}
 	noteImage(spec, "with the machine's own programs")
-	s.life, s.end = context.WithCancelCause(context.Background())
 	return s, nil
 }
 
-// give makes a user the owner of all in a folder.
-func give(dir string, user int) error {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	if info, err := root.Stat("."); err == nil {
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) == user {
-			return nil // the folder itself is given last
-		}
-	}
-	err = fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
-		if err == nil && name != "." {
-			err = root.Lchown(name, user, user)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // another target of the same project took it away
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return root.Lchown(".", user, user)
-}
-
 type confinedSession struct {
-	running
+	*confine.Turn
 	c      *Confined
 	spec   Spec
 	places places
 	path   string
-	user   uint32
-	disk   int64 // in all mounts; 0 is no limit
+	user   int
+	write  []string // folders that may be written
 }
 
 func (s *confinedSession) Place(mount string) string { return s.places[mount] }
-
-// limits takes half of what is free where a mount is for a limit.
-func (s *confinedSession) limits(dir string) {
-	var st unix.Statfs_t
-	if s.spec.Limits.Disk == 0 || unix.Statfs(dir, &st) != nil {
-		return
-	}
-	free := int64(st.Bavail) * st.Bsize / 2
-	if s.disk == 0 {
-		s.disk = s.spec.Limits.Disk
-	}
-	s.disk = min(s.disk, free)
-}
 
 // arguments are those of bwrap, without the command.
 func (s *confinedSession) arguments(c Command) []string {
@@ -247,7 +196,7 @@ func (s *confinedSession) visible() string {
 }
 
 func (s *confinedSession) Exec(ctx context.Context, c Command) error {
-	ctx, done, err := s.begin(ctx)
+	ctx, done, err := s.Begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -262,7 +211,7 @@ func (s *confinedSession) Exec(ctx context.Context, c Command) error {
 	}
 	line := append([]string{program}, words[1:]...)
 	if s.c.setpriv != "" {
-		user := strconv.FormatUint(uint64(s.user), 10)
+		user := strconv.Itoa(s.user)
 		line = append([]string{s.c.setpriv, "--reuid", user, "--regid", user, "--clear-groups", "--inh-caps=-all", "--ambient-caps=-all", "--",
 			shell, "-c", `cd "$1" && shift && exec "$@"`, "confined", s.places.dir(c)}, line...)
 	}
@@ -426,7 +375,7 @@ func (b *sandbox) run(ctx context.Context, s *confinedSession, c Command, name s
 	ended, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watched)
-		w := watch{init: b.init, limits: s.spec.Limits, disk: s.disk, mounts: s.spec.Mounts}
+		w := watch{init: b.init, limits: s.spec.Limits, disk: confine.Disk{Dirs: s.write, Bytes: confine.Room(s.spec.Limits.Disk, s.write)}}
 		if limit := w.until(ctx, ended); limit != "" {
 			over(&LimitError{Command: name, Limit: limit})
 		}

@@ -35,6 +35,10 @@ import (
 //     something gives a *MissingError. When ctx ends, Exec ends all processes at once and
 //     returns ctx's cause.
 //   - Close ends a command that runs, waits until it is gone, and may be called twice.
+//
+// One that runs images also has a method Resolve(ctx, image) (string, error), which returns
+// what the name of an image stands for at the time: what was built by another is not taken
+// from the cache.
 type Environment interface {
 	Open(ctx context.Context, spec Spec) (Session, error)
 }
@@ -53,8 +57,9 @@ type Spec struct {
 	Owner  string
 	Image  string // the container image that the project asks for; "" where none
 	Mounts []Mount
-	// Path are folders with programs of the machine that a Native environment looks into
-	// before its own PATH. Commands see those that are in a mount or of the system.
+	// Path are folders with programs of the machine that are looked into before the
+	// environment's own PATH. Commands see those that are in a mount or, where the
+	// environment is Native, of the system.
 	Path []string
 	// Network gives commands the network of the machine. Without it a confined session has
 	// none at all.

@@ -158,6 +158,7 @@ func (s *Service) buildGo(ctx context.Context, spec Spec, dir string, src, scrat
 	}
 	k.give(&spec)
 	spec.Mounts = append(append(spec.Mounts, cache), k.golang.mounts()...)
+	spec.Path = append(spec.Path, filepath.Join(k.golang.root, "bin"))
 	build := goBuild
 	if g.tinygo {
 		build = tinygoBuild

@@ -9,8 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"time"
+
+	"github.com/taubyte/taubyte/monkey/internal/confine"
 )
 
 // Process is the Environment that runs commands as plain processes of this machine. They
@@ -37,14 +38,13 @@ func (p *Process) Open(ctx context.Context, spec Spec) (Session, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	s := &processSession{places: places{}, limits: spec.Limits, path: spec.searchPath(p.Path)}
+	s := &processSession{Turn: confine.NewTurn(), places: places{}, limits: spec.Limits, path: spec.searchPath(p.Path)}
 	for _, m := range spec.Mounts {
 		if m.Name != "" {
 			s.places[m.Name] = m.Dir
 		}
 	}
 	noteImage(spec, "as processes of the machine")
-	s.life, s.end = context.WithCancelCause(context.Background())
 	return s, nil
 }
 
@@ -54,46 +54,8 @@ func noteImage(spec Spec, how string) {
 	}
 }
 
-// running is what sessions have in common: commands one at a time, until Close.
-type running struct {
-	turn sync.Mutex
-	life context.Context
-	end  context.CancelCauseFunc
-}
-
-var errSessionClosed = errors.New("the session of the build is closed")
-
-// begin waits for a command's turn. ctx ends with the session.
-func (r *running) begin(ctx context.Context) (context.Context, func(), error) {
-	r.turn.Lock()
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(r.life, func() { cancel(context.Cause(r.life)) })
-	done := func() {
-		stop()
-		cancel(nil)
-		r.turn.Unlock()
-	}
-	if r.life.Err() != nil || ctx.Err() != nil {
-		err := context.Cause(ctx)
-		if r.life.Err() != nil {
-			err = context.Cause(r.life)
-		}
-		done()
-		return nil, nil, err
-	}
-	return ctx, done, nil
-}
-
-// Close ends what runs.
-func (r *running) Close() error {
-	r.end(errSessionClosed)
-	r.turn.Lock()
-	defer r.turn.Unlock()
-	return nil
-}
-
 type processSession struct {
-	running
+	*confine.Turn
 	places places
 	limits Limits
 	path   string
@@ -102,7 +64,7 @@ type processSession struct {
 func (s *processSession) Place(mount string) string { return s.places[mount] }
 
 func (s *processSession) Exec(ctx context.Context, c Command) error {
-	ctx, done, err := s.begin(ctx)
+	ctx, done, err := s.Begin(ctx)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ func startCommand() command {
 		name: "start", args: "--config FILE", summary: "run a node with the services that its configuration names, until interrupted",
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
 			config := fs.String("config", "taubyte.yaml", "the node's configuration; \"taubyte init\" makes one")
-			builds := fs.String("builds", "", "how builds run: \"confined\", or \"plain\" with all rights of the node (default: as the configuration says)")
+			builds := fs.String("builds", "", "how builds run: \"confined\", \"container\", or \"plain\" with all rights of the node (default: as the configuration says)")
 			level := logFlag(fs, "info")
 			return func(inv *invocation) error {
 				c, err := cloud.ReadConfig(*config)
