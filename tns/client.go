@@ -54,6 +54,14 @@ func (c *Client) Remove(ctx context.Context, project taubyte.ProjectID, branch t
 	return c.rpc.Call(ctx, http.MethodDelete, branchPath(project, branch, ""), nil, nil)
 }
 
+// RemoveProject is Service.RemoveProject.
+func (c *Client) RemoveProject(ctx context.Context, project taubyte.ProjectID) error {
+	if s := c.local(); s != nil {
+		return s.RemoveProject(ctx, project)
+	}
+	return c.rpc.Call(ctx, http.MethodDelete, "/projects/"+url.PathEscape(string(project)), nil, nil)
+}
+
 // Rollback is Service.Rollback.
 func (c *Client) Rollback(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, sequence uint64) (*Deployment, error) {
 	if s := c.local(); s != nil {

@@ -75,6 +75,12 @@ func (s *Service) handleProjects(mux *api.Mux) {
 	project := api.Texts{"project": "The project's ID."}
 	branch := api.Texts{"project": project["project"], "branch": "The branch, escaped as one element of the path."}
 	mayRead, mayPublish := api.Project(taubyte.VerbRead, taubyte.Roles()...), api.Project(taubyte.VerbDeploy, publishers...)
+	mux.Handle("DELETE /projects/{project}", api.Operation{
+		Summary: "Takes all branches of a project off the air, and refuses what jobs of before publish.", Path: project,
+		Rights: api.Project(taubyte.VerbAdminister, taubyte.RoleAuth),
+	}, api.Act(func(r *http.Request) error {
+		return s.RemoveProject(r.Context(), projectOf(r))
+	}))
 	mux.Handle("GET /projects/{project}/conflicts", api.Operation{
 		Summary: "Lists the claims of a project that lead nowhere.", Path: project, Rights: mayRead,
 	}, api.Answer(func(r *http.Request) ([]Claim, error) {

@@ -427,7 +427,8 @@ func (s *Service) current(ctx context.Context, k branchKey, fetch fetcher) (head
 // Publish adds a part to what a branch runs and makes the whole current, in one
 // step. The parts of other repositories stay as they are. A part whose Order is not
 // beyond all that the branch had of its repository is ErrConflict: a newer build was
-// first. The part that is there, once more, changes nothing.
+// first. The part that is there, once more, changes nothing. One of a job whose project
+// was deleted after the push is ErrForbidden.
 //
 // It takes a node of the roles monkey or tns, the verb deploy on the project, or the job
 // that the part names, of this branch.
@@ -441,7 +442,10 @@ func (s *Service) Publish(ctx context.Context, project taubyte.ProjectID, branch
 	if err := checkPart(project, branch, part); err != nil {
 		return nil, err
 	}
-	return s.change(ctx, branchKey{project, branch}, func(now *Deployment, built map[taubyte.RepositoryID]uint64) (map[taubyte.RepositoryID]Part, error) {
+	if err := s.afterEnd(ctx, project, part); err != nil {
+		return nil, err
+	}
+	d, err := s.change(ctx, branchKey{project, branch}, func(now *Deployment, built map[taubyte.RepositoryID]uint64) (map[taubyte.RepositoryID]Part, error) {
 		parts := map[taubyte.RepositoryID]Part{}
 		if now != nil {
 			maps.Copy(parts, now.Parts)
@@ -456,6 +460,18 @@ func (s *Service) Publish(ctx context.Context, project taubyte.ProjectID, branch
 		parts[part.Repository] = part
 		return parts, nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	// The project may have been deleted in the meantime, at another node: who did that has
+	// not seen this.
+	if late := s.afterEnd(ctx, project, part); errors.Is(late, taubyte.ErrForbidden) {
+		if err := s.Remove(taubyte.AsService(ctx), project, branch); err != nil {
+			return nil, errors.Join(late, err)
+		}
+		return nil, late
+	}
+	return d, nil
 }
 
 var errUnchanged = errors.New("nothing to change")
