@@ -81,6 +81,7 @@ type Service struct {
 	certs       *certificates
 	inline      *inline
 	domains     *domains
+	rights      rights // of credentials at providers
 	settings    Settings
 	webhooks    string
 	decoy       string // a secret that nobody has: see Event
@@ -127,6 +128,9 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		o.verifier = s.tns
 	}
 	s.deployments, s.running = o.deployed, o.running
+	if s.rights.now = o.now; s.rights.now == nil {
+		s.rights.now = time.Now
+	}
 	s.life, s.stop = context.WithCancel(context.Background())
 	if err := s.start(ctx, store, o); err != nil {
 		return nil, errors.Join(err, s.Close())

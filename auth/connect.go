@@ -22,10 +22,12 @@ import (
 	"github.com/taubyte/taubyte/auth/internal/secrets"
 )
 
-// The secrets of a repository at a provider. Each is made by one call and never changed:
+// The secrets of a repository at a provider. Each is made by one call, and changed by what
+// rotates it:
 //
-//	repositories/<id, escaped>/deploy-key   the private half, OpenSSH in PEM
-//	repositories/<id, escaped>/webhook      what events are signed with
+//	repositories/<id, escaped>/deploy-key           the private half, OpenSSH in PEM
+//	repositories/<id, escaped>/webhook              what events are signed with
+//	repositories/<id, escaped>/…-next, …-previous   while one takes another's place
 //
 // The provider keeps the rest: a deploy key is found there by its public half, and a
 // webhook by its URL.
@@ -39,6 +41,10 @@ const (
 	// previousSecret is the one before, which is good while a provider may still send
 	// events that it signed.
 	previousSecret = "webhook-previous"
+	// While a deploy key takes another's place, nextKey is the new one and previousKey the
+	// one to be removed.
+	nextKey     = "deploy-key-next"
+	previousKey = "deploy-key-previous"
 )
 
 // previousFor is how long events may be signed with the secret before.
@@ -86,7 +92,8 @@ func (s *Service) noProvider(name string) error {
 		cmp.Or(strings.Join(slices.Sorted(maps.Keys(s.providers)), ", "), "none"))
 }
 
-// administered looks a repository up and checks that the credential administers it.
+// administered looks a repository up and checks that the credential administers it, by
+// what the provider has said within the last minute.
 func (s *Service) administered(ctx context.Context, a Addition) (RemoteRepository, Remote, RepositoryProvider, error) {
 	if a.Credential == "" { // the caller would see by the provider's what he may not
 		if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleAuth); err != nil {
@@ -107,7 +114,7 @@ func (s *Service) administered(ctx context.Context, a Addition) (RemoteRepositor
 	} else {
 		remote.ID = a.Repository
 	}
-	found, err := rp.Repository(ctx, remote)
+	found, err := s.rights.repository(ctx, a.Provider, rp, a.Repository, remote)
 	if err != nil {
 		return found, remote, rp, err
 	}
@@ -195,9 +202,15 @@ func (s *Service) RemoveRepository(ctx context.Context, id taubyte.RepositoryID,
 		return err
 	}
 	if p != nil {
-		_, public, err := s.deployKey(ctx, id)
-		if err == nil && public != "" {
-			err = p.RemoveKey(ctx, remote, public)
+		var err error
+		for _, what := range []string{deployKey, nextKey, previousKey} {
+			var public string
+			if err == nil {
+				_, public, err = s.keyOf(ctx, id, what)
+			}
+			if err == nil && public != "" {
+				err = p.RemoveKey(ctx, remote, public)
+			}
 		}
 		if err == nil && s.webhooks != "" {
 			err = p.RemoveWebhook(ctx, remote, s.webhookURL(id))
@@ -213,7 +226,7 @@ func (s *Service) RemoveRepository(ctx context.Context, id taubyte.RepositoryID,
 	if err := s.Unregister(ctx, id); err != nil {
 		return err
 	}
-	for _, what := range []string{deployKey, webhookSecret, previousSecret} {
+	for _, what := range []string{deployKey, nextKey, previousKey, webhookSecret, previousSecret} {
 		if err := s.secrets.Delete(ctx, callerOf(ctx), secretName(id, what)); err != nil && !errors.Is(err, taubyte.ErrNotFound) {
 			return err
 		}
@@ -258,7 +271,11 @@ func (s *Service) remote(ctx context.Context, r Repository) (Remote, error) {
 
 // deployKey returns both halves of a repository's deploy key, nil where it has none.
 func (s *Service) deployKey(ctx context.Context, id taubyte.RepositoryID) (private []byte, public string, err error) {
-	private, err = s.ownSecret(ctx, secretName(id, deployKey))
+	return s.keyOf(ctx, id, deployKey)
+}
+
+func (s *Service) keyOf(ctx context.Context, id taubyte.RepositoryID, what string) (private []byte, public string, err error) {
+	private, err = s.ownSecret(ctx, secretName(id, what))
 	if errors.Is(err, taubyte.ErrNotFound) {
 		return nil, "", nil
 	}

@@ -41,12 +41,10 @@ func (d *deployments) Find(_ context.Context, what string) (all []tns.Summary, e
 	return all, nil
 }
 
-func (d *deployments) Remove(_ context.Context, p taubyte.ProjectID, b taubyte.Branch) error {
+func (d *deployments) RemoveProject(_ context.Context, p taubyte.ProjectID) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.all[p] = d.all[p][1:]; len(d.all[p]) == 0 {
-		delete(d.all, p)
-	}
+	delete(d.all, p)
 	return nil
 }
 
@@ -159,6 +157,45 @@ func TestAProjectAtGitHub(t *testing.T) {
 	require.Equal(t, auth.EventPing, (<-events).Kind)
 	require.Len(t, code.Webhooks(), 1)
 
+	// A deploy key takes another's place once it works, and what broke off is gone on with.
+	before := code.Keys()
+	readable := func() {
+		t.Helper()
+		var archive bytes.Buffer
+		require.NoError(t, builder.Source(ctx, id, taubyte.Commit(first), &archive))
+	}
+	fail := func(method string) {
+		gh.Fault = func(w http.ResponseWriter, r *http.Request) bool {
+			broken := r.Method == method && strings.Contains(r.URL.Path, "/keys")
+			if broken {
+				w.WriteHeader(http.StatusBadGateway)
+			}
+			return broken
+		}
+	}
+	fail(http.MethodPost)
+	require.ErrorIs(t, s.RotateDeployKey(ctx, id, ""), taubyte.ErrUnavailable)
+	require.Equal(t, before, code.Keys())
+	readable()
+	fail(http.MethodDelete)
+	require.ErrorIs(t, s.RotateDeployKey(ctx, id, ""), taubyte.ErrUnavailable)
+	require.Len(t, code.Keys(), 2, "the old one is there as long as it could not be removed")
+	readable()
+	gh.Fault = nil
+	require.NoError(t, s.RotateDeployKey(ctx, id, ""))
+	after := code.Keys()
+	require.Len(t, after, 1)
+	require.NotEqual(t, before, after)
+	readable()
+	require.NoError(t, s.RotateDeployKey(ctx, id, ""))
+	require.Len(t, code.Keys(), 1)
+	require.NotEqual(t, after, code.Keys(), "each time another")
+	readable()
+	require.ErrorIs(t, s.RotateDeployKey(ctx, "github/1", ""), taubyte.ErrNotFound)
+	for what, ctx := range testnet.Outsiders(ctx, "QmOther") {
+		require.ErrorIs(t, s.RotateDeployKey(ctx, id, ""), taubyte.ErrForbidden, what)
+	}
+
 	// A repository of one project is no other's; nodes of other roles may nothing.
 	other, err := s.CreateProject(ctx, auth.Project{ID: "QmOther", Name: "other"})
 	require.NoError(t, err)
@@ -228,4 +265,44 @@ func TestANodesCredentialIsForItsAdministrators(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.RemoveRepository(user, auth.NewRepositoryID("github", strconv.FormatInt(config.ID, 10)), token))
 	require.Empty(t, config.Keys())
+}
+
+// What a credential may at a provider is asked for once a minute: a right that was withdrawn
+// there ends by then, and while the provider is away nobody gets one.
+func TestARightAtAProviderEnds(t *testing.T) {
+	net := testnet.New(t)
+	gh := githubtest.New(t)
+	provider, err := github.New(github.WithEnterprise(gh.URL), github.WithToken(gh.User("acme")))
+	require.NoError(t, err)
+	c := &clock{at: time.Now()}
+	s := open(t, net.Node(taubyte.RoleAuth), auth.WithProvider(provider), auth.WithClock(c.now))
+	repo := gh.Repository("acme/shop")
+	repo.Administrator("ann", true)
+	repo.Reader("bob")
+	ann, bob := gh.User("ann"), gh.User("bob")
+	owner := taubyte.WithPrincipal(t.Context(), taubyte.Principal{Kind: taubyte.KindUser, Verb: taubyte.VerbAdminister, Projects: []taubyte.ProjectID{shopProject}})
+	ask := func(credential string) error {
+		return s.Administered(owner, auth.Addition{Provider: "github", Repository: "acme/shop", Credential: credential})
+	}
+	away := func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusBadGateway)
+		return true
+	}
+	require.NoError(t, ask(ann))
+	require.ErrorIs(t, ask(bob), taubyte.ErrForbidden)
+	require.ErrorIs(t, ask(""), taubyte.ErrForbidden, "the node's own credential is not the user's")
+
+	repo.Administrator("ann", false)
+	gh.Fault = away
+	c.move(59 * time.Second)
+	require.NoError(t, ask(ann), "known, without a call")
+	require.ErrorIs(t, ask(bob), taubyte.ErrUnavailable, "who has no right gets none from what another has")
+	require.ErrorIs(t, ask(gh.User("eve")), taubyte.ErrUnavailable)
+	c.move(time.Second)
+	require.ErrorIs(t, ask(ann), taubyte.ErrUnavailable, "not known any more, and nobody says")
+	gh.Fault = nil
+	require.Error(t, ask(ann))
+	require.NotErrorIs(t, ask(ann), taubyte.ErrUnavailable, "withdrawn")
+	repo.Administrator("ann", true)
+	require.NoError(t, ask(ann), "given again, it counts at once")
 }

@@ -91,7 +91,8 @@ func WithResolver(r Resolver) Option { return func(o *options) { o.resolver = r 
 // WithVerifier sets who is told who owns a host name. The default is a tns.Client.
 func WithVerifier(v Verifier) Option { return func(o *options) { o.verifier = v } }
 
-// WithClock sets the time by which domains are checked again. The default is time.Now.
+// WithClock sets the time by which domains are checked again, and a provider is asked again
+// what a credential may. The default is time.Now.
 func WithClock(now func() time.Time) Option { return func(o *options) { o.now = now } }
 
 // The replicated keys of domains. Each is written by the node that its last part names:

@@ -11,6 +11,12 @@ import (
 	"github.com/taubyte/taubyte/auth/internal/secrets"
 )
 
+// Administered is the check of AddRepository.
+func (s *Service) Administered(ctx context.Context, a Addition) error {
+	_, _, _, err := s.administered(ctx, a)
+	return err
+}
+
 // ParseToken is for fuzzing.
 func ParseToken(text string) (any, error) { return parseToken(text) }
 

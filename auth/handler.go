@@ -111,6 +111,12 @@ func (s *Service) handleRepositories(mux *api.Mux) {
 	}, api.Act(func(r *http.Request) error {
 		return s.RotateWebhook(r.Context(), repositoryOf(r), r.Header.Get(CredentialHeader))
 	}))
+	mux.Handle("POST /repositories/{id}/key", api.Operation{
+		Summary: "Gives a repository another deploy key.", Path: repositoryID, Header: byCredential,
+		Rights: api.Project(taubyte.VerbAdminister, operators...),
+	}, api.Act(func(r *http.Request) error {
+		return s.RotateDeployKey(r.Context(), repositoryOf(r), r.Header.Get(CredentialHeader))
+	}))
 	mux.Handle("POST /repositories/{id}/events", api.Operation{
 		Summary: "Checks and reads what a git provider sent to a webhook.", Path: repositoryID,
 		Rights: api.Nodes(builders...),

@@ -266,11 +266,13 @@ func unpackYAML(r io.Reader, root *os.Root) error {
 // Deployments is what a project has deployed: tns.
 type Deployments interface {
 	Find(ctx context.Context, what string) ([]tns.Summary, error)
-	Remove(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) error
+	// RemoveProject takes all of a project off the air, and lets no job publish that was
+	// made before.
+	RemoveProject(ctx context.Context, project taubyte.ProjectID) error
 }
 
 // DeleteProject deletes a project: its repositories are let go with their deploy keys and
-// webhooks, and everything that it served stops. The repositories stay as they are. What
+// webhooks, everything that it served stops, and what is being built of it is not published. The repositories stay as they are. What
 // is deleted only in part when it fails is deleted by the next call.
 //
 // For the administrator, nodes of role auth, and users that may administer the project.
@@ -304,14 +306,13 @@ func (s *Service) DeleteProject(ctx context.Context, id taubyte.ProjectID, crede
 			continue
 		}
 		known = true
-		for _, b := range p.Branches {
-			if err := s.deployments.Remove(own, id, b.Branch); err != nil {
-				return fmt.Errorf("taking branch %s off the air: %w", b.Branch, err)
-			}
-		}
 	}
 	if !known {
 		return fmt.Errorf("%w: project %s", taubyte.ErrNotFound, id)
+	}
+	// Also where nothing is deployed yet: its first build may be under way.
+	if err := s.deployments.RemoveProject(own, id); err != nil {
+		return fmt.Errorf("taking project %s off the air: %w", id, err)
 	}
 	s.log.Info("project deleted", "project", id)
 	return s.RemoveProject(own, id)

@@ -54,9 +54,9 @@ func atProvider(text string) (provider, repository string, err error) {
 
 func repoCommand() command {
 	return command{
-		name: "repo", args: "list | add PROVIDER/REPOSITORY --project PROJECT [--kind KIND] | rm PROVIDER/REPOSITORY",
-		summary: "list, add or remove repositories of projects, at a node that runs auth; one at a git provider is given a deploy key and a webhook. REPOSITORY is its id at the provider, or its full name",
-		verbs:   []string{"list", "add PROVIDER/REPOSITORY", "rm PROVIDER/REPOSITORY"},
+		name: "repo", args: "list | add PROVIDER/REPOSITORY --project PROJECT [--kind KIND] | rotate PROVIDER/REPOSITORY | rm PROVIDER/REPOSITORY",
+		summary: "list, add or remove repositories of projects, at a node that runs auth; one at a git provider is given a deploy key and a webhook, and by rotate another deploy key, which takes the place of the old one once it works. REPOSITORY is its id at the provider, or its full name",
+		verbs:   []string{"list", "add PROVIDER/REPOSITORY", "rotate PROVIDER/REPOSITORY", "rm PROVIDER/REPOSITORY"},
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
 			project := fs.String("project", "", "the project, by its id or name (default: the only one; with list, all)")
 			kind := fs.String("kind", string(auth.KindProject), "with add: what it holds: project (everything), config, code, website or library")
@@ -89,6 +89,12 @@ func repoCommand() command {
 				id, err := c.repository(inv.args[0])
 				if err != nil {
 					return err
+				}
+				if inv.verb == "rotate" {
+					if err := c.callAs(http.MethodPost, "/v1/auth/repositories/"+url.PathEscape(string(id))+"/key", token); err != nil {
+						return err
+					}
+					return told(inv, map[string]any{"rotated": id}, string(id)+" has another deploy key")
 				}
 				if err := c.callAs(http.MethodDelete, "/v1/auth/repositories/"+url.PathEscape(string(id)), token); err != nil {
 					return err

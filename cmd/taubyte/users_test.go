@@ -432,6 +432,8 @@ func TestUsersOfANetwork(t *testing.T) {
 	require.Empty(t, append(code.Keys(), config.Keys()...))
 	u.soon("control", shopID, false, "projects", "list")
 	u.at("control", 0, "projects", "import", "github/acme/tb_shop")
+	u.at("control", 0, "repo", "rotate", "github/acme/tb_shop")
+	u.at("control", 4, "repo", "rotate", "github/acme/none")
 	u.served("/ping", http.StatusOK, "PUSHED")
 	u.served("/", http.StatusOK, "<h1>Next</h1>")
 }

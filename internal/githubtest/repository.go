@@ -145,6 +145,13 @@ func (r *Repository) Reader(login string) {
 	r.readers[login] = true
 }
 
+// Administrator lets a user administer the repository, or no more see it.
+func (r *Repository) Administrator(login string, may bool) {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	r.admins[login] = may
+}
+
 // Keys returns the deploy keys, and Webhooks the URLs of the webhooks.
 func (r *Repository) Keys() (all []string) {
 	r.s.mu.Lock()
