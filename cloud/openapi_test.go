@@ -375,6 +375,7 @@ var elsewhere = map[string]string{
 	"POST /v1/auth/imports":                   "takes a git provider",
 	"POST /v1/auth/repositories/{id}/webhook": "takes a git provider",
 	"POST /webhooks/{provider}/{repository}":  "takes a git provider",
+	"POST /v1/auth/repositories/{id}/key":     "takes a git provider",
 	"POST /git/{repository}/git-upload-pack":  "git's own",
 	"POST /git/{repository}/git-receive-pack": "git's own",
 }
