@@ -26,6 +26,8 @@ const (
 	probeTimeout = 2 * time.Second
 	// syncTimeout bounds how long a node waits to have what another one has.
 	syncTimeout = time.Second
+	// hearing is how long what was written elsewhere takes to come by itself, at most.
+	hearing = 200 * time.Millisecond
 	// forwardTimeout is how long one node of patrick waits for another.
 	forwardTimeout = 5 * time.Second
 )
@@ -257,6 +259,36 @@ func (s *Service) load(ctx context.Context, prefix ds.Key) error {
 	return ctx.Err()
 }
 
+// hear waits a moment for what is just being written elsewhere. It costs less than
+// catching up, which a node would do for each of many jobs at once.
+func (s *Service) hear(ctx context.Context, known func() bool) bool {
+	if known() {
+		return true
+	}
+	if len(s.others()) == 0 {
+		return false
+	}
+	end := time.NewTimer(hearing)
+	defer end.Stop()
+	for {
+		s.mu.Lock()
+		more := s.more
+		s.mu.Unlock()
+		if known() {
+			return true
+		}
+		select {
+		case <-more:
+		case <-end.C:
+			return false
+		case <-ctx.Done():
+			return false
+		case <-s.life.Done():
+			return false
+		}
+	}
+}
+
 // find waits until a job is known here, and returns it. The caller holds mu then, if
 // there is no error.
 func (s *Service) find(ctx context.Context, id taubyte.JobID) (*entry, error) {
@@ -266,7 +298,7 @@ func (s *Service) find(ctx context.Context, id taubyte.JobID) (*entry, error) {
 		_, err := s.entry(id)
 		return err == nil
 	}
-	if validID(string(id)) {
+	if validID(string(id)) && !s.hear(ctx, known) {
 		s.learn(ctx, ds.RawKey(jobsPrefix+"/"+string(id)), known)
 	}
 	s.mu.Lock()

@@ -10,10 +10,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -90,10 +92,10 @@ func openForge(t testing.TB, n *testnet.Node, f *forge, opts ...patrick.Option) 
 }
 
 // openTwo opens two nodes that know each other.
-func openTwo(t *testing.T, net *testnet.Net, f *forge) (a, b *patrick.Service) {
+func openTwo(t testing.TB, net *testnet.Net, f *forge, opts ...patrick.Option) (a, b *patrick.Service) {
 	t.Helper()
 	nodes := []*testnet.Node{net.Node(taubyte.RolePatrick), net.Node(taubyte.RolePatrick)}
-	a, b = openForge(t, nodes[0], f), openForge(t, nodes[1], f)
+	a, b = openForge(t, nodes[0], f, opts...), openForge(t, nodes[1], f, opts...)
 	for i, node := range nodes {
 		testnet.Eventually(t, func() bool {
 			known, err := node.Peerstore().SupportsProtocols(nodes[1-i].ID(), patrick.Protocol)
@@ -543,9 +545,18 @@ func BenchmarkDeliveries(b *testing.B) {
 		defer tr.CloseIdleConnections()
 		c := &http.Client{Transport: tr}
 		var n atomic.Int64
+		var mu sync.Mutex
+		var took []time.Duration
 		b.SetParallelism(16)
 		b.RunParallel(func(pb *testing.PB) {
+			var own []time.Duration
+			defer func() {
+				mu.Lock()
+				defer mu.Unlock()
+				took = append(took, own...)
+			}()
 			for pb.Next() {
+				began := time.Now()
 				i := int(n.Add(1))
 				body := pushOf(fmt.Sprint("b", i%500), hash(i), "")
 				req, _ := http.NewRequest(http.MethodPost, server.URL+"/webhooks/"+string(shop), strings.NewReader(body))
@@ -562,15 +573,23 @@ func BenchmarkDeliveries(b *testing.B) {
 				if resp.StatusCode != http.StatusOK {
 					b.Errorf("%d", resp.StatusCode)
 				}
+				own = append(own, time.Since(began))
 			}
 		})
 		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
+		slices.Sort(took)
+		b.ReportMetric(float64(took[len(took)*99/100].Milliseconds()), "p99-ms")
 	}
-	b.Run("patrick", func(b *testing.B) {
-		net := testnet.New(b)
-		s := openForge(b, net.Node(), newForge(b))
+	quiet := patrick.WithLogger(slog.New(slog.DiscardHandler))
+	b.Run("one node", func(b *testing.B) {
+		s := openForge(b, testnet.New(b).Node(), newForge(b), quiet)
 		b.ResetTimer()
 		run(b, s.Hooks())
+	})
+	b.Run("two nodes", func(b *testing.B) {
+		a, _ := openTwo(b, testnet.New(b), newForge(b), quiet)
+		b.ResetTimer()
+		run(b, a.Hooks())
 	})
 	b.Run("net/http", func(b *testing.B) {
 		run(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
