@@ -40,6 +40,7 @@ func TestContainerBuilds(t *testing.T) {
 	b.succeed(t, j)
 	require.Contains(t, b.text(j), "function ping: by first")
 	require.NotContains(t, b.text(j), "ROOTKEY")
+	require.NotContains(t, b.text(j), "stand for $SRC", "its places are where scripts have them")
 	require.True(t, cached(b.succeed(t, b.push(repo, auth.KindProject, workflow("taubyte-test/own"))))["function ping"])
 	// The same name is another image now.
 	containertest.Image(t, "taubyte-test/own:latest", "ENV FLAVOUR=second")

@@ -83,7 +83,8 @@ var (
 // literal makes /src, /out and /utils in a target's scripts, its Makefile and its
 // package.json mean the folders of the build, where the session has them elsewhere.
 func literal(ctx context.Context, src tree, session Session, log io.Writer) error {
-	if session.Place("OUT") == "/out" && session.Place("UTILS") == "/utils" {
+	// An image of tau's has a /utils of its own, and there is no mount.
+	if at := session.Place("UTILS"); session.Place("OUT") == "/out" && (at == "/utils" || at == "") {
 		return nil
 	}
 	return src.walk(ctx, ".", func(name string, d fs.DirEntry, err error) error {

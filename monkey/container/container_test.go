@@ -225,8 +225,9 @@ func digest(content []byte) string {
 func (r *registry) serve(which string) {
 	layer := containertest.Files(r.t)
 	var packed bytes.Buffer
-	z := gzip.NewWriter(&packed)
-	_, err := z.Write(layer)
+	z, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	require.NoError(r.t, err)
+	_, err = z.Write(layer)
 	require.NoError(r.t, err)
 	require.NoError(r.t, z.Close())
 	config, err := json.Marshal(map[string]any{
