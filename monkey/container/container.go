@@ -85,7 +85,9 @@ const (
 //
 // Containers are removed with the command. Those of a node's process that has crashed go on
 // until New is called for the same node, which removes them. They are known by their labels;
-// nothing that lacks these is touched. Images that were pulled stay with the engine.
+// nothing that lacks these is touched. Images that were pulled stay with the engine, and any
+// image that it has may be named by a project, whatever the registries: keep none there that
+// strangers may not see.
 type Engine struct {
 	api  *client.Client
 	c    Config
