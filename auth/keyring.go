@@ -209,14 +209,29 @@ func (k *Keyring) find(name string) *keyringEntry {
 	return nil
 }
 
+// noCertificate says that there is none for a name. It is written out only where somebody
+// reads it: most hellos for unknown names are nobody's.
+type noCertificate string
+
+func (n noCertificate) Error() string {
+	return fmt.Sprintf("%v: certificate for %q", taubyte.ErrNotFound, string(n))
+}
+func (noCertificate) Unwrap() error { return taubyte.ErrNotFound }
+
+// maxName is how long a host name may be. A hello may bring 64 KiB of one.
+const maxName = 253
+
 // GetCertificate finds the certificate of a host: its own, or that of a wildcard
 // one label up. It is for tls.Config. ErrNotFound: there is none; nothing is kept of who
-// asks for such.
+// asks for such, and nothing is ordered.
 func (k *Keyring) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if len(hello.ServerName) > maxName+1 {
+		return nil, noCertificate(hello.ServerName[:maxName])
+	}
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
 	e := k.find(name)
 	if e == nil {
-		return nil, fmt.Errorf("%w: certificate for %q", taubyte.ErrNotFound, name)
+		return nil, noCertificate(name)
 	}
 	if c := e.parsed.Load(); c != nil {
 		return c, nil

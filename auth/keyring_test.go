@@ -9,10 +9,14 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
+	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -128,6 +132,105 @@ func BenchmarkKeyring(b *testing.B) {
 	b.ReportMetric(float64(change.Microseconds())/1000, "ms/change")
 	b.ReportMetric(float64(fresh-before)/(1<<20), "MiB")
 	b.ReportMetric(float64(used-before)/(1<<20), "MiB-used")
+}
+
+// Nothing is kept of the hellos for names that have no certificate, however long they are.
+func TestUnknownNamesLeaveNothingBehind(t *testing.T) {
+	testnet.CheckLeaks(t)
+	all, f := many(t, 1), make(feed)
+	k := auth.NewKeyring(f, testnet.Logger(t))
+	defer k.Close()
+	defer close(f)
+	f <- auth.CertificateChange{Set: all}
+	f <- auth.CertificateChange{} // taken when the first was worked off
+	before := heap()
+	tail := strings.Repeat("x", 60) + "." + strings.Repeat("y", 60) + "." + strings.Repeat("z", 60) + ".example"
+	const n = 50_000
+	for i := range n {
+		_, err := k.GetCertificate(&tls.ClientHelloInfo{ServerName: fmt.Sprintf("n%d.%s", i, tail)})
+		if !errors.Is(err, taubyte.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	kept := int64(heap()) - int64(before)
+	t.Logf("%d unknown names of %d bytes leave %d KiB", n, len(tail)+6, kept>>10)
+	require.Less(t, kept, int64(4<<20), "the names alone are 10 MB")
+	_, err := k.GetCertificate(&tls.ClientHelloInfo{ServerName: strings.Repeat("a.", 30<<10)})
+	require.ErrorIs(t, err, taubyte.ErrNotFound)
+	require.Less(t, len(err.Error()), 300, "what a stranger sent is not repeated at length")
+	require.NotEmpty(t, serves(k, "h0.example.com"))
+}
+
+// recorded is a connection on which a client said hello, and then nothing more.
+type recorded struct {
+	net.Conn
+	hello []byte
+}
+
+func (c *recorded) Read(p []byte) (int, error) {
+	if len(c.hello) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, c.hello)
+	c.hello = c.hello[n:]
+	return n, nil
+}
+
+func (c *recorded) Write(p []byte) (int, error) { return len(p), nil }
+func (c *recorded) Close() error                { return nil }
+
+// hello is what a client sends first.
+func hello(b *testing.B, name string) []byte {
+	here, there := net.Pipe()
+	defer here.Close()
+	defer there.Close()
+	go func() { _ = tls.Client(there, &tls.Config{ServerName: name}).Handshake() }()
+	head := make([]byte, 5)
+	_, err := io.ReadFull(here, head)
+	require.NoError(b, err)
+	body := make([]byte, int(head[3])<<8|int(head[4]))
+	_, err = io.ReadFull(here, body)
+	require.NoError(b, err)
+	return append(head, body...)
+}
+
+// BenchmarkUnknownHello is what hellos for names without a certificate cost a server:
+// the look-up alone among 10,000 certificates, the whole handshake, which is refused, and
+// for comparison that of a bare tls.Config that has one certificate for all who come.
+func BenchmarkUnknownHello(b *testing.B) {
+	all, f := many(b, 10_000), make(feed)
+	k := auth.NewKeyring(f, slog.New(slog.DiscardHandler))
+	defer k.Close()
+	defer close(f)
+	f <- auth.CertificateChange{Set: all}
+	f <- auth.CertificateChange{}
+	names, hellos := make([]*tls.ClientHelloInfo, 64), make([][]byte, 64)
+	for i := range names {
+		names[i] = &tls.ClientHelloInfo{ServerName: fmt.Sprintf("Stranger%d.example.com", i)}
+		hellos[i] = hello(b, names[i].ServerName)
+	}
+	b.Run("lookup", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			if _, err := k.GetCertificate(names[i%len(names)]); err == nil {
+				b.Fatal("found")
+			}
+		}
+	})
+	handshakes := func(conf *tls.Config) func(*testing.B) {
+		return func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if tls.Server(&recorded{hello: hellos[i%len(hellos)]}, conf).Handshake() == nil {
+					b.Fatal("done, with a client that says nothing more")
+				}
+			}
+		}
+	}
+	b.Run("handshake-keyring", handshakes(&tls.Config{GetCertificate: k.GetCertificate}))
+	one, err := tls.X509KeyPair([]byte(all[0].Cert), []byte(all[0].Key))
+	require.NoError(b, err)
+	b.Run("handshake-bare", handshakes(&tls.Config{Certificates: []tls.Certificate{one}}))
 }
 
 // A change of one certificate is told and taken in alone, however many there are, also

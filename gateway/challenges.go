@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -130,7 +131,7 @@ func (s *Service) answerChallenge(w http.ResponseWriter, r *http.Request) bool {
 // tlsConfig serves certificates by name, and TLS-ALPN-01.
 func (s *Service) tlsConfig() *tls.Config {
 	return &tls.Config{
-		GetCertificate: s.keys.GetCertificate,
+		GetCertificate: s.certificate,
 		MinVersion:     tls.VersionTLS12,
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			if !slices.Contains(hello.SupportedProtos, challengeProtocol) {
@@ -148,6 +149,18 @@ func (s *Service) tlsConfig() *tls.Config {
 			return &tls.Config{Certificates: []tls.Certificate{*cert}, NextProtos: []string{challengeProtocol}, MinVersion: tls.VersionTLS12}, nil
 		},
 	}
+}
+
+// certificate finds the certificate for a hello. Where there is none the user is told
+// so by the alert unrecognized_name, which is what crypto/tls makes of nil; an error would
+// be told as one of the gateway.
+func (s *Service) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c, err := s.keys.GetCertificate(hello)
+	if errors.Is(err, taubyte.ErrNotFound) {
+		s.opts.log.Debug("hello refused", "from", hello.Conn.RemoteAddr(), "err", err)
+		return nil, nil
+	}
+	return c, err
 }
 
 // challengeCertificate makes the self-signed certificate that answers TLS-ALPN-01.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
@@ -101,6 +102,32 @@ func TestCertificatesAreWantedForOwnedHostsOnly(t *testing.T) {
 	} {
 		require.Equal(t, want, acme.ValidName(name), name)
 	}
+}
+
+// No hello is needed for an order: it is due when the host is known, when its certificate
+// is gone, and when the wait after a failure is over.
+func TestWhatIsMissingIsDueByItself(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	by, err := peer.Decode("12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA")
+	require.NoError(t, err)
+	const host = "a.example.com"
+	p := acme.NewPlan(&now)
+	require.Empty(t, p.Due())
+	p.Want(host)
+	require.Equal(t, []string{host}, p.Due(), "at once")
+
+	require.NoError(t, p.Ended(host, 1, by, 3, now.Add(8*time.Minute)))
+	now = now.Add(8*time.Minute - time.Second)
+	require.Empty(t, p.Due(), "a failure waits")
+	now = now.Add(time.Second)
+	require.Equal(t, []string{host}, p.Due())
+
+	require.NoError(t, p.Ended(host, 2, by, 0, time.Time{}))
+	p.Hold(host, true)
+	now = now.Add(24 * time.Hour)
+	require.Empty(t, p.Due(), "there is one")
+	p.Hold(host, false)
+	require.Equal(t, []string{host}, p.Due(), "one that was removed is ordered anew")
 }
 
 func TestBadOptionsAreRefused(t *testing.T) {

@@ -1,8 +1,12 @@
 package acme
 
 import (
+	"encoding/json"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/taubyte/taubyte/internal/claim"
 	"github.com/taubyte/taubyte/tns"
 )
 
@@ -35,4 +39,65 @@ func Wait(times []time.Time, n int, window time.Duration, now time.Time) time.Du
 		b = b.add(t)
 	}
 	return b.wait(n, window, now)
+}
+
+// Plan is what is due on a node that all orders are of.
+type Plan struct {
+	plan   *plan
+	ledger *ledger
+	now    *time.Time
+}
+
+// NewPlan makes one by a clock.
+func NewPlan(now *time.Time) *Plan {
+	o := &options{methods: []Method{HTTP01}, now: func() time.Time { return *now }}
+	return &Plan{newPlan(o), newLedger(nil), now}
+}
+
+// Want says that the registry has a host whose ownership is shown.
+func (p *Plan) Want(name string) { p.plan.want(name, true) }
+
+// Hold says that there is a certificate of 90 days, or none any more.
+func (p *Plan) Hold(name string, is bool) {
+	if !is {
+		p.plan.hold(name, nil)
+		return
+	}
+	p.plan.hold(name, &info{Certificate: Certificate{Hosts: []string{name}, NotBefore: *p.now, NotAfter: p.now.Add(90 * 24 * time.Hour)}})
+}
+
+// Ended takes in the record of an order that ended now.
+func (p *Plan) Ended(name string, fence uint64, by peer.ID, failures int, retry time.Time) error {
+	grant, err := json.Marshal(leased{by, *p.now})
+	if err != nil {
+		return err
+	}
+	end, err := json.Marshal(outcome{At: *p.now, Failures: failures, Retry: retry})
+	if err != nil {
+		return err
+	}
+	p.ledger.take(recordKey{name: name, fence: fence, by: by}.key().String(), grant)
+	p.ledger.take(recordKey{name, fence, claim.Final, by}.key().String(), end)
+	p.plan.touch(name)
+	return nil
+}
+
+// Due lists what is ordered now, and ends it.
+func (p *Plan) Due() (all []string) {
+	for {
+		j, ok := p.plan.next(*p.now, p.ledger, func(string) bool { return true })
+		if !ok {
+			break
+		}
+		if j.order {
+			all = append(all, j.name)
+		} else {
+			p.plan.suggested(j.name, renewalInfo{of: j.have.id, next: p.now.Add(24 * time.Hour)})
+			p.plan.done(j.name)
+		}
+	}
+	for _, name := range all {
+		p.plan.done(name)
+	}
+	return all
 }
