@@ -398,6 +398,7 @@ func (s *Service) work(ctx context.Context, j job, live []peer.ID) {
 		s.plan.postpone(j.name, s.opts.now().Add(l.Wait))
 		return
 	}
+	s.plan.tried(j.name)
 	ordering, cancel := context.WithTimeout(ctx, orderTime)
 	err = s.obtain(ordering, j)
 	cancel()

@@ -130,6 +130,29 @@ func TestWhatIsMissingIsDueByItself(t *testing.T) {
 	require.Equal(t, []string{host}, p.Due(), "one that was removed is ordered anew")
 }
 
+// A node that is asked to renew does, whoever's the certificate is otherwise, and does not
+// wait for what failed before; but it waits after what fails then.
+func TestWhatANodeIsAskedToRenewItOrders(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	by, err := peer.Decode("12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA")
+	require.NoError(t, err)
+	const host = "a.example.com"
+	p := acme.NewPlan(&now)
+	p.Others(true)
+	require.False(t, p.Force(host), "not wanted")
+	p.Want(host)
+	require.Empty(t, p.Due(), "another's")
+	require.NoError(t, p.Ended(host, 1, by, 12, now.Add(24*time.Hour)))
+	require.True(t, p.Force(host))
+	require.Equal(t, []string{host}, p.Due())
+
+	require.NoError(t, p.Ended(host, 2, by, 13, now.Add(24*time.Hour)))
+	now = now.Add(24*time.Hour - time.Second)
+	require.Empty(t, p.Due(), "it failed again")
+	now = now.Add(time.Second)
+	require.Equal(t, []string{host}, p.Due())
+}
+
 func TestBadOptionsAreRefused(t *testing.T) {
 	net := testnet.New(t)
 	n := net.Node()

@@ -41,17 +41,18 @@ func Wait(times []time.Time, n int, window time.Duration, now time.Time) time.Du
 	return b.wait(n, window, now)
 }
 
-// Plan is what is due on a node that all orders are of.
+// Plan is what is due on a node.
 type Plan struct {
 	plan   *plan
 	ledger *ledger
 	now    *time.Time
+	others bool
 }
 
 // NewPlan makes one by a clock.
 func NewPlan(now *time.Time) *Plan {
 	o := &options{methods: []Method{HTTP01}, now: func() time.Time { return *now }}
-	return &Plan{newPlan(o), newLedger(nil), now}
+	return &Plan{plan: newPlan(o), ledger: newLedger(nil), now: now}
 }
 
 // Want says that the registry has a host whose ownership is shown.
@@ -82,10 +83,19 @@ func (p *Plan) Ended(name string, fence uint64, by peer.ID, failures int, retry 
 	return nil
 }
 
+// Force has a certificate ordered now.
+func (p *Plan) Force(name string) bool { return p.plan.force(name) }
+
+// Others says that orders are another node's, or this one's.
+func (p *Plan) Others(are bool) {
+	p.others = are
+	p.plan.touchAll()
+}
+
 // Due lists what is ordered now, and ends it.
 func (p *Plan) Due() (all []string) {
 	for {
-		j, ok := p.plan.next(*p.now, p.ledger, func(string) bool { return true })
+		j, ok := p.plan.next(*p.now, p.ledger, func(string) bool { return !p.others })
 		if !ok {
 			break
 		}
@@ -97,6 +107,7 @@ func (p *Plan) Due() (all []string) {
 		}
 	}
 	for _, name := range all {
+		p.plan.tried(name)
 		p.plan.done(name)
 	}
 	return all

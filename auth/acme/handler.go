@@ -94,8 +94,9 @@ func state(now time.Time, c *info) State {
 	return StateServed
 }
 
-// Renew has a certificate ordered anew, now. ErrNotFound: none is wanted for the name.
-// For those who may administer all projects.
+// Renew has a certificate ordered anew by this node, now, also where an order failed and
+// waits. Where it fails again it is tried again as every order. ErrNotFound: none is
+// wanted for the name. For those who may administer all projects.
 func (s *Service) Renew(ctx context.Context, name string) error {
 	if err := taubyte.Allow(ctx, taubyte.VerbAdminister, "", taubyte.RoleAuth); err != nil {
 		return err

@@ -32,7 +32,8 @@ type item struct {
 	index  int // in the queue; -1: not there
 	busy   bool
 	after  time.Time // nothing before: a lease was refused
-	forced bool      // somebody asked to renew it
+	forced bool      // somebody asked this node to renew it, and it has not been
+	now    bool      // and no order was made since: a failure before that does not count
 	ari    renewalInfo
 }
 
@@ -132,8 +133,9 @@ func (p *plan) next(now time.Time, l *ledger, mine func(name string) bool) (job,
 			continue
 		}
 		heap.Pop(&p.queue)
-		if !mine(it.name) {
-			// Until the other has done it, or is gone.
+		if !it.forced && !mine(it.name) {
+			// Until the other has done it, or is gone. What this one was asked to order the
+			// other knows nothing of; the lease keeps it to one order.
 			p.away = append(p.away, it)
 			continue
 		}
@@ -151,8 +153,11 @@ func (p *plan) due(it *item, l *ledger) (job, time.Time) {
 		return j, p.opts.now().Add(time.Hour) // no method can show it
 	}
 	retry = later(retry, it.after)
-	if it.forced {
+	switch {
+	case it.now:
 		return j, it.after
+	case it.forced:
+		return j, retry
 	}
 	if j.have == nil {
 		// One that was obtained is on its way here; one that is gone is ordered anew.
@@ -213,7 +218,16 @@ func (p *plan) renewed(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if it := p.items[name]; it != nil {
-		it.forced = false
+		it.forced, it.now = false, false
+	}
+}
+
+// tried says that an order of a certificate begins.
+func (p *plan) tried(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if it := p.items[name]; it != nil {
+		it.now = false
 	}
 }
 
@@ -225,7 +239,7 @@ func (p *plan) force(name string) bool {
 	if it == nil {
 		return false
 	}
-	it.forced, it.after = true, time.Time{}
+	it.forced, it.now, it.after = true, true, time.Time{}
 	p.requeue(it)
 	return true
 }

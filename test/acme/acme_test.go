@@ -173,4 +173,12 @@ func TestACertificateIsServedByEachGateway(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, all, 2)
 	require.Equal(t, 2, issued(n))
+
+	// Each node renews what it is asked to, whichever of them ordered it before.
+	for i, node := range []*cloud.Node{first, second} {
+		require.NoError(t, node.ACME.Renew(t.Context(), generated))
+		before := two.SerialNumber
+		two = n.serves(gateway, generated, func(c *x509.Certificate) bool { return c.SerialNumber.Cmp(before) != 0 })
+		require.Equal(t, 3+i, issued(n))
+	}
 }
