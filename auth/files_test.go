@@ -1,11 +1,10 @@
 package auth_test
 
 import (
-	"bytes"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,24 +14,6 @@ import (
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/internal/testnet"
 )
-
-// said is what was logged.
-type said struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *said) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *said) count(text string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return bytes.Count(s.b.Bytes(), []byte(text))
-}
 
 // Files are replaced as certbot does: links in live/ lead to another file of archive/. A
 // bad one leaves the one of before serving, and is told once with its path.
@@ -52,7 +33,7 @@ func TestCertificatesOfFilesAreReplaced(t *testing.T) {
 	}
 	cert, key := certificate(t, time.Now().Add(time.Hour), "one", "shop.example")
 	file := auth.CertificateFile{Cert: lead("fullchain.pem", write("cert1.pem", cert)), Key: lead("privkey.pem", write("key1.pem", key))}
-	log := &said{}
+	log := &testnet.Log{}
 	files, err := auth.NewCertificateFiles(slog.New(slog.NewTextHandler(log, nil)), file)
 	require.NoError(t, err)
 
@@ -69,7 +50,7 @@ func TestCertificatesOfFilesAreReplaced(t *testing.T) {
 	// The chain is replaced, its key is not yet.
 	cert, key = certificate(t, time.Now().Add(time.Hour), "two", "shop.example")
 	lead("fullchain.pem", write("cert2.pem", cert))
-	testnet.Eventually(t, func() bool { return log.count(file.Cert) == 1 }, "it says which file is bad")
+	testnet.Eventually(t, func() bool { return strings.Count(log.String(), file.Cert) == 1 }, "it says which file is bad")
 	require.Equal(t, "one", serves(k, "shop.example"))
 	lead("privkey.pem", write("key2.pem", key))
 	testnet.Eventually(t, func() bool { return serves(k, "shop.example") == "two" }, "replaced")
@@ -80,7 +61,9 @@ func TestCertificatesOfFilesAreReplaced(t *testing.T) {
 	write("key2.pem", cert+key)
 	testnet.Eventually(t, func() bool { return serves(k, "shop.example") == "three" }, "written over")
 	require.NoError(t, os.Remove(file.Key))
-	testnet.Eventually(t, func() bool { return log.count(file.Key) >= 1 && log.count("no such file") == 1 }, "it says which is missing")
+	testnet.Eventually(t, func() bool {
+		return strings.Count(log.String(), file.Key) >= 1 && strings.Count(log.String(), "no such file") == 1
+	}, "it says which is missing")
 	require.Equal(t, "three", serves(k, "shop.example"))
 
 	for _, bad := range []auth.CertificateFile{
