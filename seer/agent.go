@@ -81,8 +81,9 @@ func WithPublic(addrs ...string) Option { return func(o *options) { o.public = a
 func WithDNS(addr, zone string) Option { return func(o *options) { o.dns, o.zone = addr, zone } }
 
 // WithHosts has the DNS server ask f which hosts the gateways serve: those of projects,
-// below the zone, in lower case without the dot at the end. f is called for each query
-// for a name that no service and no node has, by many goroutines. The default is that
+// in lower case without the dot at the end. f is called for each query for a name of the
+// zone that no service and no node has, and of another zone for each of
+// _acme-challenge.<host>, by many goroutines. The default is that
 // the gateways serve the zone's own name alone.
 func WithHosts(f func(host string) Presence) Option { return func(o *options) { o.hosts = f } }
 

@@ -38,6 +38,8 @@ const gatewayProtocol protocol.ID = "/taubyte/gateway/1"
 //	<zone>             the gateways
 //	a project's host   the gateways
 //	a name with texts  the TXT records that nodes of role auth asked for, of any zone
+//	_acme-challenge.<host of a project>   nothing, while it has no texts: the zone that
+//	                                      the host's owner delegates to this server
 //
 // Nothing else is there. Answers come from a picture of the directory that is swapped
 // when it changes.
@@ -264,8 +266,7 @@ func (d *dnsServer) answer(m *dns.Msg, q dns.Question) {
 		return
 	}
 	if !dns.IsSubDomain(d.zone, name) {
-		m.Authoritative = false
-		m.Rcode = dns.RcodeRefused
+		d.delegated(m, q)
 		return
 	}
 	p := d.picture.Load()
@@ -274,7 +275,9 @@ func (d *dnsServer) answer(m *dns.Msg, q dns.Question) {
 	if label == "" {
 		addrs, known = p.gateways, true
 	}
-	if !known {
+	// A name above one that has texts is there: a resolver that asks for it on its way
+	// looks no further where it is not (RFC 8020).
+	if !known && !d.texts.below(name) {
 		switch d.hosts(strings.TrimSuffix(name, ".")) {
 		case Served:
 			addrs = p.gateways

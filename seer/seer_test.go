@@ -185,11 +185,11 @@ func TestNodesLearnOfEachOtherFromAThird(t *testing.T) {
 // hosts are those of projects: a generated one, and one with a name between.
 func hosts(host string) seer.Presence {
 	switch host {
-	case "my-app-12345678.cloud.example", "www.team.cloud.example":
+	case "my-app-12345678.cloud.example", "www.team.cloud.example", "shop.example.com", "*.wild.example.com":
 		return seer.Served
 	case "team.cloud.example":
 		return seer.Above
-	case "early.cloud.example":
+	case "early.cloud.example", "early.example.com":
 		return seer.Unknown
 	}
 	return seer.Absent
@@ -420,6 +420,61 @@ func TestAPI(t *testing.T) {
 		require.ErrorIs(t, s.RemoveText(ctx, "_acme-challenge.x.test", "v"), taubyte.ErrForbidden, what)
 	}
 	require.NoError(t, s.AddText(t.Context(), "_acme-challenge.x.test", "v", time.Minute))
+}
+
+// A resolver comes to the texts by a CNAME into the zone, asking for the names above them on
+// its way, and by the delegation of one name of another zone.
+func TestDNSOfTexts(t *testing.T) {
+	s, addr := startDNS(t)
+	ask := question(t, addr, "udp")
+	text := func(name string) string {
+		r := ask(name, dns.TypeTXT)
+		require.True(t, r.Authoritative)
+		require.Len(t, r.Answer, 1)
+		return r.Answer[0].(*dns.TXT).Txt[0]
+	}
+	const inZone, outside = "_acme-challenge.shop.example.com.cloud.example", "_acme-challenge.shop.example.com"
+	require.NoError(t, s.AddText(t.Context(), inZone, "one", time.Minute))
+	require.NoError(t, s.AddText(t.Context(), inZone, "two", time.Minute))
+	require.NoError(t, s.AddText(t.Context(), "_acme-challenge.other.example.com.cloud.example", "x", time.Minute))
+	require.Len(t, ask(inZone, dns.TypeTXT).Answer, 2)
+	require.NoError(t, s.RemoveText(t.Context(), inZone, "two"))
+	require.Equal(t, "one", text(inZone))
+	for _, above := range []string{"com", "example.com", "shop.example.com"} {
+		r := ask(above+".cloud.example", dns.TypeA)
+		require.Equal(t, dns.RcodeSuccess, r.Rcode, above)
+		require.True(t, r.Authoritative)
+		require.Empty(t, r.Answer)
+		require.Equal(t, "cloud.example.", r.Ns[0].(*dns.SOA).Hdr.Name)
+	}
+	require.NoError(t, s.RemoveText(t.Context(), inZone, "one"))
+	require.NoError(t, s.RemoveText(t.Context(), inZone, "one"))
+	require.Equal(t, dns.RcodeNameError, ask("shop.example.com.cloud.example", dns.TypeA).Rcode)
+	require.Equal(t, dns.RcodeSuccess, ask("example.com.cloud.example", dns.TypeA).Rcode, "the other is there")
+
+	// What is delegated for a host that is served is a zone of this server, with texts and
+	// without.
+	for _, name := range []string{outside, "_acme-challenge.wild.example.com"} {
+		for _, texts := range []int{0, 1} {
+			if texts > 0 {
+				require.NoError(t, s.AddText(t.Context(), name, "value", time.Minute))
+				require.Equal(t, "value", text(name))
+			}
+			require.Equal(t, name+".", ask(name, dns.TypeSOA).Answer[0].(*dns.SOA).Hdr.Name)
+			require.Equal(t, "seer.cloud.example.", ask(name, dns.TypeNS).Answer[0].(*dns.NS).Ns)
+			r := ask(name, dns.TypeA)
+			require.Equal(t, dns.RcodeSuccess, r.Rcode)
+			require.True(t, r.Authoritative)
+			require.Empty(t, r.Answer)
+			require.Equal(t, name+".", r.Ns[0].(*dns.SOA).Hdr.Name)
+		}
+		require.NoError(t, s.RemoveText(t.Context(), name, "value"))
+		require.Empty(t, ask(name, dns.TypeTXT).Answer)
+	}
+	require.Equal(t, dns.RcodeServerFailure, ask("_acme-challenge.early.example.com", dns.TypeTXT).Rcode)
+	for _, name := range []string{"shop.example.com", "_acme-challenge.none.example.com", "x._acme-challenge.shop.example.com", "_acme-challenge"} {
+		require.Equal(t, dns.RcodeRefused, ask(name, dns.TypeTXT).Rcode, name)
+	}
 }
 
 // FuzzHeartbeat checks that whatever a member says of itself takes no node down,
