@@ -59,6 +59,28 @@ type Domain struct {
 	Record string    `json:"record"`
 	Token  string    `json:"token,omitempty"`
 	Until  time.Time `json:"until,omitzero"`
+	// Delegation is how the owner lets the cluster get certificates by DNS-01: given by
+	// ClaimDomain alone, where the cluster has a zone.
+	Delegation *Delegation `json:"delegation,omitempty"`
+}
+
+// A Delegation is how the owner of a host name has the cluster's DNS answer for the TXT
+// record that a certificate authority looks for (DNS-01). Either of CNAME and NS does. It
+// is made once, and stays.
+type Delegation struct {
+	Record string `json:"record"`          // the name of the record
+	CNAME  string `json:"cname,omitempty"` // what it is a CNAME of; "": that would be too long for a name
+	NS     string `json:"ns"`              // or the name server that it is delegated to
+}
+
+// DelegationOf names the records for a host, a wildcard too, in a cluster of a zone.
+func DelegationOf(host, zone string) Delegation {
+	zone = strings.ToLower(strings.Trim(zone, "."))
+	d := Delegation{Record: "_acme-challenge." + strings.TrimPrefix(host, "*."), NS: "seer." + zone}
+	if name := d.Record + "." + zone; len(name) <= 253 {
+		d.CNAME = name
+	}
+	return d
 }
 
 // DomainState is where a claim to a domain stands.
@@ -336,6 +358,10 @@ func (s *Service) ClaimDomain(ctx context.Context, project taubyte.ProjectID, ho
 	}
 	out := have.public(d)
 	out.Token, out.Until = token, until
+	if s.settings.Zone != "" {
+		delegation := DelegationOf(d.host, s.settings.Zone)
+		out.Delegation = &delegation
+	}
 	return out, nil
 }
 

@@ -135,6 +135,8 @@ func TestOwnershipOfADomain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "_taubyte.shop.example", mine.Record)
 	require.Equal(t, auth.DomainPending, mine.State)
+	require.Equal(t, &auth.Delegation{Record: "_acme-challenge.shop.example", CNAME: "_acme-challenge.shop.example.cloud.test", NS: "seer.cloud.test"}, mine.Delegation)
+	require.Empty(t, auth.DelegationOf(strings.Repeat("long.", 46)+"example", "cloud.test").CNAME, "no name is as long")
 	check := func(s *auth.Service, project taubyte.ProjectID) auth.Domain {
 		d, err := s.CheckDomain(ctx, project, "shop.example")
 		require.NoError(t, err)
@@ -236,6 +238,7 @@ func TestTheRegistryIsToldWhoOwnsADomain(t *testing.T) {
 	d, err := s.ClaimDomain(ctx, "QmShop", "*.shop.example")
 	require.NoError(t, err)
 	require.Equal(t, "_taubyte.shop.example", d.Record)
+	require.Nil(t, d.Delegation, "there is no zone")
 	z.set(d.Record, d.Token)
 	_, err = s.CheckDomain(ctx, "QmShop", "*.shop.example")
 	require.Error(t, err, "what the registry was not told is not so")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -106,8 +107,8 @@ func WithMethods(m ...Method) Option { return func(o *options) { o.methods = m }
 // the zone. The default is seer's own DNS for all.
 func WithDNSProvider(p challenge.Provider) Option { return func(o *options) { o.provider = p } }
 
-// WithResolver sets where it is looked up whether a provider's TXT record is there. The
-// default is the system's.
+// WithResolver sets where it is looked up whether a provider's TXT record is there, and
+// whether that of a host of another zone leads to seer. The default is the system's.
 func WithResolver(r auth.Resolver) Option { return func(o *options) { o.resolver = r } }
 
 // WithHTTPClient sets how the certificate authority is reached: for one whose own
@@ -196,6 +197,9 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		opt(&o)
 	}
 	o.limits = o.limits.withDefaults()
+	if o.resolver == nil {
+		o.resolver = net.DefaultResolver
+	}
 	if err := o.check(); err != nil {
 		return nil, err
 	}

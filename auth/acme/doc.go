@@ -28,8 +28,9 @@
 // HTTP-01 and TLS-ALPN-01: every gateway that is alive is told the answer before the
 // authority is asked to look. DNS-01, the only one for wildcards: every seer is told the
 // TXT record, for names under the cluster's zone and for hosts that delegate
-// _acme-challenge.<host> to seer, by NS to it or by CNAME to _acme-challenge.<host>.<zone>;
-// or a DNS provider of lego makes it (WithDNSProvider). An attempt that fails is followed
+// _acme-challenge.<host> to seer, by NS to it or by CNAME to _acme-challenge.<host>.<zone>
+// (auth.DelegationOf). Where a host does not, which is looked up first, the authority is
+// not asked and the error names the record to make. Or a DNS provider of lego makes it (WithDNSProvider). An attempt that fails is followed
 // by one of the next method.
 //
 // # When

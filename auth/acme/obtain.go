@@ -241,14 +241,11 @@ func (s *Service) show(ctx context.Context, name string, m Method, token, proof 
 		return withdraw, s.present.atGateways(ctx, auth.Challenge{Host: name, Token: token, Authorization: proof})
 	}
 	sum := sha256.Sum256([]byte(proof))
-	record, value := "_acme-challenge."+name, base64.RawURLEncoding.EncodeToString(sum[:])
+	delegation, value := auth.DelegationOf(name, s.opts.zone), base64.RawURLEncoding.EncodeToString(sum[:])
+	record := delegation.Record
 	inZone := s.opts.zone != "" && (name == s.opts.zone || strings.HasSuffix(name, "."+s.opts.zone))
 	if s.opts.provider != nil && !inZone {
-		resolver := s.opts.resolver
-		if resolver == nil {
-			resolver = net.DefaultResolver
-		}
-		err := withProvider(ctx, s.opts.provider, resolver, name, token, proof, record, value)
+		err := withProvider(ctx, s.opts.provider, s.opts.resolver, name, token, proof, record, value)
 		return func() {
 			if err := s.opts.provider.CleanUp(name, token, proof); err != nil {
 				s.opts.log.Warn("DNS provider: record not removed", "record", record, "err", err)
@@ -256,8 +253,8 @@ func (s *Service) show(ctx context.Context, name string, m Method, token, proof 
 		}, err
 	}
 	records := []string{record}
-	if !inZone && s.opts.zone != "" {
-		records = append(records, record+"."+s.opts.zone) // where a CNAME may lead
+	if !inZone && s.opts.zone != "" && delegation.CNAME != "" {
+		records = append(records, delegation.CNAME)
 	}
 	withdraw = func() {
 		ctx, cancel := after()
@@ -271,7 +268,44 @@ func (s *Service) show(ctx context.Context, name string, m Method, token, proof 
 			return withdraw, err
 		}
 	}
-	return withdraw, nil
+	if inZone {
+		return withdraw, nil
+	}
+	return withdraw, s.delegated(ctx, delegation, value)
+}
+
+// delegated looks whether a name of another zone leads to the cluster's DNS, which has a
+// value for it. Where it surely does not, the owner is told what to do, and no attempt is
+// spent at the authority, which lets few fail. A resolver that can't say is no reason
+// against: the authority has its own.
+func (s *Service) delegated(ctx context.Context, d auth.Delegation, value string) error {
+	for i := range delegationLooks {
+		if i > 0 {
+			select {
+			case <-time.After(delegationPause):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		looking, cancel := context.WithTimeout(ctx, delegationTime)
+		values, err := s.opts.resolver.LookupTXT(looking, d.Record)
+		cancel()
+		if missing := (*net.DNSError)(nil); err != nil && !(errors.As(err, &missing) && missing.IsNotFound) {
+			s.opts.log.Debug("not seen whether a record leads here", "record", d.Record, "err", err)
+			return nil
+		}
+		if slices.Contains(values, value) {
+			return nil
+		}
+	}
+	how := "delegate it by NS to the cluster's DNS"
+	if s.opts.zone != "" {
+		how = "delegate it by NS to " + d.NS
+		if d.CNAME != "" {
+			how = "make it a CNAME of " + d.CNAME + ", or " + how
+		}
+	}
+	return fmt.Errorf("%w: %s does not lead to the cluster's DNS: %s", taubyte.ErrUnavailable, d.Record, how)
 }
 
 // await asks until the answer is final, with growing pauses.

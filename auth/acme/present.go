@@ -30,6 +30,9 @@ const (
 	// propagation bounds how long a provider's record may take to be seen, where the
 	// provider says nothing else.
 	propagation, propagationPoll = time.Minute, 2 * time.Second
+	// How often, with what pause and for how long each time it is looked whether a name
+	// of another zone leads to the cluster's DNS.
+	delegationLooks, delegationPause, delegationTime = 3, time.Second, 10 * time.Second
 )
 
 // presenter tells the nodes that a certificate authority asks what to answer.

@@ -14,7 +14,7 @@ import (
 func domainsCommand() command {
 	return command{
 		name: "domains", args: "list | add HOST | check HOST | rm HOST [--project PROJECT]",
-		summary: "list, claim, check or give up the host names that a project owns, at a node that runs auth; add prints the TXT record that shows ownership",
+		summary: "list, claim, check or give up the host names that a project owns, at a node that runs auth; add prints the TXT record that shows ownership, and the one by which the cluster gets certificates by dns-01",
 		verbs:   []string{"list", "add HOST", "check HOST", "rm HOST"},
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
 			named := fs.String("project", "", "the project, by its id or name (default: the only one; with list, all)")
@@ -79,7 +79,16 @@ func addDomain(inv *invocation, c *api, host string, project taubyte.ProjectID) 
 		return inv.json(d)
 	}
 	fmt.Fprintf(inv.err, "Make this TXT record until %s, and leave it; it is looked for each minute at first, and at once by \"taubyte domains check\".\n", d.Until.Local().Format(time.DateTime))
-	_, err := fmt.Fprintf(inv.out, "%s. TXT%s\n", d.Record, quoted(d.Token))
+	if _, err := fmt.Fprintf(inv.out, "%s. TXT%s\n", d.Record, quoted(d.Token)); err != nil || d.Delegation == nil {
+		return err
+	}
+	if d.Delegation.CNAME == "" {
+		fmt.Fprintln(inv.err, "For certificates by dns-01, as a wildcard takes them, make this one as well, once.")
+		_, err := fmt.Fprintf(inv.out, "%s. NS %s.\n", d.Delegation.Record, d.Delegation.NS)
+		return err
+	}
+	fmt.Fprintf(inv.err, "For certificates by dns-01, as a wildcard takes them, make this one as well, once (or delegate the name by NS to %s).\n", d.Delegation.NS)
+	_, err := fmt.Fprintf(inv.out, "%s. CNAME %s.\n", d.Delegation.Record, d.Delegation.CNAME)
 	return err
 }
 
