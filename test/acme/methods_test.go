@@ -36,24 +36,6 @@ func TestTLSALPNWithAnExternalAccountAndAProfile(t *testing.T) {
 	require.InDelta(t, 6*24, leaf.NotAfter.Sub(leaf.NotBefore).Hours(), 1)
 }
 
-// A wildcard by seer's own DNS: one for all generated names, and one of a project whose
-// zone delegates _acme-challenge to seer.
-func TestWildcardsByTheClustersDNS(t *testing.T) {
-	n := newNetwork(t, nil)
-	first, _, gateway := n.three(acme.WithMethods(acme.HTTP01, acme.DNS01))
-	n.dns.at = func() string { return first.Seer.DNSAddr() }
-	a, b := "a-"+lower(projectA[len(projectA)-8:])+"."+zone, "b-"+lower(projectB[len(projectB)-8:])+"."+zone
-	require.NoError(t, first.TNS.Verify(t.Context(), projectA, "*.example.com", true))
-	deploy(t, first.TNS, projectA, 1, a, "*.example.com")
-	deploy(t, first.TNS, projectB, 1, b)
-	one := n.serves(gateway, a, nil)
-	require.Equal(t, one.SerialNumber, n.serves(gateway, b, nil).SerialNumber, "one for the zone")
-	require.ElementsMatch(t, []string{"*." + zone, zone}, one.DNSNames)
-	require.Equal(t, []string{"*.example.com"}, n.serves(gateway, "any.example.com", nil).DNSNames)
-	_, err := handshake(gateway.Gateway.TLSAddr(), "a.b.example.com", n.pebble.roots())
-	require.Error(t, err)
-}
-
 // provider is one of lego's kind: its records are seen after a while.
 type provider struct {
 	mu    sync.Mutex

@@ -144,9 +144,12 @@ func TestThreeNodesAsANewUserStartsThem(t *testing.T) {
 	// The user's own host: the record that "domains add" prints.
 	var d auth.Domain
 	require.NoError(t, json.Unmarshal([]byte(run(".", "domains", "add", own, "--project", projectA, "--data", data["two"], "--json")), &d))
+	require.Equal(t, auth.DelegationOf(own, zone), *d.Delegation)
 	mu.Lock()
 	texts[d.Record] = []string{d.Token}
 	mu.Unlock()
+	delegation := "_acme-challenge." + own + ". CNAME _acme-challenge." + own + "." + zone + ".\n"
+	require.Contains(t, run(".", "domains", "add", own, "--project", projectA, "--data", data["two"]), delegation)
 	require.Contains(t, run(".", "domains", "check", own, "--project", projectA, "--data", data["two"]), "owned")
 	eventually("the user's host is served by HTTPS", func() bool {
 		body, err := page(own)
