@@ -319,8 +319,12 @@ func (s *Store) Generations() []Generation {
 	count := map[string]int{}
 	for _, x := range s.secrets {
 		for _, v := range x.versions {
+			under := map[string]bool{} // nodes that seal anew at the same time make two copies
 			for _, k := range v.copies {
-				count[k.generation]++
+				under[k.generation] = true
+			}
+			for id := range under {
+				count[id]++
 			}
 		}
 	}
@@ -617,9 +621,9 @@ func (s *Store) reseal(ctx context.Context) error {
 	return nil
 }
 
-// tidy deletes what nothing needs any more: values of deleted versions, the statements
-// that they are deleted once every node that did not hear of it has lost its membership,
-// and generations likewise.
+// tidy deletes what nothing needs any more: values of deleted versions and second copies,
+// the statements that they are deleted once every node that did not hear of it has lost its
+// membership, and generations likewise.
 func (s *Store) tidy(ctx context.Context) error {
 	const remembered = taubyte.MaxMembershipLifetime
 	now := s.c.Now()
@@ -629,8 +633,15 @@ func (s *Store) tidy(ctx context.Context) error {
 	var graves []string
 	for _, x := range s.secrets {
 		for _, v := range x.versions {
+			// Of several under one key the first stays, which no node finds another before.
+			first := map[string]string{}
 			for key, k := range v.copies {
-				if v.number <= x.deleted {
+				if at, ok := first[k.generation]; !ok || key < at {
+					first[k.generation] = key
+				}
+			}
+			for key, k := range v.copies {
+				if v.number <= x.deleted || key != first[k.generation] {
 					gone = append(gone, ds.RawKey(key))
 				} else {
 					used[k.generation] = true
