@@ -242,7 +242,9 @@ func TestOldAnswersAreNone(t *testing.T) {
 	wantValue(t, d, "k", "new") // perhaps by the way back to the other
 	hoarder.Prefer(d, b.ID())
 	mend()
-	// As long as they have not met again, a write may be on one of them alone.
+	// As long as they have not met again, a write may be on one of them alone; and once the
+	// grace is over, neither looks for the other by itself.
+	testnet.Eventually(t, func() bool { return a.Connect(t.Context(), b.Info()) == nil }, "they meet again")
 	testnet.Eventually(t, func() bool {
 		copies, err := d.PutCopies(t.Context(), "k", []byte("newest"))
 		return err == nil && copies == hoarder.Copies{Disks: 2, Wanted: 2}
@@ -329,6 +331,7 @@ func TestConcurrentAdditions(t *testing.T) {
 	put(t, sb, "f", []byte("of b"), false)
 	put(t, pb, "f", []byte("of b"), true)
 	mend()
+	testnet.Eventually(t, func() bool { return c.nodes[0].Connect(t.Context(), c.nodes[1].Info()) == nil }, "they meet again")
 	for _, s := range []*hoarder.Storage{sa, sb} {
 		testnet.Eventually(t, func() bool {
 			vs, err := s.Versions(t.Context(), "f")
@@ -342,9 +345,10 @@ func TestConcurrentAdditions(t *testing.T) {
 	require.EqualValues(t, 4, put(t, sb, "f", nil, false).Version)
 	for _, s := range []*hoarder.Storage{pa, pb} {
 		testnet.Eventually(t, func() bool { return reads(t, s, "f", 0, "of b") }, "the later one")
-		vs, err := s.Versions(t.Context(), "f")
-		require.NoError(t, err)
-		require.Len(t, vs, 1)
+		testnet.Eventually(t, func() bool {
+			vs, err := s.Versions(t.Context(), "f")
+			return err == nil && len(vs) == 1
+		}, "one version")
 	}
 	put(t, pa, "f", []byte("next"), true)
 	for _, s := range []*hoarder.Storage{pa, pb} {
