@@ -130,9 +130,9 @@ func (a *announcer) watch(sub event.Subscription) {
 				delete(a.heard, e.Peer)
 				a.mu.Unlock()
 			case event.EvtPeerIdentificationCompleted:
-				a.keep(e.Peer)
+				a.correct(e.Peer)
 			case event.EvtPeerProtocolsUpdated:
-				a.keep(e.Peer)
+				a.correct(e.Peer)
 			}
 		}
 	}
@@ -222,11 +222,12 @@ func (a *announcer) hear(s network.Stream) {
 	p := s.Conn().RemotePeer()
 	a.mu.Lock()
 	if a.heard[p].Number < said.Number {
-		slices.Sort(said.Protocols)
 		a.heard[p] = said
 	}
 	a.mu.Unlock()
-	a.set(p)
+	if news, changed := a.store(p); changed {
+		_ = a.changed.Emit(news)
+	}
 	_, _ = s.Write([]byte{1})
 	if a.h.Network().Connectedness(p) != network.Connected { // it went meanwhile, and nothing takes this back any more
 		a.mu.Lock()
@@ -235,44 +236,34 @@ func (a *announcer) hear(s network.Stream) {
 	}
 }
 
-// keep puts what a peer announced over what identify stored, where that is another.
+// correct puts what a peer announced over what identify stored, where that is another.
 // It does not wait: emitting an event may.
-func (a *announcer) keep(p peer.ID) {
-	if a.differs(p) {
-		a.spawn(func() { a.set(p) })
+func (a *announcer) correct(p peer.ID) {
+	if news, changed := a.store(p); changed {
+		a.spawn(func() { _ = a.changed.Emit(news) })
 	}
 }
 
-func (a *announcer) differs(p peer.ID) bool {
+// store stores what a peer announced, and returns what to tell those who watch where that
+// was not stored.
+func (a *announcer) store(p peer.ID) (news event.EvtPeerProtocolsUpdated, changed bool) {
 	a.mu.Lock()
-	said, ok := a.heard[p]
-	a.mu.Unlock()
-	if !ok {
-		return false
+	defer a.mu.Unlock()
+	said := a.heard[p].Protocols
+	if len(said) == 0 {
+		return news, false
 	}
 	stored, err := a.h.Peerstore().GetProtocols(p)
-	slices.Sort(stored)
-	return err == nil && !slices.Equal(stored, said.Protocols)
-}
-
-// set stores what a peer announced, and tells those who watch.
-func (a *announcer) set(p peer.ID) {
-	a.mu.Lock()
-	said := a.heard[p].Protocols
-	var news event.EvtPeerProtocolsUpdated
-	if stored, err := a.h.Peerstore().GetProtocols(p); err == nil {
+	if err == nil {
 		news = event.EvtPeerProtocolsUpdated{Peer: p, Added: without(said, stored), Removed: without(stored, said)}
-		if len(said) > 0 && len(news.Added)+len(news.Removed) > 0 {
+		if changed = len(news.Added)+len(news.Removed) > 0; changed {
 			err = a.h.Peerstore().SetProtocols(p, said...)
 		}
-		if err != nil {
-			a.h.log.Warn("protocols of a peer not kept", "peer", p, "err", err)
-		}
 	}
-	a.mu.Unlock()
-	if len(said) > 0 && len(news.Added)+len(news.Removed) > 0 {
-		_ = a.changed.Emit(news)
+	if err != nil {
+		a.h.log.Warn("protocols of a peer not kept", "peer", p, "err", err)
 	}
+	return news, changed
 }
 
 // without returns what is in all and not in some.

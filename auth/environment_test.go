@@ -14,6 +14,7 @@ import (
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/auth/environment"
+	"github.com/taubyte/taubyte/internal/testbin"
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/tns"
 	"github.com/taubyte/taubyte/tns/config"
@@ -31,7 +32,7 @@ func seen(all []environment.Variable, b taubyte.Branch, function string) string 
 // logged nowhere, and each access is known.
 func TestVariables(t *testing.T) {
 	net := testnet.New(t)
-	log := &testnet.Log{}
+	log := &testbin.Buffer{}
 	logged := auth.WithLogger(slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	one, two := net.Node(taubyte.RoleAuth), net.Node(taubyte.RoleAuth)
 	registryNode := net.Node(taubyte.RoleTNS)

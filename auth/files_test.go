@@ -12,6 +12,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/internal/testbin"
 	"github.com/taubyte/taubyte/internal/testnet"
 )
 
@@ -33,7 +34,7 @@ func TestCertificatesOfFilesAreReplaced(t *testing.T) {
 	}
 	cert, key := certificate(t, time.Now().Add(time.Hour), "one", "shop.example")
 	file := auth.CertificateFile{Cert: lead("fullchain.pem", write("cert1.pem", cert)), Key: lead("privkey.pem", write("key1.pem", key))}
-	log := &testnet.Log{}
+	log := &testbin.Buffer{}
 	files, err := auth.NewCertificateFiles(slog.New(slog.NewTextHandler(log, nil)), file)
 	require.NoError(t, err)
 

@@ -31,6 +31,7 @@ import (
 	"github.com/taubyte/taubyte/auth/environment"
 	"github.com/taubyte/taubyte/cloud"
 	"github.com/taubyte/taubyte/crdt"
+	"github.com/taubyte/taubyte/internal/testbin"
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/patrick"
 	"github.com/taubyte/taubyte/tns"
@@ -54,7 +55,7 @@ func TestNoSecretIsLeftLying(t *testing.T) {
 	testnet.CheckLeaks(t)
 	a, err := taubyte.NewAuthority()
 	require.NoError(t, err)
-	log := &testnet.Log{}
+	log := &testbin.Buffer{}
 	logger := slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var nodes []*cloud.Node
 	var dirs []string

@@ -218,9 +218,29 @@ func (s *Service) learn(ctx context.Context, prefix ds.Key, known func() bool) b
 	}
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
-	synced := make(chan error, 1)
-	go func() { synced <- s.store.Synced(ctx) }() // ends with ctx
-	defer func() { cancel(); <-synced }()
+	catchingUp, caughtUp := context.WithCancel(ctx)
+	over := make(chan struct{})
+	go func() { // ends with ctx
+		defer close(over)
+		defer caughtUp()
+		_ = s.store.Synced(ctx)
+	}()
+	defer func() { cancel(); <-over }()
+	if s.await(catchingUp, known) {
+		return true
+	}
+	if s.life.Err() != nil {
+		return false
+	}
+	// What is in the store may not have reached the index.
+	if err := s.load(ctx, prefix); err != nil && ctx.Err() == nil && s.life.Err() == nil {
+		s.log.Warn("jobs not read", "err", err)
+	}
+	return known()
+}
+
+// await waits until something is known, for as long as ctx and the service last.
+func (s *Service) await(ctx context.Context, known func() bool) bool {
 	for {
 		s.mu.Lock()
 		more := s.more
@@ -230,13 +250,8 @@ func (s *Service) learn(ctx context.Context, prefix ds.Key, known func() bool) b
 		}
 		select {
 		case <-more:
-		case err := <-synced:
-			synced <- err
-			// What is in the store may not have reached the index.
-			if e := s.load(ctx, prefix); e != nil && ctx.Err() == nil && s.life.Err() == nil {
-				s.log.Warn("jobs not read", "err", e)
-			}
-			return known()
+		case <-ctx.Done():
+			return false
 		case <-s.life.Done():
 			return false
 		}
@@ -268,25 +283,9 @@ func (s *Service) hear(ctx context.Context, known func() bool) bool {
 	if len(s.others()) == 0 {
 		return false
 	}
-	end := time.NewTimer(hearing)
-	defer end.Stop()
-	for {
-		s.mu.Lock()
-		more := s.more
-		s.mu.Unlock()
-		if known() {
-			return true
-		}
-		select {
-		case <-more:
-		case <-end.C:
-			return false
-		case <-ctx.Done():
-			return false
-		case <-s.life.Done():
-			return false
-		}
-	}
+	ctx, cancel := context.WithTimeout(ctx, hearing)
+	defer cancel()
+	return s.await(ctx, known)
 }
 
 // find waits until a job is known here, and returns it. The caller holds mu then, if

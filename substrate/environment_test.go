@@ -16,6 +16,7 @@ import (
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/auth/environment"
+	"github.com/taubyte/taubyte/internal/testbin"
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/substrate"
 	. "github.com/taubyte/taubyte/substrate/internal/wasmtest"
@@ -62,7 +63,7 @@ func (c *cloud) body(path string) string {
 // A function sees what is set for it, in the way that counts, new values within seconds
 // and without a deployment, and its log shows no secret.
 func TestEnvironment(t *testing.T) {
-	log := &testnet.Log{}
+	log := &testbin.Buffer{}
 	c := newCloud(t, substrate.WithLogger(slog.New(slog.NewTextHandler(log, nil))))
 	owner, err := auth.New(t.Context(), c.node, c.node.Store, auth.WithLogger(testnet.Logger(t)))
 	require.NoError(t, err)

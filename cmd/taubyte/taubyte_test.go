@@ -110,9 +110,16 @@ func (c *devCloud) get(path string) (int, string) {
 	c.t.Helper()
 	u, err := url.Parse(c.URL)
 	require.NoError(c.t, err)
-	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, "http://127.0.0.1:"+u.Port()+path, nil)
-	require.NoError(c.t, err)
-	req.Host = u.Host
+	return get(c.t, "http://127.0.0.1:"+u.Port()+path, u.Host)
+}
+
+// get asks an address for a page of a host, on a connection of its own. Where there is no
+// answer the status is 0, and the text says why.
+func get(t *testing.T, address, host string) (status int, text string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+	require.NoError(t, err)
+	req.Host = host
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {

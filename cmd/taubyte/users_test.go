@@ -159,20 +159,7 @@ func (u *users) soon(node, text string, there bool, args ...string) {
 // get asks the gateway for a path of the shop.
 func (u *users) get(path string) (int, string) {
 	u.t.Helper()
-	req, err := http.NewRequestWithContext(u.t.Context(), http.MethodGet, u.started["edge"].URL+path, nil)
-	require.NoError(u.t, err)
-	req.Host = shopHost
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err.Error()
-	}
-	return resp.StatusCode, string(body)
+	return get(u.t, u.started["edge"].URL+path, shopHost)
 }
 
 func (u *users) served(path string, status int, want string) {
