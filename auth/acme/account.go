@@ -41,6 +41,9 @@ type accountAnswer struct {
 const (
 	// registerTime bounds registering the account, and changing its contact.
 	registerTime = time.Minute
+	// arbiterTime is how long the arbiter may take to register the account before a node
+	// that has its key does it itself.
+	arbiterTime = 8 * time.Second
 	// contactEvery is how often it is looked whether the account's contact is the one
 	// that was configured.
 	contactEvery = time.Hour
@@ -101,6 +104,9 @@ func (a account) signer() (crypto.PrivateKey, error) {
 // order.
 func (s *Service) authority(ctx context.Context) (*api.Core, error) {
 	a, err := s.account(ctx)
+	if own := s.accountURL.Load(); err == nil && a.URL == "" && own != nil {
+		a.URL = *own
+	}
 	if errors.Is(err, taubyte.ErrNotFound) || err == nil && a.URL == "" {
 		a, err = s.registered(ctx)
 	}
@@ -114,25 +120,86 @@ func (s *Service) authority(ctx context.Context) (*api.Core, error) {
 	return s.client(ctx, key, a.URL)
 }
 
-// registered has the arbiter register the account, and returns it once it is here.
+// registered has the arbiter register the account, and returns it once it is here. An
+// arbiter that doesn't reach the authority holds nobody up: the account's key is kept
+// before it is registered, and registering a key again names the account that it has
+// (RFC 8555, section 7.3.1), so that a node which has the key does it itself.
 func (s *Service) registered(ctx context.Context) (account, error) {
 	arbiter := claim.Arbiter(arbiterKey, s.live())
 	if arbiter == s.host.ID() {
 		return s.ensureAccount(ctx)
 	}
-	asking, cancel := context.WithTimeout(ctx, registerTime)
+	a, err := s.registeredBy(ctx, arbiter)
+	if err == nil || ctx.Err() != nil {
+		return a, err
+	}
+	a, without := s.account(ctx)
+	if without != nil {
+		return account{}, err // which says why there is none
+	}
+	s.opts.log.Info("registering without the arbiter", "arbiter", arbiter, "err", err)
+	ctx, cancel := context.WithTimeout(ctx, registerTime)
+	defer cancel()
+	if err := s.register(ctx, &a); err != nil {
+		return account{}, err
+	}
+	s.accountURL.Store(&a.URL)
+	return a, nil
+}
+
+// registeredBy has another node register the account, and waits until it is here.
+func (s *Service) registeredBy(ctx context.Context, arbiter peer.ID) (account, error) {
+	ctx, cancel := context.WithTimeout(ctx, arbiterTime)
 	defer cancel()
 	var there accountAnswer
-	if err := s.rpc.CallPeer(asking, arbiter, http.MethodPost, "/account", nil, &there); err != nil {
+	if err := s.rpc.CallPeer(ctx, arbiter, http.MethodPost, "/account", nil, &there); err != nil {
 		return account{}, fmt.Errorf("registering at the certificate authority: %w", err)
 	}
-	return await(asking, func() (account, bool, error) {
-		a, err := s.account(asking)
+	return await(ctx, func() (account, bool, error) {
+		a, err := s.account(ctx)
 		if errors.Is(err, taubyte.ErrNotFound) || errors.Is(err, taubyte.ErrUnavailable) {
 			return a, false, nil // on its way here
 		}
 		return a, a.URL == there.URL, err
 	})
+}
+
+// register registers the account's key, or changes the contact of a registered one to the
+// one that was configured.
+func (s *Service) register(ctx context.Context, a *account) error {
+	key, err := a.signer()
+	if err != nil {
+		return err
+	}
+	core, err := s.client(ctx, key, a.URL)
+	if err != nil {
+		return err
+	}
+	said := legoacme.Account{}
+	if s.opts.email != "" {
+		said.Contact = []string{"mailto:" + s.opts.email}
+	}
+	if a.URL != "" {
+		if _, err := core.Accounts.Update(a.URL, said); err != nil {
+			return fmt.Errorf("changing the contact at the certificate authority: %w", err)
+		}
+		a.Contact = s.opts.email
+		s.opts.log.Info("contact changed at the certificate authority", "directory", s.opts.directory)
+		return nil
+	}
+	said.TermsOfServiceAgreed = true
+	var out legoacme.ExtendedAccount
+	if s.opts.eabID != "" {
+		out, err = core.Accounts.NewEAB(said, s.opts.eabID, s.opts.eabKey)
+	} else {
+		out, err = core.Accounts.New(said)
+	}
+	if err != nil {
+		return fmt.Errorf("registering at the certificate authority: %w", err)
+	}
+	s.opts.log.Info("registered at the certificate authority", "directory", s.opts.directory)
+	a.URL, a.Contact = out.Location, s.opts.email
+	return nil
 }
 
 // ensureAccount makes and registers the account, as the arbiter, where that was not done,
@@ -151,44 +218,13 @@ func (s *Service) ensureAccount(ctx context.Context) (a account, err error) {
 			err = s.keepAccount(ctx, a)
 		}
 	}
-	if err != nil || a.URL != "" && a.Contact == s.opts.email {
+	// Without an address configured, what a registered one has is left.
+	if err != nil || a.URL != "" && (a.Contact == s.opts.email || s.opts.email == "") {
 		return a, err
 	}
-	key, err := a.signer()
-	if err != nil {
+	if err := s.register(ctx, &a); err != nil {
 		return a, err
 	}
-	core, err := s.client(ctx, key, a.URL)
-	if err != nil {
-		return a, err
-	}
-	said := legoacme.Account{}
-	if s.opts.email != "" {
-		said.Contact = []string{"mailto:" + s.opts.email}
-	}
-	if a.URL != "" {
-		if s.opts.email == "" {
-			return a, nil // what it has is left
-		}
-		if _, err := core.Accounts.Update(a.URL, said); err != nil {
-			return a, fmt.Errorf("changing the contact at the certificate authority: %w", err)
-		}
-		s.opts.log.Info("contact changed at the certificate authority", "directory", s.opts.directory)
-		a.Contact = s.opts.email
-		return a, s.keepAccount(ctx, a)
-	}
-	said.TermsOfServiceAgreed = true
-	var out legoacme.ExtendedAccount
-	if s.opts.eabID != "" {
-		out, err = core.Accounts.NewEAB(said, s.opts.eabID, s.opts.eabKey)
-	} else {
-		out, err = core.Accounts.New(said)
-	}
-	if err != nil {
-		return a, fmt.Errorf("registering at the certificate authority: %w", err)
-	}
-	s.opts.log.Info("registered at the certificate authority", "directory", s.opts.directory)
-	a.URL, a.Contact = out.Location, s.opts.email
 	return a, s.keepAccount(ctx, a)
 }
 

@@ -168,7 +168,9 @@ type Service struct {
 	timing   *claim.Timing[string]
 	since    map[string]heldSince // of timing: when this node first saw a lease
 	accounts sync.Mutex           // one registration at a time
-	known    atomic.Bool          // what certificates there are
+	// accountURL is of the account that this node registered without the arbiter.
+	accountURL atomic.Pointer[string]
+	known      atomic.Bool // what certificates there are
 
 	closers  []func() error
 	server   *rpc.Server

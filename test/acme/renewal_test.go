@@ -2,22 +2,28 @@ package acme_test
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	legoacme "github.com/go-acme/lego/v4/acme"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/auth/acme"
 	"github.com/taubyte/taubyte/cloud"
+	"github.com/taubyte/taubyte/internal/rendezvous"
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/seer"
 )
@@ -98,16 +104,26 @@ func revoke(t *testing.T, n *network, node *cloud.Node, c auth.Certificate) {
 	require.NoError(t, core.Certificates.Revoke(legoacme.RevokeCertMessage{Certificate: base64.RawURLEncoding.EncodeToString(block.Bytes)}))
 }
 
-// The node that orders dies: the other finishes.
+// The node that orders dies: the other finishes. So it does where the one that dies is
+// the arbiter, and can't register the account that all use.
 func TestAnotherNodeFinishes(t *testing.T) {
+	for name, arbiter := range map[string]int{"the arbiter lives": 0, "the arbiter dies": 1} {
+		t.Run(name, func(t *testing.T) { anotherFinishes(t, arbiter) })
+	}
+}
+
+// anotherFinishes has the first or the second of two nodes be the arbiter.
+func anotherFinishes(t *testing.T, arbiter int) {
 	n := newNetwork(t, nil)
+	dirs := [2]string{filepath.Join(t.TempDir(), "first"), filepath.Join(t.TempDir(), "second")}
+	identities(t, dirs, arbiter)
 	n.dns.lead(gatewayAddrs[0])
 	hang := make(chan struct{})
-	first := n.open(gatewayAddrs[0], []taubyte.Role{taubyte.RoleAuth, taubyte.RoleTNS, taubyte.RoleSeer, taubyte.RoleGateway})
+	first := n.openAt(dirs[0], gatewayAddrs[0], []taubyte.Role{taubyte.RoleAuth, taubyte.RoleTNS, taubyte.RoleSeer, taubyte.RoleGateway})
 	// Of the second, no order ever ends, so that it dies with those under way.
 	stuck := n.pebble.client()
 	stuck.Transport = waits{stuck.Transport, hang}
-	second := n.open("", []taubyte.Role{taubyte.RoleAuth}, acme.WithHTTPClient(stuck))
+	second := n.openAt(dirs[1], "", []taubyte.Role{taubyte.RoleAuth}, acme.WithHTTPClient(stuck))
 	n.dead = second
 	let := sync.OnceFunc(func() { close(hang) })
 	t.Cleanup(let)
@@ -144,6 +160,31 @@ func TestAnotherNodeFinishes(t *testing.T) {
 	}
 	t.Logf("%d orders of the node that died were made by the other within %s", ordering, time.Since(began).Round(time.Millisecond))
 	require.Equal(t, len(hosts), issued(n), "one certificate each")
+}
+
+// identities gives two nodes' folders identities of which one is the arbiter of all orders.
+func identities(t *testing.T, dirs [2]string, arbiter int) {
+	t.Helper()
+	var keys [2]crypto.PrivKey
+	var ids [2]peer.ID
+	for {
+		for i := range keys {
+			key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+			require.NoError(t, err)
+			keys[i] = key
+			ids[i], err = peer.IDFromPrivateKey(key)
+			require.NoError(t, err)
+		}
+		if rendezvous.Best("acme", ids[:]) == ids[arbiter] {
+			break
+		}
+	}
+	for i, dir := range dirs {
+		raw, err := crypto.MarshalPrivateKey(keys[i])
+		require.NoError(t, err)
+		require.NoError(t, os.MkdirAll(dir, 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "identity.key"), []byte(base64.StdEncoding.EncodeToString(raw)), 0o600))
+	}
 }
 
 // waits is a transport whose requests wait until the channel closes, and then fail.
