@@ -17,6 +17,8 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/transport"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
@@ -222,4 +224,53 @@ func TestStreamsOfStrangersAreBounded(t *testing.T) {
 	}
 	t.Logf("a stranger had %d of 1,000 streams", opened)
 	require.LessOrEqual(t, opened, 128)
+}
+
+// A connection that its peer ended before it was accepted counts no more: whoever lost
+// many comes in again.
+func TestLostConnectionsTakeNoRoom(t *testing.T) {
+	n := testnet.New(t)
+	h, member := n.Node(), n.Node()
+	addr := ma.StringCast("/ip4/127.0.0.1/tcp/0")
+	l, err := h.Network().(*swarm.Swarm).TransportForListening(addr).Listen(addr)
+	require.NoError(t, err)
+	defer l.Close()
+	dial := func() transport.CapableConn {
+		c, err := member.Network().(*swarm.Swarm).TransportForDialing(l.Multiaddr()).Dial(t.Context(), l.Multiaddr(), h.ID())
+		require.NoError(t, err)
+		return c
+	}
+	inbound := func() (n int) {
+		require.NoError(t, h.Network().ResourceManager().ViewPeer(member.ID(), func(s network.PeerScope) error {
+			n = s.Stat().NumConnsInbound
+			return nil
+		}))
+		return n
+	}
+	before := inbound()
+	count := func(want int) {
+		t.Helper()
+		testnet.Eventually(t, func() bool { return inbound() == before+want }, "%d connections", want)
+	}
+	const lost = 12 // of the 16 that a member has
+	var conns []transport.CapableConn
+	for range lost {
+		conns = append(conns, dial())
+	}
+	count(lost)
+	for _, c := range conns {
+		require.NoError(t, c.Close())
+	}
+	// Those that have not been seen to be lost by then are accepted before it.
+	c := dial()
+	for last := false; !last; {
+		accepted, err := l.Accept()
+		require.NoError(t, err)
+		if last = accepted.RemoteMultiaddr().Equal(c.LocalMultiaddr()); last {
+			count(1)
+		}
+		require.NoError(t, accepted.Close())
+	}
+	require.NoError(t, c.Close())
+	count(0)
 }

@@ -132,13 +132,14 @@ func (l swarmListener) Accept() (manet.Conn, network.ConnManagementScope, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	return &swarmConn{Conn: c, keys: l.keys}, scope, nil
+	return &swarmConn{Conn: c, keys: l.keys, scope: scope}, scope, nil
 }
 
 // swarmConn is a connection under a key. One goroutine reads and one writes.
 type swarmConn struct {
 	manet.Conn
-	dialled pnet.PSK // the key, on the side that dialled
+	dialled pnet.PSK                    // the key, on the side that dialled
+	scope   network.ConnManagementScope // on the side that accepts
 
 	keys  swarmKeys
 	mu    sync.Mutex // of the side that accepts: held until the key is found
@@ -148,6 +149,18 @@ type swarmConn struct {
 	read  cipher.Stream // of the goroutine that reads, once the key is found
 	ahead []byte        // was read to find the key
 	write cipher.Stream // of the goroutine that writes
+}
+
+// Close ends what the connection counts for as well. libp2p does that where it closes a
+// connection; but one that the peer ended before it was accepted, it drops, and the peer
+// would have one connection less from then on. Before the connection has a peer, this is
+// left to whoever is negotiating it.
+func (c *swarmConn) Close() error {
+	err := c.Conn.Close()
+	if c.scope != nil && c.scope.PeerScope() != nil {
+		c.scope.Done()
+	}
+	return err
 }
 
 // Stat passes on what the connection says of itself.
