@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"runtime"
+	"sync"
 
 	"github.com/ipfs/boxo/blockservice"
 	chunk "github.com/ipfs/boxo/chunker"
@@ -30,32 +32,35 @@ const (
 // AddFile adds the bytes of r as one file. Its blocks are on disk when it
 // returns.
 func AddFile(ctx context.Context, bs blockservice.BlockService, r io.Reader) (cid.Cid, error) {
-	return add(ctx, bs, func(dag ipld.DAGService) (ipld.Node, error) { return addFile(dag, r) })
+	return add(ctx, bs, func(_ context.Context, dag ipld.DAGService) (ipld.Node, error) { return addFile(dag, r) })
 }
 
 // AddFS adds a tree of directories and regular files. Anything else in it, a
 // symbolic link for one, is taubyte.ErrInvalid with the name: a link could lead
 // out of the tree. The blocks are on disk when it returns.
+//
+// Several files are read at a time: fsys has to be safe for that, as those of
+// package os and fstest are.
 func AddFS(ctx context.Context, bs blockservice.BlockService, fsys fs.FS) (cid.Cid, error) {
-	return add(ctx, bs, func(dag ipld.DAGService) (ipld.Node, error) { return addDir(ctx, dag, fsys, ".", 0) })
+	return add(ctx, bs, func(ctx context.Context, dag ipld.DAGService) (ipld.Node, error) {
+		a := &adder{fsys: fsys, dag: dag, places: make(chan struct{}, runtime.GOMAXPROCS(0))}
+		root, err := a.dir(ctx, ".", 0)
+		if err == nil {
+			err = dag.Add(ctx, root)
+		}
+		return root, err
+	})
 }
 
-// add collects what build makes into batches: one sync of the disk for many
-// blocks.
-func add(ctx context.Context, bs blockservice.BlockService, build func(ipld.DAGService) (ipld.Node, error)) (cid.Cid, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	dag := ipld.NewBufferedDAG(ctx, merkledag.NewDAGService(bs))
-	root, err := build(dag)
+// add writes what build makes in batches, while build makes more.
+func add(ctx context.Context, bs blockservice.BlockService, build func(context.Context, ipld.DAGService) (ipld.Node, error)) (cid.Cid, error) {
+	w := newWriter(ctx, bs)
+	defer w.close()
+	root, err := build(w.ctx, w)
 	if err != nil {
-		cancel()
-		_ = dag.Commit() // waits for the batches under way
-		return cid.Undef, err
+		return cid.Undef, w.cause(err)
 	}
-	if err := dag.Add(ctx, root); err != nil {
-		return cid.Undef, fmt.Errorf("adding %s: %w", root.Cid(), err)
-	}
-	if err := dag.Commit(); err != nil {
+	if err := w.flush(); err != nil {
 		return cid.Undef, fmt.Errorf("adding %s: %w", root.Cid(), err)
 	}
 	return root.Cid(), nil
@@ -101,15 +106,69 @@ func addFile(dag ipld.DAGService, r io.Reader) (ipld.Node, error) {
 	return node, nil
 }
 
-func addDir(ctx context.Context, dag ipld.DAGService, fsys fs.FS, name string, depth int) (ipld.Node, error) {
+// adder adds a tree.
+type adder struct {
+	fsys   fs.FS
+	dag    ipld.DAGService
+	places chan struct{} // one for each file that is read at a time
+}
+
+// dir adds a directory. The files of a directory are read side by side, and beside
+// those of the next; their names and links are all that is held of them.
+func (a *adder) dir(ctx context.Context, name string, depth int) (ipld.Node, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("%w tree: directories are nested more than %d deep at %s", taubyte.ErrInvalid, maxDepth, name)
 	}
-	entries, err := fs.ReadDir(fsys, name) // sorted by name
+	entries, err := fs.ReadDir(a.fsys, name) // sorted by name
 	if err != nil {
 		return nil, fmt.Errorf("adding %s: %w", name, err)
 	}
-	dir, err := ufsio.NewDirectory(dag,
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var files sync.WaitGroup
+	nodes := make([]ipld.Node, len(entries))
+	for i, e := range entries {
+		if ctx.Err() != nil {
+			break
+		}
+		child := path.Join(name, e.Name())
+		switch {
+		case e.IsDir():
+			node, err := a.dir(ctx, child, depth+1)
+			if err == nil {
+				err = a.dag.Add(ctx, node)
+			}
+			if err == nil {
+				nodes[i], err = linkTo(node)
+			}
+			if err != nil {
+				cancel(err)
+			}
+		case e.Type().IsRegular():
+			select {
+			case a.places <- struct{}{}:
+			case <-ctx.Done():
+				continue
+			}
+			files.Go(func() {
+				defer func() { <-a.places }()
+				node, err := a.file(child)
+				if err == nil {
+					nodes[i], err = linkTo(node)
+				}
+				if err != nil {
+					cancel(err)
+				}
+			})
+		default:
+			cancel(fmt.Errorf("%w tree: %s is neither a directory nor a regular file (%s)", taubyte.ErrInvalid, child, e.Type()))
+		}
+	}
+	files.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	dir, err := ufsio.NewDirectory(a.dag,
 		ufsio.WithCidBuilder(merkledag.V1CidPrefix()),
 		ufsio.WithMaxHAMTFanout(256),
 		ufsio.WithSizeEstimationMode(ufsio.SizeEstimationLinks))
@@ -117,28 +176,9 @@ func addDir(ctx context.Context, dag ipld.DAGService, fsys fs.FS, name string, d
 		return nil, fmt.Errorf("adding %s: %w", name, err)
 	}
 	dir.SetHAMTShardingSize(shardSize)
-	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		child := path.Join(name, e.Name())
-		var node ipld.Node
-		switch {
-		case e.IsDir():
-			node, err = addDir(ctx, dag, fsys, child, depth+1)
-		case e.Type().IsRegular():
-			node, err = openAndAdd(dag, fsys, child)
-		default:
-			err = fmt.Errorf("%w tree: %s is neither a directory nor a regular file (%s)", taubyte.ErrInvalid, child, e.Type())
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := dag.Add(ctx, node); err != nil {
-			return nil, fmt.Errorf("adding %s: %w", child, err)
-		}
-		if err := dir.AddChild(ctx, e.Name(), node); err != nil {
-			return nil, fmt.Errorf("adding %s: %w", child, err)
+	for i, e := range entries {
+		if err := dir.AddChild(ctx, e.Name(), nodes[i]); err != nil {
+			return nil, fmt.Errorf("adding %s: %w", path.Join(name, e.Name()), err)
 		}
 	}
 	node, err := dir.GetNode()
@@ -148,13 +188,13 @@ func addDir(ctx context.Context, dag ipld.DAGService, fsys fs.FS, name string, d
 	return node, nil
 }
 
-func openAndAdd(dag ipld.DAGService, fsys fs.FS, name string) (node ipld.Node, err error) {
-	f, err := fsys.Open(name)
+func (a *adder) file(name string) (node ipld.Node, err error) {
+	f, err := a.fsys.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("adding %s: %w", name, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if node, err = addFile(dag, f); err != nil {
+	if node, err = addFile(a.dag, f); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return node, nil
