@@ -228,6 +228,7 @@ func (u *users) front() http.Handler {
 // Each command about projects, repositories, tokens, secrets, domains and certificates,
 // as people type them on a network of three processes, two of which run auth.
 func TestUsersOfANetwork(t *testing.T) {
+	t.Parallel()
 	gh, txt := githubtest.New(t), startTexts(t)
 	config, code, site := shopAt(t, gh)
 	u := &users{t: t, dir: filepath.Join(t.TempDir(), "cluster"), started: map[string]*userNode{}}
