@@ -100,7 +100,7 @@ func (b *bench) serve(n *testnet.Node, h http.HandlerFunc) {
 	require.NoError(b.t, err)
 	withdraw, err := n.Provide(wire.Protocol, http.Handler(h))
 	require.NoError(b.t, err)
-	a, err := seer.Join(b.t.Context(), n, seer.WithInterval(500*time.Millisecond), seer.WithLogger(testnet.Logger(b.t)))
+	a, err := seer.Join(b.t.Context(), n, seer.WithLogger(testnet.Logger(b.t)))
 	require.NoError(b.t, err)
 	a.Announce()
 	b.t.Cleanup(func() {
