@@ -79,7 +79,8 @@ func failing(a *taubyte.Authority, times int, lifetime time.Duration) taubyte.Me
 	}
 }
 
-// subscribe joins a topic on some nodes and waits until they see each other.
+// subscribe joins a topic on some nodes and waits until each sees all others there: what
+// is published once before that may reach only some.
 func subscribe(t *testing.T, name string, nodes ...*testnet.Node) (topics []*pubsub.Topic, subs []*pubsub.Subscription) {
 	t.Helper()
 	for _, n := range nodes {
@@ -90,7 +91,7 @@ func subscribe(t *testing.T, name string, nodes ...*testnet.Node) (topics []*pub
 		topics, subs = append(topics, topic), append(subs, sub)
 	}
 	for _, topic := range topics {
-		testnet.Eventually(t, func() bool { return len(topic.ListPeers()) > 0 }, "gossip")
+		testnet.Eventually(t, func() bool { return len(topic.ListPeers()) == len(nodes)-1 }, "gossip")
 	}
 	return topics, subs
 }
