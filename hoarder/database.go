@@ -58,7 +58,7 @@ func (d *Database) PutCopies(ctx context.Context, key string, value []byte) (c C
 	err = d.h.do(ctx, writeWait, func(ctx context.Context, s site, r ref, after position) error {
 		w, err := s.write(ctx, r, after, key, value)
 		c = w.Copies
-		return d.h.wrote(w, err)
+		return d.h.wrote(r, w, err)
 	})
 	return c, d.h.wrap("putting", key, err)
 }
@@ -66,7 +66,8 @@ func (d *Database) PutCopies(ctx context.Context, key string, value []byte) (c C
 // Delete removes a key. That it is not there is no error.
 func (d *Database) Delete(ctx context.Context, key string) error {
 	return d.h.wrap("deleting", key, d.h.do(ctx, writeWait, func(ctx context.Context, s site, r ref, after position) error {
-		return d.h.wrote(s.write(ctx, r, after, key, nil))
+		w, err := s.write(ctx, r, after, key, nil)
+		return d.h.wrote(r, w, err)
 	}))
 }
 

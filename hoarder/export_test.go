@@ -25,7 +25,15 @@ func Nearest(d *Database) peer.ID {
 func Prefer(d *Database, p peer.ID) { d.h.prefer(p) }
 
 // Saw has the handle have seen so many writes of a node.
-func Saw(d *Database, p peer.ID, seq uint64) { d.h.saw(position{p: seq}) }
+func Saw(d *Database, p peer.ID, seq uint64) { Seeing(d)(p, seq) }
+
+// Seeing is Saw for the life of the store that the handle knows now.
+func Seeing(d *Database) func(p peer.ID, seq uint64) {
+	d.h.mu.Lock()
+	defer d.h.mu.Unlock()
+	r := ref{d.h.place.ID, d.h.place.Gen}
+	return func(p peer.ID, seq uint64) { d.h.saw(r, position{p: seq}) }
+}
 
 // WithReach sets how long a call waits for writes to arrive.
 func WithReach(d time.Duration) Option { return func(o *options) { o.reach = d } }

@@ -279,19 +279,23 @@ func (h *handle) prefer(p peer.ID) {
 	}
 }
 
-// wrote keeps what a write returned.
-func (h *handle) wrote(w written, err error) error {
+// wrote keeps what a write to a life of the store returned.
+func (h *handle) wrote(r ref, w written, err error) error {
 	if err != nil {
 		return err
 	}
-	h.saw(w.After)
+	h.saw(r, w.After)
 	return nil
 }
 
-// saw has later calls wait for writes.
-func (h *handle) saw(pos position) {
+// saw has later calls wait for writes to a life of the store. Those of an earlier life,
+// which a call may report that began before the store was dropped, would never arrive.
+func (h *handle) saw(r ref, pos position) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if r.Gen != h.place.Gen {
+		return
+	}
 	for p, seq := range pos {
 		if seq > h.seen[p] {
 			seen := make(position, len(h.seen)+1)

@@ -230,20 +230,34 @@ func hasDirty(t *testing.T, n *testnet.Node) bool {
 
 // A replica that misses a write of the caller does not answer it with what was before.
 func TestOldAnswersAreNone(t *testing.T) {
-	c := newCluster(t, 2, hoarder.WithGrace(3*time.Second))
+	c := newCluster(t, 2, hoarder.WithGrace(time.Hour)) // nobody is given up
 	a, b := c.nodes[0], c.nodes[1]
 	d := database(t, client(t, c.caller), named("x"), hoarder.DatabaseSpec{})
 	require.NoError(t, d.Put(t.Context(), "k", []byte("old")))
 	c.wantReady(named("x"), 2)
 	mend := testnet.Cut(a, b)
-	hoarder.Prefer(d, a.ID())
-	require.NoError(t, d.Put(t.Context(), "k", []byte("new")))
-	hoarder.Prefer(d, b.ID())
-	wantValue(t, d, "k", "new") // perhaps by the way back to the other
-	hoarder.Prefer(d, b.ID())
+	testnet.Eventually(t, func() bool {
+		hoarder.Prefer(d, a.ID())
+		return d.Put(t.Context(), "k", []byte("new")) == nil
+	}, "a goes on without b")
+	testnet.Eventually(t, func() bool {
+		hoarder.Prefer(d, b.ID())
+		v, err := d.Get(t.Context(), "k") // perhaps by the way back to the other
+		require.False(t, err == nil && string(v) != "new", "b answers %q", v)
+		require.NotErrorIs(t, err, taubyte.ErrNotFound)
+		return err == nil
+	}, "what was written")
 	mend()
-	require.NoError(t, d.Put(t.Context(), "k", []byte("newest")))
-	wantValue(t, d, "k", "newest")
+	testnet.Eventually(t, func() bool {
+		hoarder.Prefer(d, b.ID())
+		copies, err := d.PutCopies(t.Context(), "k", []byte("newest"))
+		return err == nil && copies == hoarder.Copies{Disks: 2, Wanted: 2}
+	}, "they meet again")
+	testnet.Eventually(t, func() bool {
+		v, err := d.Get(t.Context(), "k")
+		require.False(t, err == nil && string(v) != "newest", "answered %q", v)
+		return err == nil
+	}, "what was written after the cut")
 
 	hoarder.Saw(d, a.ID(), 1<<60) // what nobody has
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
@@ -251,12 +265,57 @@ func TestOldAnswersAreNone(t *testing.T) {
 	v, err := d.Get(ctx, "k")
 	require.Error(t, err, "and not %q", v)
 	require.NotErrorIs(t, err, taubyte.ErrNotFound)
-	// Once a is given up, so is what only it had.
+}
+
+// Once a replica is given up, so is what only it had.
+func TestWhatALostReplicaHad(t *testing.T) {
+	c := newCluster(t, 2, hoarder.WithGrace(time.Second))
+	a := c.nodes[0]
+	d := database(t, client(t, c.caller), named("x"), hoarder.DatabaseSpec{})
+	testnet.Eventually(t, func() bool {
+		copies, err := d.PutCopies(t.Context(), "k", []byte("v"))
+		return err == nil && copies == hoarder.Copies{Disks: 2, Wanted: 2}
+	}, "two disks")
+	hoarder.Saw(d, a.ID(), 1<<60)
 	c.stop(a.ID())
 	testnet.Eventually(t, func() bool {
 		v, err := d.Get(t.Context(), "k")
-		return err == nil && string(v) == "newest"
+		return err == nil && string(v) == "v"
 	}, "without it")
+}
+
+// Replicas that were cut apart for longer than the grace, each of which went on alone, are
+// one again after the cut.
+func TestReplicasMeetAgain(t *testing.T) {
+	c := newCluster(t, 2, hoarder.WithGrace(time.Second))
+	c.met()
+	a, b := c.nodes[0], c.nodes[1]
+	da := database(t, c.at[a.ID()], named("x"), hoarder.DatabaseSpec{})
+	require.NoError(t, da.Put(t.Context(), "of both", []byte("1")))
+	db := database(t, c.at[b.ID()], named("x"), hoarder.DatabaseSpec{})
+	c.inSync(named("x"))
+	mend := testnet.Cut(a, b)
+	for _, d := range []*hoarder.Database{da, db} {
+		testnet.Eventually(t, func() bool {
+			_, err := d.Get(t.Context(), "of neither")
+			return errors.Is(err, taubyte.ErrNotFound)
+		}, "it has given the other up")
+	}
+	require.NoError(t, da.Put(t.Context(), "of a", []byte("1")))
+	require.NoError(t, db.Put(t.Context(), "of b", []byte("1")))
+	mend()
+	began := time.Now()
+	for _, d := range []*hoarder.Database{da, db} {
+		testnet.Eventually(t, func() bool {
+			copies, err := d.PutCopies(t.Context(), "after", []byte("1"))
+			return err == nil && copies == hoarder.Copies{Disks: 2, Wanted: 2}
+		}, "on two disks")
+		testnet.Eventually(t, func() bool {
+			keys, err := d.List(t.Context(), "")
+			return err == nil && len(keys) == 4
+		}, "all that was written")
+	}
+	t.Logf("one again %s after the cut", time.Since(began).Round(time.Millisecond))
 }
 
 func TestBalanceWhenNodesJoin(t *testing.T) {
@@ -338,9 +397,10 @@ func TestConcurrentAdditions(t *testing.T) {
 	require.EqualValues(t, 4, put(t, sb, "f", nil, false).Version)
 	for _, s := range []*hoarder.Storage{pa, pb} {
 		testnet.Eventually(t, func() bool { return reads(t, s, "f", 0, "of b") }, "the later one")
-		vs, err := s.Versions(t.Context(), "f")
-		require.NoError(t, err)
-		require.Len(t, vs, 1)
+		testnet.Eventually(t, func() bool { // as long as one is silent for the other, neither lists
+			vs, err := s.Versions(t.Context(), "f")
+			return err == nil && len(vs) == 1
+		}, "one version")
 	}
 	put(t, pa, "f", []byte("next"), true)
 	for _, s := range []*hoarder.Storage{pa, pb} {

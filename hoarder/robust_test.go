@@ -199,10 +199,31 @@ func TestDropWhileInUse(t *testing.T) {
 	}
 	wg.Wait()
 	for n := range 3 {
-		d := database(t, openers[2], named(fmt.Sprint(n)), hoarder.DatabaseSpec{})
-		require.NoError(t, d.Put(t.Context(), "k", []byte("end")))
-		wantValue(t, d, "k", "end")
+		testnet.Eventually(t, func() bool {
+			d, err := openers[2].Database(t.Context(), named(fmt.Sprint(n)), hoarder.DatabaseSpec{})
+			if err != nil || d.Put(t.Context(), "k", []byte("end")) != nil {
+				return false
+			}
+			v, err := d.Get(t.Context(), "k")
+			require.False(t, err == nil && string(v) != "end", "reads %q", v)
+			return err == nil
+		}, "store %d can be used", n)
 	}
+}
+
+// A write that ends after the store was dropped has nobody wait for it in the next life.
+func TestAWriteToAnEarlierLife(t *testing.T) {
+	net := testnet.New(t)
+	n := net.Node(taubyte.RoleHoarder)
+	s := start(t, n)
+	c := client(t, net.Node(taubyte.RoleHoarder))
+	d := database(t, c, named("x"), hoarder.DatabaseSpec{})
+	require.NoError(t, d.Put(t.Context(), "k", []byte("1")))
+	late := hoarder.Seeing(d)
+	require.NoError(t, s.Drop(t.Context(), named("x")))
+	require.NoError(t, d.Put(t.Context(), "k", []byte("2")))
+	late(n.ID(), 1<<60)
+	wantValue(t, d, "k", "2")
 }
 
 func TestStoresPerProject(t *testing.T) {

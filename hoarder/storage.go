@@ -73,7 +73,7 @@ func (s *Storage) AddCopies(ctx context.Context, name string, r io.Reader, overw
 		}
 		w, err := at.add(ctx, store, after, a, in)
 		f, c = w.File, w.Copies
-		return s.h.wrote(w, err)
+		return s.h.wrote(store, w, err)
 	})
 	return f, c, s.h.wrap("adding", name, err)
 }
@@ -220,7 +220,8 @@ func (r *reader) Close() error {
 // not there is taubyte.ErrNotFound.
 func (s *Storage) Remove(ctx context.Context, name string, version uint32, all bool) error {
 	return s.h.wrap("removing", name, s.h.do(ctx, writeWait, func(ctx context.Context, at site, r ref, after position) error {
-		return s.h.wrote(at.removeFile(ctx, r, after, name, version, all))
+		w, err := at.removeFile(ctx, r, after, name, version, all)
+		return s.h.wrote(r, w, err)
 	}))
 }
 
