@@ -79,6 +79,25 @@ func TestToolchainsThatAreMissing(t *testing.T) {
 	}
 }
 
+// A Rust that can't build modules is no Rust for tau's script.
+func TestRustWithoutItsTarget(t *testing.T) {
+	sysroot := t.TempDir()
+	programs(t, map[string]string{
+		"rustc": `case $1 in --print) echo ` + sysroot + ` ;; *) echo rustc 1.99 ;; esac`,
+		"cargo": `echo "cargo $*"`,
+	})
+	b := newBench(t)
+	b.start(t)
+	j := b.push(repo, auth.KindProject, project(map[string]string{
+		".taubyte/config.yaml": "environment:\n  image: taubyte/rust-wasi:latest\nworkflow: [build]\n",
+		".taubyte/build.sh":    tauGo[".taubyte/build.sh"],
+		"Cargo.toml":           "[package]\nname = \"ping\"\n",
+	}))
+	testnet.Eventually(t, func() bool { return len(b.returned(j)) > 0 }, "another worker may have it")
+	require.Contains(t, b.returned(j)[0].Error, `the target wasm32-wasip1 of Rust is not on this node: run "rustup target add wasm32-wasip1"`)
+	require.NotContains(t, b.text(j), "cargo build")
+}
+
 // Programs that say what they were called with, and make what they should.
 var fakeNode = map[string]string{
 	"node": `echo v20.0.0`,
@@ -188,9 +207,13 @@ func TestCratesComeFromTheirRegistry(t *testing.T) {
 		require.Contains(t, out.Error, what)
 		require.NotContains(t, log, "cargo fetch", what)
 	}
-	files := map[string]string{"Cargo.toml": "[package]\nname = \"ping\"\n", "src/lib.rs": ""}
+	files := map[string]string{"Cargo.toml": "[package]\nname = \"ping\"\n\n[target.'cfg(unix)'.dependencies]\nlibc = \"1\"\n", "ping.wasm": string(tinyModule)}
 	out = b.wait(t, b.push(repo, auth.KindProject, project(files)))
 	require.Contains(t, out.Error, "it has no Cargo.lock")
+	files["Cargo.toml"] = "[package]\nname = \"ping\"\n\n[dependencies]\n"
+	j := b.push(repo, auth.KindProject, project(files))
+	b.succeed(t, j)
+	require.NotContains(t, b.text(j), "cargo fetch", "there is nothing to fetch")
 }
 
 // A table of the operator's says what stands for an image.

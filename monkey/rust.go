@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/BurntSushi/toml"
 
@@ -41,8 +42,8 @@ func (s *Service) prepareRust(ctx context.Context, spec Spec, where string, src,
 		return env, nil
 	}
 	env = append(env, "CARGO_NET_OFFLINE=true")
-	err := crateSources(ctx, src)
-	if err == nil {
+	needs, err := crateSources(ctx, src)
+	if err == nil && needs {
 		fetching := spec
 		fetching.Network = true
 		fetch := Command{Words: []string{"cargo", "fetch", "--locked"}, Dir: "${SRC}", Env: append(append([]string{}, env...), "CARGO_NET_OFFLINE=false", "CARGO_ENCODED_RUSTFLAGS="), Log: spec.Log}
@@ -63,11 +64,12 @@ func (s *Service) runOnce(ctx context.Context, spec Spec, c Command) error {
 	return s.failed(session.Exec(ctx, c))
 }
 
-// crateSources returns an error for a package whose crates can't be fetched by a node that
-// gives builds no network: what fetches them has it, and goes where the package says.
-func crateSources(ctx context.Context, src tree) error {
+// crateSources reports whether a package needs crates. It returns an error where they can't
+// be fetched by a node that gives builds no network: what fetches them has it, and goes where
+// the package says.
+func crateSources(ctx context.Context, src tree) (needs bool, err error) {
 	locked := false
-	err := src.walk(ctx, ".", func(name string, d fs.DirEntry, err error) error {
+	err = src.walk(ctx, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -101,6 +103,7 @@ func crateSources(ctx context.Context, src tree) error {
 			}
 		default:
 			locked = locked || name == "Cargo.lock"
+			needs = needs || file == "Cargo.toml" && depends(all)
 			from = elsewhere(all)
 		}
 		if from != "" {
@@ -109,10 +112,22 @@ func crateSources(ctx context.Context, src tree) error {
 		}
 		return nil
 	})
-	if err == nil && !locked {
+	needs = needs || locked
+	if err == nil && needs && !locked {
 		err = fmt.Errorf("%w package: it has no Cargo.lock, by which its crates are fetched before the build: commit the one that cargo makes", taubyte.ErrInvalid)
 	}
-	return err
+	return needs, err
+}
+
+// depends reports whether a manifest, or a part of one, names a dependency.
+func depends(part map[string]any) bool {
+	for key, value := range part {
+		table, ok := value.(map[string]any)
+		if ok && (strings.HasSuffix(key, "dependencies") && len(table) > 0 || depends(table)) {
+			return true
+		}
+	}
+	return false
 }
 
 // elsewhere is what in a manifest or lock leads to another place than crates.io, "" where

@@ -215,6 +215,16 @@ debug_build() { build; }
 build() {
 	(
 		cd "$SRC" || exit
+		for target in wasm32-wasip1 wasm32-wasi; do # in a container nothing has looked for it
+			if [ -z "${CARGO_BUILD_TARGET:-}" ] && [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
+				export CARGO_BUILD_TARGET="$target"
+			fi
+		done
+		if [ -z "${CARGO_BUILD_TARGET:-}" ]; then
+			echo "Rust has no target for WebAssembly here: rustup target add wasm32-wasip1" >&2
+			exit 1
+		fi
+		export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$TMP/cargo-target}"
 		made="$CARGO_TARGET_DIR/$CARGO_BUILD_TARGET/release"
 		rm -f "$made"/*.wasm
 		cargo build --release || exit
@@ -322,7 +332,13 @@ func (n *notFound) explain(err error, k *kit, confined bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var exit *ExitError
-	if !errors.As(err, &exit) || len(n.names) == 0 {
+	if !errors.As(err, &exit) {
+		return err
+	}
+	if len(n.names) == 0 {
+		if k.lacks != nil && k.Toolchain == toolRust { // what it calls is there, and can't build it
+			return k.lacks
+		}
 		return err
 	}
 	for _, name := range n.names {

@@ -183,6 +183,7 @@ type kit struct {
 
 	golang *toolchain // of toolGo
 	tinygo string     // its version, "" where it is not there
+	lacks  *MissingError
 }
 
 // native is the service's environment where it runs the machine's programs.
@@ -239,7 +240,7 @@ func (s *Service) kit(ctx context.Context, tool, image string, must bool) (*kit,
 	var missing *MissingError
 	if !must && errors.As(err, &missing) {
 		k.version = append(k.version, err.Error())
-		err = nil
+		k.lacks, err = missing, nil
 	}
 	return k, err
 }
