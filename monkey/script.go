@@ -3,6 +3,7 @@ package monkey
 import (
 	"bytes"
 	"context"
+	"embed"
 	"errors"
 	"fmt"
 	"io"
@@ -254,14 +255,14 @@ build() {
 			done > "$TMP/$entry"
 			cp "$TMP/$entry" "$entry"
 		fi
-		set -- "$entry" --outFile "$OUT/artifact.wasm" --optimize
+		set -- "$entry" --outFile "$OUT/artifact.wasm" --optimize --path "$UTILS/assemblyscript/packages"
 		shim=node_modules/@assemblyscript/wasi-shim/asconfig.json
 		if [ -f asconfig.json ]; then
 			set -- "$@" --target release
 		elif [ -f "$shim" ]; then
 			set -- "$@" --config "$shim" --runtime minimal
 		else
-			set -- "$@" --runtime minimal --use abort=
+			set -- "$@" --runtime minimal --lib "$UTILS/assemblyscript/taubyte.ts" --use abort=taubyte_abort --use console=taubyte_console
 		fi
 		asc "$@"
 	)
@@ -287,8 +288,32 @@ func writeUtils(utils tree, k *kit) error {
 			return err
 		}
 	}
-	return nil
+	if k.Toolchain != toolAssemblyScript {
+		return nil
+	}
+	return fs.WalkDir(assemblyScript, "assemblyscript", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if err := utils.root.Mkdir(utils.at(name), 0o700); err != nil {
+				return fmt.Errorf("making %s: %w", name, err)
+			}
+			return utils.root.Chmod(utils.at(name), 0o755)
+		}
+		text, err := assemblyScript.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		return utils.put(name, string(text))
+	})
 }
+
+// assemblyScript is what a function in AssemblyScript may import as "sdk", which tau's image
+// has, and what prints for it.
+//
+//go:embed assemblyscript
+var assemblyScript embed.FS
 
 // put makes a file of the node's own that commands may read.
 func (t tree) put(name, text string) error {
