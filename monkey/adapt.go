@@ -49,8 +49,61 @@ type adapted struct {
 //
 // With tinygo, which knows those, only the package is changed.
 func adaptGo(ctx context.Context, src tree, tinygo bool) (a adapted, err error) {
+	files, err := readGo(ctx, src)
+	if err != nil {
+		return a, err
+	}
+	names := make([]string, 0, len(files))
+	for name := range files {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	types := exportable(files)
+	hasMain, root := false, false
+	for _, name := range names {
+		f := files[name]
+		inRoot := path.Dir(name) == "."
+		if strings.HasSuffix(name, "_test.go") { // which stays in the package
+			if own := f.ast.Name; own.Name != "main" && own.Name != "main_test" {
+				to := "main"
+				if strings.HasSuffix(own.Name, "_test") {
+					to = "main_test"
+				}
+				f.replace(own.Pos(), own.End(), to)
+			}
+			continue
+		}
+		if inRoot {
+			root = true
+			hasMain = hasMain || f.hasMain()
+			if f.ast.Name.Name != "main" {
+				a.style = true
+				f.replace(f.ast.Name.Pos(), f.ast.Name.End(), "main")
+			}
+		}
+		if f.directives(types[path.Dir(name)], tinygo, &a) {
+			a.style = true
+		}
+	}
+	a.imports = importsOf(files)
+	if root && !hasMain {
+		a.style = true
+		if err := addMain(src); err != nil {
+			return a, err
+		}
+	}
+	for _, name := range names {
+		if err := files[name].write(src); err != nil {
+			return a, err
+		}
+	}
+	return a, olderInterface(src, files, a.imports)
+}
+
+// readGo reads the files of a module that are built, and the tests beside them.
+func readGo(ctx context.Context, src tree) (map[string]*goFile, error) {
 	files := map[string]*goFile{}
-	err = src.walk(ctx, ".", func(name string, d fs.DirEntry, err error) error {
+	err := src.walk(ctx, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -84,63 +137,7 @@ func adaptGo(ctx context.Context, src tree, tinygo bool) (a adapted, err error) 
 		}
 		return nil
 	})
-	if err != nil {
-		return a, err
-	}
-	names := make([]string, 0, len(files))
-	for name := range files {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	types := exportable(files)
-	hasMain, root := false, false
-	seen := map[string]bool{}
-	for _, name := range names {
-		f := files[name]
-		inRoot := path.Dir(name) == "."
-		if strings.HasSuffix(name, "_test.go") { // which stays in the package
-			if own := f.ast.Name; own.Name != "main" && own.Name != "main_test" {
-				to := "main"
-				if strings.HasSuffix(own.Name, "_test") {
-					to = "main_test"
-				}
-				f.replace(own.Pos(), own.End(), to)
-			}
-			continue
-		}
-		if inRoot {
-			root = true
-			hasMain = hasMain || f.hasMain()
-			if f.ast.Name.Name != "main" {
-				a.style = true
-				f.replace(f.ast.Name.Pos(), f.ast.Name.End(), "main")
-			}
-		}
-		for _, i := range f.ast.Imports {
-			if p, err := strconv.Unquote(i.Path.Value); err == nil && !seen[p] {
-				seen[p] = true
-				if first, _, _ := strings.Cut(p, "/"); strings.Contains(first, ".") {
-					a.imports = append(a.imports, p)
-				}
-			}
-		}
-		if f.directives(types[path.Dir(name)], tinygo, &a) {
-			a.style = true
-		}
-	}
-	slices.Sort(a.imports)
-	if root && !hasMain {
-		a.style = true
-		if err := addMain(src); err != nil {
-			return a, err
-		}
-	}
-	for _, name := range names {
-		if err := files[name].write(src); err != nil {
-			return a, err
-		}
-	}
-	return a, olderInterface(src, files, a.imports)
+	return files, err
 }
 
 // goContext says which files are built.
@@ -197,6 +194,17 @@ func (f *goFile) write(src tree) error {
 		return ours(fmt.Errorf("adapting %s: %w", f.name, err))
 	}
 	return nil
+}
+
+// imports are what the file imports, other than the standard library.
+func (f *goFile) imports() (all []string) {
+	for _, i := range f.ast.Imports {
+		p, err := strconv.Unquote(i.Path.Value)
+		if first, _, _ := strings.Cut(p, "/"); err == nil && strings.Contains(first, ".") {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 func (f *goFile) hasMain() bool {
@@ -427,6 +435,35 @@ func completed(gomod []byte, imports []string, sdk, goVersion string) ([]byte, e
 		err = errors.Join(err, add(guestModule, "v0.0.0"),
 			m.AddReplace(publicSymbols, "", path.Join(sdk, symbolsFolder), ""),
 			m.AddReplace(guestModule, "", sdk, ""))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w go.mod: %w", taubyte.ErrInvalid, err)
+	}
+	m.Cleanup()
+	return m.Format()
+}
+
+// withoutSDK takes out of a go.mod what completed has added to the one before, but for the
+// versions that are required.
+func withoutSDK(text, before []byte) ([]byte, error) {
+	m, err := modfile.Parse("go.mod", text, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%w go.mod: %w", taubyte.ErrInvalid, err)
+	}
+	was, err := modfile.ParseLax("go.mod", before, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%w go.mod: %w", taubyte.ErrInvalid, err)
+	}
+	for _, module := range []string{publicSymbols, guestModule} {
+		err = errors.Join(err, m.DropReplace(module, ""))
+		for _, r := range was.Replace {
+			if r.Old.Path == module {
+				err = errors.Join(err, m.AddReplace(module, r.Old.Version, r.New.Path, r.New.Version))
+			}
+		}
+	}
+	if !slices.ContainsFunc(was.Require, func(r *modfile.Require) bool { return r.Mod.Path == guestModule }) {
+		err = errors.Join(err, m.DropRequire(guestModule))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w go.mod: %w", taubyte.ErrInvalid, err)

@@ -29,7 +29,7 @@ type cache struct {
 }
 
 const (
-	cacheVersion = "3" // of the way in which things are built
+	cacheVersion = "4" // of the way in which things are built
 	cacheAge     = 30 * 24 * time.Hour
 )
 

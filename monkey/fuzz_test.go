@@ -48,12 +48,12 @@ func TestParseWorkflow(t *testing.T) {
 		"environment:\n  variables:\n    - A: b\n    - C: d\nworkflow: [build]",
 		"environment:\n  variables:\n    - A=b=c\n    - C: 1\n    - {D: e, F: g}\nworkflow: [build.sh]",
 		"environment: null\nworkflow: [build]", "environment: {image: null, variables: null}\nworkflow: [build]",
-		"workflow: [build]",
+		"workflow: [build]", "", "workflow: []", "version: 1.00\nenviroment:\n  image: node\n  variables:\nworkflow:\n",
 	} {
 		require.NoError(t, monkey.ParseWorkflow([]byte(good)), good)
 	}
 	for _, bad := range []string{
-		"", "workflow: []", "workflow: [../x]", "workflow: [a/b]", "workflow: [-c]", "workflow: {a: b}",
+		"workflow: [../x]", "workflow: [a/b]", "workflow: [-c]", "workflow: {a: b}",
 		"environment: {variables: {'A B': c}}\nworkflow: [x]", "environment: {variables: text}\nworkflow: [x]", "\t",
 	} {
 		require.ErrorIs(t, monkey.ParseWorkflow([]byte(bad)), taubyte.ErrInvalid, bad)

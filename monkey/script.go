@@ -18,6 +18,11 @@ import (
 
 // runWorkflow runs the scripts of a workflow, in the build's own copy of the source.
 func (s *Service) runWorkflow(ctx context.Context, spec Spec, where string, src, scratch, utils tree, w *workflow, given given, k *kit) error {
+	if _, native := s.native(); native && k.tau && k.golang != nil {
+		if err := s.generate(ctx, spec, src, scratch, k); err != nil {
+			return err
+		}
+	}
 	env, spec, err := s.prepare(ctx, spec, where, src, scratch, utils, k, false)
 	if err != nil {
 		return err

@@ -166,6 +166,75 @@ func ping(e event.Event) uint32 {
 	require.Equal(t, made[0], made[1], "two workers come to the same")
 }
 
+// A source that has not all of what "go generate" makes gets it, before it is adapted.
+func TestGeneratedSources(t *testing.T) {
+	withoutTinyGo(t)
+	b := newBench(t)
+	b.start(t)
+	const source = "package lib\n\n//go:generate DO\n\nvar _ = generated\n\n//export ping\nfunc ping(e uint32) uint32 { return e }\n"
+	made := map[string]string{"a_easyjson.go": "package lib\n\nconst generated = true\n"}
+	for what, c := range map[string]struct {
+		do     string
+		files  map[string]string
+		log    string
+		absent bool
+	}{
+		"missing":            {"sh -c \"echo package $GOPACKAGE > b.go; echo const generated = 1 >> b.go\"", nil, "running go generate", false},
+		"committed":          {"easyjson -all a.go", made, "go generate", true},
+		"a generator's":      {"go install example.com/generator@latest", made, "go generate", true},
+		"a missing program":  {"no-such-generator", made, "note: go generate has failed: builds have no network here, commit what it makes", false},
+		"a go.mod is edited": {"go mod edit -require=example.com/x@v1.0.0 -replace=example.com/x@v1.0.0=./x", merge(made, map[string]string{"go.mod": "module function\n\ngo 1.19\n", "x/go.mod": "module example.com/x\n"}), "running go generate", false},
+	} {
+		j := b.push(repo, auth.KindProject, project(merge(tauGo, map[string]string{"a.go": strings.Replace(source, "DO", c.do, 1)}, c.files)))
+		b.succeed(t, j)
+		if c.absent {
+			require.NotContains(t, b.text(j), c.log, what)
+		} else {
+			require.Contains(t, b.text(j), c.log, what)
+		}
+		_, exports := b.module(t)
+		require.True(t, exports["ping"], what)
+	}
+}
+
+// A function in AssemblyScript imports the package "sdk", which the node brings, and prints.
+func TestAssemblyScriptForTau(t *testing.T) {
+	if _, err := exec.LookPath("asc"); err != nil {
+		t.Skip("there is no asc on this machine (npm install -g assemblyscript)")
+	}
+	files := project(map[string]string{
+		".taubyte/config.yaml": "version: 1.00\nenvironment:\n  image: taubyte/assembly-script-wasi:latest\n  variables:\nworkflow:\n",
+		".taubyte/build.sh":    tauGo[".taubyte/build.sh"],
+		"ping.ts": `import { Event } from "sdk/event";
+
+export function ping(e: Event): u32 {
+  let h = e.http();
+  if (h == null) {
+    return 1;
+  }
+  console.log(e.toString() + ": " + e.type().toString());
+  let wrote = h.unwrap().write("PONG");
+  if (wrote.err) {
+    console.error(wrote.err);
+    return 1;
+  }
+  return wrote.unwrap() == 4 ? 0 : 1;
+}
+`})
+	var made []cid.Cid
+	for range 2 { // workers
+		b := newBench(t)
+		b.start(t)
+		b.succeed(t, b.push(repo, auth.KindProject, files))
+		imports, exports := b.module(t)
+		require.True(t, exports["ping"])
+		require.ElementsMatch(t, []string{"taubyte/sdk.getEventType", "taubyte/sdk.eventHttpWrite"}, imports)
+		root, _ := b.current(t).Asset(functionID)
+		made = append(made, root)
+	}
+	require.Equal(t, made[0], made[1], "two workers come to the same")
+}
+
 func TestOlderSDKsAreNamed(t *testing.T) {
 	b := newBench(t)
 	b.start(t)

@@ -117,7 +117,7 @@ func parseWorkflow(text []byte) (*workflow, error) {
 		}
 	}
 	if len(w.scripts) == 0 {
-		return nil, fmt.Errorf("%w: the workflow names no script", taubyte.ErrInvalid)
+		w.scripts = []string{"build"} // old files have "workflow:" with nothing after it
 	}
 	for _, s := range w.scripts {
 		if !scriptName.MatchString(s) {
