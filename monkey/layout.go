@@ -78,7 +78,9 @@ func (b *build) ownTargets(c *config.Project, l layout) []target {
 			if repo := path.Base(o.RepositoryName); o.RepositoryName != "" && fs.ValidPath(repo) && repo != "." {
 				t.beside = append(t.beside, repo)
 			}
-			t.beside = append(t.beside, prefix+name)
+			if !slices.Contains(t.beside, prefix+name) {
+				t.beside = append(t.beside, prefix+name)
+			}
 			dirs = append(slices.Clone(t.beside), dirs...)
 		}
 		for _, dir := range dirs {
