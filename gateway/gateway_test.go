@@ -362,9 +362,9 @@ func TestTimeOuts(t *testing.T) {
 	for _, where := range []string{"local", "remote"} {
 		t.Run(where, func(t *testing.T) {
 			b := newBench(t, gateway.WithTimeout(200*time.Millisecond))
-			var asked atomic.Int64
+			asked := make(chan string, 100) // by which try
 			slow := func(_ http.ResponseWriter, r *http.Request) {
-				asked.Add(1)
+				asked <- r.URL.RawQuery
 				<-r.Context().Done()
 			}
 			if where == "local" {
@@ -373,10 +373,22 @@ func TestTimeOuts(t *testing.T) {
 				b.substrate(slow)
 				b.substrate(slow)
 			}
-			resp, body := b.do("GET", site, "/fn", nil)
-			require.Equal(t, http.StatusGatewayTimeout, resp.StatusCode)
-			require.Equal(t, "The site took too long to answer.\n", body)
-			require.EqualValues(t, 1, asked.Load(), "it is not run again")
+			for try := 0; ; try++ { // a loaded machine may not reach the node in time
+				require.Less(t, try, 50)
+				resp, body := b.do("GET", site, fmt.Sprint("/fn?", try), nil)
+				require.Equal(t, http.StatusGatewayTimeout, resp.StatusCode)
+				require.Equal(t, "The site took too long to answer.\n", body)
+				reached := 0
+				for range len(asked) {
+					if <-asked == fmt.Sprint(try) {
+						reached++
+					}
+				}
+				require.LessOrEqual(t, reached, 1, "it is not run again")
+				if reached == 1 {
+					break
+				}
+			}
 		})
 	}
 }
