@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -14,6 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/andybalholm/brotli"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
@@ -173,11 +175,13 @@ func TestAPullRequestIsServed(t *testing.T) {
 	repo := gh.Repository("acme/shop")
 	_, err = n.Auth.AddRepository(t.Context(), auth.Addition{Provider: "github", Repository: "acme/shop", Project: projectA, Kind: auth.KindProject})
 	require.NoError(t, err)
+	style := strings.Repeat("p { margin: 0 }\n", 200)
 	repo.Push("main", map[string]string{
 		"config/config.yaml":        "id: " + projectA + "\nname: shop\n",
 		"config/domains/main.yaml":  "id: QmRPRQww8rci6fpkK5Tp8NGjyGQUyrTgQm5j7BnFJqi4DW\nfqdn: shop.example.com\n",
 		"config/websites/site.yaml": "id: QmbFMke1KXqnYyBBWxB74N4c5SBnJMVAiMNRcGu6x1AwQH\ndomains: [main]\nsource:\n  paths: [/]\n",
 		"websites/site/index.html":  "<p>as it is",
+		"websites/site/style.css":   style,
 	})
 	topic := repo.Push("topic", map[string]string{"websites/site/index.html": "<p>as it might be"})
 	tell := func(action, state string) {
@@ -210,6 +214,24 @@ func TestAPullRequestIsServed(t *testing.T) {
 	tell("opened", "open")
 	testnet.Eventually(t, func() bool { return serves("pull/7", "<p>as it might be") }, "the pull request is served")
 	testnet.Eventually(t, func() bool { return serves("main", "<p>as it is") }, "beside what it is to change")
+
+	// A style sheet was compressed when it was built, and goes so to whoever accepts that.
+	var w *httptest.ResponseRecorder
+	for _, host := range hosts("main") {
+		ask := httptest.NewRequest(http.MethodGet, "http://"+host+"/style.css", nil)
+		ask.Header.Set("Accept-Encoding", "gzip, br")
+		w = httptest.NewRecorder()
+		n.Gateway.ServeHTTP(w, ask)
+		if w.Code == http.StatusOK {
+			break
+		}
+	}
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Equal(t, "br", w.Header().Get("Content-Encoding"))
+	require.Less(t, w.Body.Len(), len(style)/10)
+	text, err := io.ReadAll(brotli.NewReader(w.Body))
+	require.NoError(t, err)
+	require.Equal(t, style, string(text))
 	testnet.Eventually(t, func() bool {
 		for _, s := range repo.Statuses(topic) {
 			if s.State == "success" && s.Context == "taubyte/pull/7" {

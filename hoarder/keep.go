@@ -212,6 +212,7 @@ func (s *Service) bring(ctx context.Context, root cid.Cid, f *fetch) error {
 	}
 	for {
 		var size int64
+		began := s.holds.seen()
 		err := unixfs.Walk(ctx, s.host.Blocks(), root, func(_ cid.Cid, n int) error {
 			if size += int64(n); size <= taken {
 				return nil
@@ -226,7 +227,7 @@ func (s *Service) bring(ctx context.Context, root cid.Cid, f *fetch) error {
 		if err != nil {
 			return err
 		}
-		ok, err := s.settle(ctx, root, size, f)
+		ok, err := s.settle(ctx, root, size, began, f)
 		if err != nil {
 			return err
 		}
@@ -262,9 +263,9 @@ func (s *Service) reserve(ctx context.Context, root cid.Cid) (int64, error) {
 	return size, nil
 }
 
-// settle records a DAG that has arrived, unless a block of it was collected
-// meanwhile: collection does not run beside it.
-func (s *Service) settle(ctx context.Context, root cid.Cid, size int64, f *fetch) (bool, error) {
+// settle records a DAG that has arrived, unless a block of it was collected since it
+// began to: collection does not run beside it. Where none has run, nothing is read again.
+func (s *Service) settle(ctx context.Context, root cid.Cid, size int64, began uint64, f *fetch) (bool, error) {
 	release, err := s.holds.hold(ctx, inner)
 	if err != nil {
 		return false, err
@@ -274,15 +275,17 @@ func (s *Service) settle(ctx context.Context, root cid.Cid, size int64, f *fetch
 	if err != nil {
 		return false, err
 	}
-	whole := true
-	store := s.host.Blocks().Blockstore()
-	err = walkLocal(ctx, store, root, func(c cid.Cid) error {
-		has, err := store.Has(ctx, c)
-		whole = whole && has
-		return err
-	})
-	if err != nil || !whole {
-		return false, err
+	if s.holds.seen() != began {
+		whole := true
+		store := s.host.Blocks().Blockstore()
+		err = walkLocal(ctx, store, root, func(c cid.Cid) error {
+			has, err := store.Has(ctx, c)
+			whole = whole && has
+			return err
+		})
+		if err != nil || !whole {
+			return false, err
+		}
 	}
 	if err := put(ctx, s.local, haveKey(root), have{Size: size}); err != nil {
 		return false, err

@@ -53,6 +53,7 @@ type holds struct {
 	n        int
 	outer    int // of these, by Hold
 	sweeping bool
+	turns    uint64        // how often a sweep began or ended
 	waiting  time.Time     // since when a sweep waits; zero for none
 	changed  chan struct{} // closed when n comes to 0 or a sweep ends
 }
@@ -132,14 +133,24 @@ func (h *holds) sweep(ctx context.Context, collect func() error) error {
 		h.mu.Lock()
 	}
 	h.sweeping, h.waiting = true, time.Time{}
+	h.turns++
 	h.mu.Unlock()
 	defer func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.sweeping = false
+		h.turns++
 		h.signal()
 	}()
 	return collect()
+}
+
+// seen returns a number that is another one, for who holds, once a sweep has run or
+// gone on since.
+func (h *holds) seen() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.turns
 }
 
 // Hold keeps garbage collection on this node away until release is called: for

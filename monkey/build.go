@@ -34,6 +34,8 @@ type target struct {
 	// origin is the repository that it is built from by rights, which is not connected.
 	origin *config.Origin
 	call   string // the function that the module has to export
+	// precompress: encodings are made of a website's files.
+	precompress bool
 }
 
 func (t target) String() string { return t.kind + " " + t.name }
@@ -43,6 +45,8 @@ type product struct {
 	config *config.Project
 	assets map[taubyte.ResourceID]cid.Cid
 	kinds  map[taubyte.ResourceID]string
+	// encodings are those of websites that have any.
+	encodings map[taubyte.ResourceID]cid.Cid
 }
 
 // A build is the work on one job: everything below one folder, which is gone
@@ -209,6 +213,9 @@ func codeTargets(c *config.Project, root string) (all []target) {
 	return all
 }
 
+// precompressed reports whether encodings are made of a website's files.
+func precompressed(w config.Website) bool { return w.Precompress == nil || *w.Precompress }
+
 // originTargets are the websites and libraries that are built from a repository.
 func originTargets(c *config.Project, repo taubyte.RepositoryID) (all []target) {
 	from := func(o config.Origin) bool {
@@ -217,7 +224,7 @@ func originTargets(c *config.Project, repo taubyte.RepositoryID) (all []target) 
 	eachScope(c, func(app string, r *config.Resources) {
 		for _, w := range r.Websites {
 			if from(w.Origin) {
-				all = append(all, target{kind: "website", name: path.Join(app, w.Name), id: w.ID, dirs: []string{"."}})
+				all = append(all, target{kind: "website", name: path.Join(app, w.Name), id: w.ID, dirs: []string{"."}, precompress: precompressed(w)})
 			}
 		}
 		for _, l := range r.Libraries {
@@ -233,6 +240,7 @@ func originTargets(c *config.Project, repo taubyte.RepositoryID) (all []target) 
 // so that all failures are told at once.
 func (b *build) targets(ctx context.Context, p *product, all []target) error {
 	p.assets = map[taubyte.ResourceID]cid.Cid{}
+	p.encodings = map[taubyte.ResourceID]cid.Cid{}
 	p.kinds = map[taubyte.ResourceID]string{}
 	errs := make([]error, len(all))
 	var mu sync.Mutex
@@ -247,13 +255,16 @@ func (b *build) targets(ctx context.Context, p *product, all []target) error {
 				return
 			}
 			errs[i] = b.step(t.String(), func() (bool, error) {
-				root, cached, err := b.target(ctx, i, t)
+				made, cached, err := b.target(ctx, i, t)
 				if err != nil {
 					return false, fmt.Errorf("%s: %w", t, err)
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				p.assets[t.id], p.kinds[t.id] = root, t.kind
+				p.assets[t.id], p.kinds[t.id] = made.root, t.kind
+				if made.encodings.Defined() {
+					p.encodings[t.id] = made.encodings
+				}
 				return cached, nil
 			})
 		})
@@ -303,40 +314,40 @@ func (b *build) lacking(t target, dir string, w *workflow) error {
 }
 
 // target builds one, or finds that it was built before.
-func (b *build) target(ctx context.Context, n int, t target) (root cid.Cid, cached bool, err error) {
+func (b *build) target(ctx context.Context, n int, t target) (made artefact, cached bool, err error) {
 	dir := b.folder(t)
 	if dir == "" {
-		return root, false, t.nowhere()
+		return made, false, t.nowhere()
 	}
 	p, err := b.plan(ctx, t, dir)
 	if err != nil {
-		return root, false, err
+		return made, false, err
 	}
 	given, err := b.given(ctx, t, p.w)
 	if err != nil {
-		return root, false, err
+		return made, false, err
 	}
 	key, err := b.cacheKey(ctx, t, p, given)
 	if err != nil {
-		return root, false, err
+		return made, false, err
 	}
-	if root, ok := b.s.cache.get(ctx, key); ok {
-		return root, true, nil
+	if made, ok := b.s.cache.get(ctx, key); ok {
+		return made, true, nil
 	}
 	out, err := b.make(ctx, n, t, p, given)
 	if err != nil {
-		return root, false, err
+		return made, false, err
 	}
 	defer out.root.Close()
 	if t.kind == "website" {
-		root, err = b.addSite(ctx, out)
+		made, err = b.addSite(ctx, n, out, t)
 	} else {
-		root, err = b.addModule(ctx, out, t)
+		made.root, err = b.addModule(ctx, out, t)
 	}
 	if err == nil {
-		err = ours(b.s.cache.put(ctx, key, root))
+		err = ours(b.s.cache.put(ctx, key, made))
 	}
-	return root, false, err
+	return made, false, err
 }
 
 // make runs a target's build, and opens what has come of it.
@@ -398,18 +409,24 @@ func (b *build) opened(in *os.Root, name string) (tree, error) {
 	return tree{root: root, dir: "."}, nil
 }
 
-func (b *build) addSite(ctx context.Context, out tree) (cid.Cid, error) {
+func (b *build) addSite(ctx context.Context, n int, out tree, t target) (made artefact, err error) {
 	var size int64
 	files := 0
-	err := out.walk(ctx, ".", func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
+	all := map[string]int64{} // with sizes, those of folders -1
+	err = out.walk(ctx, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
 			return err
+		}
+		all[name] = -1
+		if !d.Type().IsRegular() {
+			return nil
 		}
 		info, err := d.Info()
 		if err != nil {
 			return err
 		}
 		files++
+		all[name] = info.Size()
 		if size += info.Size(); size > b.s.o.outputLimit {
 			return fmt.Errorf("the output: %w: more than %d bytes", taubyte.ErrTooLarge, b.s.o.outputLimit)
 		}
@@ -419,9 +436,29 @@ func (b *build) addSite(ctx context.Context, out tree) (cid.Cid, error) {
 		err = fmt.Errorf("%w output: it holds no file (a workflow leaves them in the folder $OUT)", taubyte.ErrInvalid)
 	}
 	if err != nil {
-		return cid.Undef, err
+		return made, err
 	}
-	return unixfs.AddFS(ctx, b.s.host.Blocks(), out)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var beside sync.WaitGroup
+	if t.precompress {
+		beside.Go(func() {
+			var err error
+			if made.encodings, err = b.encodings(ctx, n, out, all); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	root, err := unixfs.AddFS(ctx, b.s.host.Blocks(), out)
+	if err != nil {
+		cancel(err)
+	}
+	beside.Wait()
+	if ctx.Err() != nil {
+		return made, context.Cause(ctx)
+	}
+	made.root = root
+	return made, nil
 }
 
 func (b *build) addModule(ctx context.Context, out tree, t target) (cid.Cid, error) {

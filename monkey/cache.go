@@ -33,41 +33,74 @@ const (
 	cacheAge     = 30 * 24 * time.Hour
 )
 
+// cacheEntry is what is remembered of a target, and with Name of a file of a website.
 type cacheEntry struct {
-	Root string    `json:"root"`
-	Used time.Time `json:"used"`
+	Root      string    `json:"root,omitempty"`
+	Encodings string    `json:"encodings,omitempty"` // the root of a website's
+	Name      string    `json:"name,omitempty"`      // in the tree of encodings
+	Has       []string  `json:"has,omitempty"`       // the suffixes of its encodings
+	Used      time.Time `json:"used"`
+}
+
+// An artefact is what a target is built to.
+type artefact struct {
+	root      cid.Cid
+	encodings cid.Cid // of a website, if it has any
+}
+
+func (a artefact) roots() []cid.Cid {
+	if !a.encodings.Defined() {
+		return []cid.Cid{a.root}
+	}
+	return []cid.Cid{a.root, a.encodings}
 }
 
 func cacheKey(key string) ds.Key { return ds.NewKey("/cache").ChildString(key) }
 
-func (c *cache) get(ctx context.Context, key string) (cid.Cid, bool) {
+func (c *cache) entry(ctx context.Context, key string) (e cacheEntry, ok bool) {
 	value, err := c.store.Get(ctx, cacheKey(key))
-	if err != nil {
-		return cid.Undef, false
-	}
-	var e cacheEntry
-	if json.Unmarshal(value, &e) != nil {
-		return cid.Undef, false
-	}
-	root, err := cid.Decode(e.Root)
-	if err != nil {
-		return cid.Undef, false
-	}
-	if _, err := unixfs.Fetch(ctx, c.blocks, root); err != nil {
-		return cid.Undef, false
-	}
-	if time.Since(e.Used) > cacheAge/10 {
-		_ = c.put(ctx, key, root)
-	}
-	return root, true
+	return e, err == nil && json.Unmarshal(value, &e) == nil
 }
 
-func (c *cache) put(ctx context.Context, key string, root cid.Cid) error {
-	value, err := json.Marshal(cacheEntry{Root: root.String(), Used: time.Now().UTC()})
+func (c *cache) get(ctx context.Context, key string) (a artefact, ok bool) {
+	e, ok := c.entry(ctx, key)
+	if !ok {
+		return a, false
+	}
+	var err error
+	if a.root, err = cid.Decode(e.Root); err != nil {
+		return a, false
+	}
+	if e.Encodings != "" {
+		if a.encodings, err = cid.Decode(e.Encodings); err != nil {
+			return a, false
+		}
+	}
+	for _, root := range a.roots() {
+		if _, err := unixfs.Fetch(ctx, c.blocks, root); err != nil {
+			return a, false
+		}
+	}
+	if time.Since(e.Used) > cacheAge/10 {
+		_ = c.put(ctx, key, a)
+	}
+	return a, true
+}
+
+func (c *cache) put(ctx context.Context, key string, a artefact) error {
+	e := cacheEntry{Root: a.root.String(), Used: time.Now().UTC()}
+	if a.encodings.Defined() {
+		e.Encodings = a.encodings.String()
+	}
+	return c.write(ctx, c.store, key, e)
+}
+
+func (c *cache) write(ctx context.Context, to ds.Write, key string, e cacheEntry) error {
+	value, err := json.Marshal(e)
 	if err != nil {
 		return err
 	}
-	if err := c.store.Put(ctx, cacheKey(key), value); err != nil {
+	if err := to.Put(ctx, cacheKey(key), value); err != nil {
 		return fmt.Errorf("remembering a build: %w", err)
 	}
 	return nil
@@ -107,6 +140,9 @@ func (b *build) cacheKey(ctx context.Context, t target, p plan, given given) (st
 	}
 	// A module is checked for the function that is called.
 	field(cacheVersion, t.kind, t.call, fmt.Sprint(p.wide))
+	if t.kind == "website" {
+		field(encodersVersion, fmt.Sprint(t.precompress))
+	}
 	if p.w != nil {
 		field("workflow", p.w.image)
 		field(p.w.env...)

@@ -65,11 +65,11 @@ func (b *build) layout() layout {
 // folder that stands for it.
 func (b *build) ownTargets(c *config.Project, l layout) []target {
 	all := codeTargets(c, l.code)
-	add := func(kind, group, prefix, app, name, sub string, id taubyte.ResourceID, o config.Origin) {
+	add := func(kind, group, prefix, app, name, sub string, id taubyte.ResourceID, o config.Origin, precompress bool) {
 		if o.Provider != "" && b.connected(o) {
 			return
 		}
-		t := target{kind: kind, name: path.Join(app, name), id: id}
+		t := target{kind: kind, name: path.Join(app, name), id: id, precompress: precompress}
 		if o.Provider != "" {
 			t.origin = &o
 		}
@@ -90,10 +90,10 @@ func (b *build) ownTargets(c *config.Project, l layout) []target {
 	}
 	eachScope(c, func(app string, r *config.Resources) {
 		for _, w := range r.Websites {
-			add("website", "websites", tauWebsite, app, w.Name, "", w.ID, w.Origin)
+			add("website", "websites", tauWebsite, app, w.Name, "", w.ID, w.Origin, precompressed(w))
 		}
 		for _, lib := range r.Libraries {
-			add("library", "libraries", tauLibrary, app, lib.Name, lib.Path, lib.ID, lib.Origin)
+			add("library", "libraries", tauLibrary, app, lib.Name, lib.Path, lib.ID, lib.Origin, false)
 		}
 	})
 	return all

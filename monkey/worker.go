@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/hoarder"
@@ -368,12 +370,20 @@ func cause(ctx context.Context, err error) error {
 func (b *build) publish(ctx context.Context, p product) error {
 	ctx, cancel := context.WithTimeout(ctx, b.s.o.publishTimeout)
 	defer cancel()
-	for id, root := range p.assets {
+	keep := func(id taubyte.ResourceID, root cid.Cid) error {
 		err := persist(ctx, b.s.o.publishTimeout, func(ctx context.Context) error {
 			return ofService(b.s.o.keeper.Keep(ctx, root, hoarder.KeepOptions{Project: b.job.Project, Class: p.kinds[id], Min: b.s.o.replicas}))
 		})
 		if err != nil {
 			return fmt.Errorf("keeping the %s: %w", p.kinds[id], err)
+		}
+		return nil
+	}
+	for _, roots := range []map[taubyte.ResourceID]cid.Cid{p.assets, p.encodings} {
+		for id, root := range roots {
+			if err := keep(id, root); err != nil {
+				return err
+			}
 		}
 	}
 	shown, err := b.withoutKeys(ctx, p.config)
@@ -382,7 +392,7 @@ func (b *build) publish(ctx context.Context, p product) error {
 	}
 	part := tns.Part{
 		Repository: b.job.Repository, Commit: b.job.Commit, Job: b.job.ID, Order: b.job.Order,
-		Time: b.job.Created, Config: shown, Assets: p.assets,
+		Time: b.job.Created, Config: shown, Assets: p.assets, Encodings: p.encodings,
 	}
 	return b.put(ctx, part)
 }

@@ -276,12 +276,20 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 			each(func() error {
 				ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 				defer cancel()
-				content := s.hoarder.Content(d.Project, d.Branch, root)
-				if _, err := unixfs.Fetch(ctx, content, root); err != nil {
+				content := tree{root: s.hoarder.Content(d.Project, d.Branch, root)}
+				if _, err := unixfs.Fetch(ctx, content.root, root); err != nil {
 					return fmt.Errorf("website %s: %w", site1.Name, err)
 				}
+				encoded, ok := d.Encoding(site1.ID)
+				if ok {
+					content.encoded = s.hoarder.Content(d.Project, d.Branch, encoded)
+					content.encodedRoot = encoded
+					if _, err := unixfs.Fetch(ctx, content.encoded, encoded); err != nil {
+						return fmt.Errorf("encodings of website %s: %w", site1.Name, err)
+					}
+				}
 				mu.Lock()
-				made.websites[resourceKey{scope.id, site1.ID}] = site.New(tree{content}, root, s.files)
+				made.websites[resourceKey{scope.id, site1.ID}] = site.New(content, root, encoded, s.files)
 				mu.Unlock()
 				return nil
 			})

@@ -31,6 +31,10 @@ type Part struct {
 	// Assets are the roots (UnixFS) of what was built: a wasm module as a file
 	// for a function or a library, a directory for a website.
 	Assets map[taubyte.ResourceID]cid.Cid `json:"assets,omitempty"`
+	// Encodings are the roots (UnixFS) of encodings of websites' files, made when they
+	// were built: for index.html any of index.html.br (Brotli), index.html.zst
+	// (Zstandard) and index.html.gz (gzip). A website without any has none.
+	Encodings map[taubyte.ResourceID]cid.Cid `json:"encodings,omitempty"`
 }
 
 // A Deployment is what a branch of a project runs: one part for each repository.
@@ -98,6 +102,17 @@ func (d *Deployment) Asset(id taubyte.ResourceID) (cid.Cid, bool) {
 		return cid.Undef, false
 	}
 	return p.Assets[id], true
+}
+
+// Encoding returns the root of the encodings of a website's files: of those that Asset
+// returns.
+func (d *Deployment) Encoding(id taubyte.ResourceID) (cid.Cid, bool) {
+	p := d.part(func(p *Part) bool { _, ok := p.Assets[id]; return ok })
+	if p == nil {
+		return cid.Undef, false
+	}
+	root, ok := p.Encodings[id]
+	return root, ok
 }
 
 // removed reports whether the branch was taken off the air: such a deployment only

@@ -123,7 +123,7 @@ func (s *Service) Rollback(ctx context.Context, project taubyte.ProjectID, branc
 }
 
 // Assets lists the roots of all that any deployment in a project's history was made
-// of. What a project keeps beyond it is of no more use to anyone. It waits for what the
+// of, encodings included. What a project keeps beyond it is of no more use to anyone. It waits for what the
 // other replicas in reach know, and fails while part of the history is not here: who
 // deletes by it must know all.
 //
@@ -159,6 +159,9 @@ func (s *Service) Assets(ctx context.Context, project taubyte.ProjectID) ([]cid.
 		}
 		for _, p := range d.Parts {
 			for _, root := range p.Assets {
+				roots.Add(root)
+			}
+			for _, root := range p.Encodings {
 				roots.Add(root)
 			}
 		}

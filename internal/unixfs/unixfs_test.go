@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand"
+	"path"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -15,11 +16,15 @@ import (
 
 	"github.com/ipfs/boxo/blockservice"
 	"github.com/ipfs/boxo/blockstore"
+	chunk "github.com/ipfs/boxo/chunker"
 	"github.com/ipfs/boxo/ipld/merkledag"
 	ft "github.com/ipfs/boxo/ipld/unixfs"
+	"github.com/ipfs/boxo/ipld/unixfs/importer/balanced"
+	"github.com/ipfs/boxo/ipld/unixfs/importer/helpers"
 	ufsio "github.com/ipfs/boxo/ipld/unixfs/io"
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
+	ipld "github.com/ipfs/go-ipld-format"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
@@ -241,4 +246,80 @@ func TestACutContentIsNoFile(t *testing.T) {
 	n := store(t)
 	_, err := unixfs.AddFile(t.Context(), n, io.MultiReader(strings.NewReader("half of it"), iotest.ErrReader(io.ErrUnexpectedEOF)))
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+}
+
+// reference adds a tree file by file, as the format's own library does it.
+func reference(t *testing.T, dag ipld.DAGService, fsys fs.FS, name string) ipld.Node {
+	t.Helper()
+	dir, err := ufsio.NewDirectory(dag, ufsio.WithCidBuilder(merkledag.V1CidPrefix()), ufsio.WithMaxHAMTFanout(256), ufsio.WithSizeEstimationMode(ufsio.SizeEstimationLinks))
+	require.NoError(t, err)
+	dir.SetHAMTShardingSize(256 << 10)
+	entries, err := fs.ReadDir(fsys, name)
+	require.NoError(t, err)
+	for _, e := range entries {
+		child := path.Join(name, e.Name())
+		var node ipld.Node
+		if e.IsDir() {
+			node = reference(t, dag, fsys, child)
+		} else {
+			content, err := fs.ReadFile(fsys, child)
+			require.NoError(t, err)
+			db, err := (&helpers.DagBuilderParams{Maxlinks: 174, RawLeaves: true, CidBuilder: merkledag.V1CidPrefix(), Dagserv: dag}).New(chunk.NewSizeSplitter(bytes.NewReader(content), 256<<10))
+			require.NoError(t, err)
+			node, err = balanced.Layout(db)
+			require.NoError(t, err)
+		}
+		require.NoError(t, dir.AddChild(t.Context(), e.Name(), node))
+	}
+	node, err := dir.GetNode()
+	require.NoError(t, err)
+	require.NoError(t, dag.Add(t.Context(), node))
+	return node
+}
+
+// However many files are read at a time, a tree's root is the one that adding them one
+// after the other gives, and every block is there.
+func TestTreesAreWhatTheLibraryMakes(t *testing.T) {
+	tree := fstest.MapFS{"empty": {Mode: fs.ModeDir}, "none.txt": {}, "big": {Data: noise(18 << 20)}, "a/b/big": {Data: noise(600 << 10)}, "a/same": {Data: noise(600 << 10)}}
+	for i := range 7000 { // a sharded directory, and more than one batch
+		tree[fmt.Sprintf("many/file-%06d.txt", i)] = &fstest.MapFile{Data: []byte(fmt.Sprint(i % 5000))}
+	}
+	bs := store(t)
+	root, err := unixfs.AddFS(t.Context(), bs, tree)
+	require.NoError(t, err)
+	require.Equal(t, reference(t, merkledag.NewDAGService(store(t)), tree, ".").Cid().String(), root.String())
+	_, err = unixfs.Fetch(t.Context(), bs, root)
+	require.NoError(t, err)
+	require.Equal(t, "4711", string(read(t, bs, root, "many/file-004711.txt")))
+}
+
+// failing refuses blocks after some.
+type failing struct {
+	blockservice.BlockService
+	after int
+}
+
+func (f *failing) AddBlocks(ctx context.Context, bs []blocks.Block) error {
+	if f.after--; f.after < 0 {
+		return fmt.Errorf("%w: no room", taubyte.ErrUnavailable)
+	}
+	return f.BlockService.AddBlocks(ctx, bs)
+}
+
+// The error of a store that refuses blocks is the caller's, whenever it comes.
+func TestAStoreThatRefuses(t *testing.T) {
+	tree := fstest.MapFS{}
+	for i := range 20 {
+		tree[fmt.Sprint("d", i%3, "/", i)] = &fstest.MapFile{Data: noise(2<<20 + i)}
+	}
+	for after := range 3 {
+		bs := &failing{store(t), after}
+		_, err := unixfs.AddFS(t.Context(), bs, tree)
+		require.ErrorIs(t, err, taubyte.ErrUnavailable)
+		require.ErrorContains(t, err, "no room")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := unixfs.AddFS(ctx, store(t), tree)
+	require.ErrorIs(t, err, context.Canceled)
 }

@@ -126,6 +126,9 @@ type Website struct {
 	Origin
 	Domains []taubyte.ResourceID `json:"domains"`
 	Paths   []string             `json:"paths"`
+	// Precompress says whether encodings of its files are made when it is built. They are
+	// where nothing is said.
+	Precompress *bool `json:"precompress,omitempty"`
 }
 
 // Library is a module that functions import or run.

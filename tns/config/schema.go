@@ -112,6 +112,7 @@ func groups() map[string][]field {
 		groupWebsites: common(append([]field{
 			{at: "domains", wire: "domains", parse: items, required: true, json: jsonList},
 			{at: "paths", legacy: "source.paths", wire: "paths", parse: paths, required: true, json: jsonPaths},
+			{at: "precompress", wire: "precompress", parse: boolean, json: jsonBool},
 		}, origin()...)...),
 		groupLibraries: common(append([]field{
 			{at: "source.path", wire: "path", parse: some, json: jsonText},

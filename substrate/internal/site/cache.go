@@ -8,11 +8,14 @@ import (
 	"sync/atomic"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/taubyte/taubyte/internal/mediatype"
 )
 
 // An entry is what is known of one name of one site. It never changes, since the
 // site is named by its content.
 type entry struct {
+	root    cid.Cid // of the tree that has it
 	name    string
 	missing bool
 	dir     bool
@@ -41,9 +44,9 @@ func (e *entry) describe(id cid.Cid, size int64, head []byte) {
 	if hashed(e.name) {
 		e.caching = forever
 	}
-	kind := contentType(e.name)
+	kind := mediatype.Of(e.name)
 	if kind != "" {
-		e.compressible = compressible(kind)
+		e.compressible = mediatype.Compressible(kind)
 	} else {
 		kind = http.DetectContentType(head)
 	}
@@ -53,8 +56,9 @@ func (e *entry) describe(id cid.Cid, size int64, head []byte) {
 func (e *entry) here() bool { return !e.missing && !e.dir }
 
 type cacheKey struct {
-	root cid.Cid
-	name string
+	root    cid.Cid
+	encoded cid.Cid // of the site: whether a file has encodings is remembered with it
+	name    string
 }
 
 // A Cache holds what was found in sites, the bytes of small files included. It

@@ -23,6 +23,8 @@
 // everything else is asked for again, which costs a 304.
 //
 // Where a file has siblings .br, .zst or .gz, a user that accepts the encoding, and
-// does not prefer the file as it is, gets the sibling. Nothing is compressed on the
-// way.
+// does not prefer the file as it is, gets the sibling. What is not among the site's files
+// is looked for in a second tree, of encodings that were made when the site was built.
+// Those are no files of the site: they have no path, and /app.js.br is not found. An
+// encoding has an ETag, a length and ranges of its own. Nothing is compressed on the way.
 package site

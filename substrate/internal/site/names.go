@@ -3,13 +3,9 @@ package site
 import (
 	"path"
 	"strings"
-)
 
-// compressible says whether files of a type are worth an encoding.
-func compressible(kind string) bool {
-	return strings.HasPrefix(kind, "text/") || strings.HasPrefix(kind, "font/") ||
-		strings.Contains(kind, "json") || strings.Contains(kind, "xml") || kind == "application/wasm"
-}
+	"github.com/taubyte/taubyte/internal/mediatype"
+)
 
 // script and media say what an extension is: what builders of web pages make out of
 // sources, and what they copy along. Pages, documents and data are neither: a hash in
@@ -23,7 +19,7 @@ func script(ext string) bool {
 }
 
 func media(ext string) bool {
-	kind, _, _ := strings.Cut(types[ext], "/")
+	kind, _, _ := strings.Cut(mediatype.Of(ext), "/")
 	return kind == "image" || kind == "font" || kind == "audio" || kind == "video"
 }
 

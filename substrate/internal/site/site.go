@@ -12,6 +12,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/mediatype"
 )
 
 // A File is an open file of a tree.
@@ -30,14 +31,17 @@ type Tree interface {
 
 // A Site is a website: one root of a tree. It is safe for concurrent use.
 type Site struct {
-	tree  Tree
-	root  cid.Cid
-	cache *Cache
+	tree      Tree
+	root      cid.Cid
+	encodings cid.Cid
+	cache     *Cache
 }
 
-// New returns the site with that root.
-func New(tree Tree, root cid.Cid, cache *Cache) *Site {
-	return &Site{tree: tree, root: root, cache: cache}
+// New returns the site with that root. What encodings leads to, unless it is cid.Undef, is
+// a tree of encodings of the site's files, by their names with the suffixes that siblings
+// have. No path of the site leads there.
+func New(tree Tree, root, encodings cid.Cid, cache *Cache) *Site {
+	return &Site{tree: tree, root: root, encodings: encodings, cache: cache}
 }
 
 // openTimeout bounds finding a file, whose blocks may be on another node.
@@ -67,13 +71,13 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, rest string) {
 }
 
 func (s *Site) serve(w http.ResponseWriter, r *http.Request, name string, folder bool) error {
-	e, err := s.find(r.Context(), name)
+	e, err := s.find(r.Context(), s.root, name)
 	if err != nil {
 		return err
 	}
 	if e.dir {
 		index := join(name, "index.html")
-		if e, err = s.find(r.Context(), index); err != nil {
+		if e, err = s.find(r.Context(), s.root, index); err != nil {
 			return err
 		}
 		if e.here() && folder {
@@ -95,7 +99,7 @@ func (s *Site) serve(w http.ResponseWriter, r *http.Request, name string, folder
 		return s.send(w, r, e)
 	}
 	if name != "" && !folder { // perhaps beside a folder without a page of its own
-		if e, err = s.find(r.Context(), name+".html"); err != nil {
+		if e, err = s.find(r.Context(), s.root, name+".html"); err != nil {
 			return err
 		}
 		if e.here() {
@@ -107,7 +111,7 @@ func (s *Site) serve(w http.ResponseWriter, r *http.Request, name string, folder
 
 // notFound answers what is not there.
 func (s *Site) notFound(w http.ResponseWriter, r *http.Request, name string) error {
-	e, err := s.find(r.Context(), "404.html")
+	e, err := s.find(r.Context(), s.root, "404.html")
 	if err != nil {
 		return err
 	}
@@ -115,8 +119,8 @@ func (s *Site) notFound(w http.ResponseWriter, r *http.Request, name string) err
 		return s.sendError(w, r, e)
 	}
 	// A browser that does not say where it goes asks for a script as it does for a page.
-	if yes, said := navigation(r); yes && (said || contentType(name) == "") {
-		if e, err = s.find(r.Context(), "index.html"); err != nil {
+	if yes, said := navigation(r); yes && (said || mediatype.Of(name) == "") {
+		if e, err = s.find(r.Context(), s.root, "index.html"); err != nil {
 			return err
 		}
 		if e.here() {
@@ -203,7 +207,10 @@ func (s *Site) encoded(r *http.Request, e *entry) (best *entry, name string, any
 	of, identity := weights(r.Header["Accept-Encoding"])
 	best, top := e, 0.0
 	for i, c := range encodings {
-		sibling, err := s.find(r.Context(), e.name+c.suffix)
+		sibling, err := s.find(r.Context(), s.root, e.name+c.suffix)
+		if err == nil && sibling.missing && s.encodings.Defined() {
+			sibling, err = s.find(r.Context(), s.encodings, e.name+c.suffix)
+		}
 		if err != nil {
 			return nil, "", false, err
 		}
@@ -251,15 +258,15 @@ func join(folder, name string) string {
 	return folder + "/" + name
 }
 
-// find looks a name up, in the cache first.
-func (s *Site) find(ctx context.Context, name string) (*entry, error) {
-	key := cacheKey{s.root, name}
+// find looks a name up in a tree, in the cache first.
+func (s *Site) find(ctx context.Context, root cid.Cid, name string) (*entry, error) {
+	key := cacheKey{root, s.encodings, name}
 	if e := s.cache.get(key); e != nil {
 		return e, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	f, err := s.tree.Open(ctx, s.root, name)
+	f, err := s.tree.Open(ctx, root, name)
 	if errors.Is(err, taubyte.ErrNotFound) {
 		e := &entry{missing: true}
 		s.cache.put(key, e)
@@ -269,14 +276,14 @@ func (s *Site) find(ctx context.Context, name string) (*entry, error) {
 		return nil, err
 	}
 	defer f.Close()
-	e := &entry{name: name, dir: f.IsDir()}
+	e := &entry{root: root, name: name, dir: f.IsDir()}
 	if !e.dir {
 		head := make([]byte, min(f.Size(), sniffed))
 		if f.Size() <= maxCached {
 			head = make([]byte, f.Size())
 			e.data = head
 		}
-		if e.data != nil || contentType(name) == "" {
+		if e.data != nil || mediatype.Of(name) == "" {
 			if _, err := io.ReadFull(f, head); err != nil {
 				return nil, err
 			}
@@ -292,5 +299,5 @@ func (s *Site) content(ctx context.Context, e *entry) (io.ReadSeekCloser, error)
 	if e.data != nil {
 		return newMemoryFile(e.data), nil
 	}
-	return s.tree.Open(ctx, s.root, e.name)
+	return s.tree.Open(ctx, e.root, e.name)
 }

@@ -80,7 +80,7 @@ type ask struct {
 }
 
 func newSite(t *testing.T, files map[string]string) ask {
-	return ask{t, site.New(newTree(files), idOf([]byte(t.Name())), site.NewCache(1<<20)), ""}
+	return ask{t, site.New(newTree(files), idOf([]byte(t.Name())), cid.Undef, site.NewCache(1<<20)), ""}
 }
 
 func (a ask) get(target string, header ...string) *http.Response {
@@ -405,7 +405,7 @@ func TestTypes(t *testing.T) {
 	} {
 		for _, content := range []string{zip, html, text, strings.Repeat("x", 100_000)} {
 			s := newSite(t, map[string]string{name: content})
-			s.Site = site.New(newTree(map[string]string{name: content}), idOf([]byte(name+content)), site.NewCache(1<<20))
+			s.Site = site.New(newTree(map[string]string{name: content}), idOf([]byte(name+content)), cid.Undef, site.NewCache(1<<20))
 			r := s.get("/" + name)
 			kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 			require.Equal(t, want, kind, name)
@@ -508,7 +508,7 @@ func TestCacheHeaders(t *testing.T) {
 // remember it so.
 func TestUnavailable(t *testing.T) {
 	files := newTree(map[string]string{"index.html": "home", "a.js": "a"})
-	s := ask{t, site.New(files, idOf(nil), site.NewCache(1<<20)), ""}
+	s := ask{t, site.New(files, idOf(nil), cid.Undef, site.NewCache(1<<20)), ""}
 	files.down = true
 	r := s.get("/a.js")
 	require.Equal(t, 503, r.StatusCode)
@@ -524,14 +524,14 @@ func TestCacheIsUsedAndBounded(t *testing.T) {
 		files[fmt.Sprintf("%d.txt", i)] = strings.Repeat("x", 1000)
 	}
 	tr := newTree(files)
-	s := ask{t, site.New(tr, idOf(nil), site.NewCache(50_000)), ""}
+	s := ask{t, site.New(tr, idOf(nil), cid.Undef, site.NewCache(50_000)), ""}
 	for range 3 {
 		for i := range 200 {
 			require.Equal(t, 1000, len(body(t, s.get(fmt.Sprintf("/%d.txt", i)))))
 		}
 	}
 	opens := tr.opens
-	one := ask{t, site.New(tr, idOf([]byte("one")), site.NewCache(50_000)), ""}
+	one := ask{t, site.New(tr, idOf([]byte("one")), cid.Undef, site.NewCache(50_000)), ""}
 	for range 10 {
 		one.get("/7.txt")
 	}
@@ -542,7 +542,7 @@ func FuzzPath(f *testing.F) {
 	f.Add("/a/../b", "br;q=0.1,*")
 	f.Add("/%00", ";;q=,")
 	tr := newTree(map[string]string{"index.html": "home", "a.js": "a", "a.js.br": "b"})
-	s := site.New(tr, idOf(nil), site.NewCache(1<<16))
+	s := site.New(tr, idOf(nil), cid.Undef, site.NewCache(1<<16))
 	f.Fuzz(func(t *testing.T, path, accept string) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.URL.Path = path
@@ -556,4 +556,48 @@ func FuzzPath(f *testing.F) {
 			t.Fatal(errors.New(to))
 		}
 	})
+}
+
+// trees are several trees in memory.
+type trees map[cid.Cid]*tree
+
+func (t trees) Open(ctx context.Context, root cid.Cid, name string) (site.File, error) {
+	return t[root].Open(ctx, root, name)
+}
+
+// What was compressed when the site was built is served as siblings are, and is not there
+// by a path.
+func TestEncodingsBesideTheSite(t *testing.T) {
+	root, encodings := idOf([]byte("site")), idOf([]byte("encodings"))
+	of := trees{
+		root:      newTree(map[string]string{"index.html": "0123456789", "app.js": "plain", "app.js.gz": "the author's", "photo.jpg": "jpg"}),
+		encodings: newTree(map[string]string{"index.html.br": "compressed", "index.html.gz": "gz", "app.js.gz": "never", "app.js.zst": "zst", "photo.jpg.br": "never"}),
+	}
+	cache := site.NewCache(1 << 20)
+	without := ask{t, site.New(of, root, cid.Undef, cache), ""}
+	require.Empty(t, without.get("/index.html", "Accept-Encoding", "br").Header.Get("Content-Encoding"))
+
+	s := ask{t, site.New(of, root, encodings, cache), ""}
+	plain := s.get("/index.html")
+	require.Equal(t, "0123456789", body(t, plain))
+	r := s.get("/index.html", "Accept-Encoding", "gzip, br")
+	require.Equal(t, "compressed br text/html; charset=utf-8 Accept-Encoding no-cache 10",
+		strings.Join([]string{body(t, r), r.Header.Get("Content-Encoding"), r.Header.Get("Content-Type"), r.Header.Get("Vary"), r.Header.Get("Cache-Control"), r.Header.Get("Content-Length")}, " "))
+	etag := r.Header.Get("Etag")
+	require.NotEqual(t, plain.Header.Get("Etag"), etag)
+	require.Equal(t, "Accept-Encoding", plain.Header.Get("Vary"))
+
+	require.Equal(t, http.StatusNotModified, s.get("/index.html", "Accept-Encoding", "br", "If-None-Match", etag).StatusCode)
+	require.Equal(t, http.StatusOK, s.get("/index.html", "If-None-Match", etag).StatusCode)
+	r = s.do(http.MethodHead, "/index.html", "Accept-Encoding", "br")
+	require.Equal(t, "br 10 "+etag, r.Header.Get("Content-Encoding")+" "+r.Header.Get("Content-Length")+" "+r.Header.Get("Etag"))
+	r = s.get("/index.html", "Accept-Encoding", "br", "Range", "bytes=0-3", "If-Range", etag)
+	require.Equal(t, "206 comp br bytes 0-3/10", fmt.Sprint(r.StatusCode, " ", body(t, r), " ", r.Header.Get("Content-Encoding"), " ", r.Header.Get("Content-Range")))
+
+	require.Equal(t, "the author's", body(t, s.get("/app.js", "Accept-Encoding", "gzip")))
+	require.Equal(t, "zst", body(t, s.get("/app.js", "Accept-Encoding", "zstd")))
+	require.Equal(t, "jpg", body(t, s.get("/photo.jpg", "Accept-Encoding", "br")))
+	for _, path := range []string{"/index.html.br", "/index.html.gz", "/app.js.zst"} {
+		require.Equal(t, http.StatusNotFound, s.get(path).StatusCode, path)
+	}
 }

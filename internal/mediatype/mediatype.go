@@ -1,4 +1,6 @@
-package site
+// Package mediatype tells the media types of files by their names, and which of them are
+// worth compressing: alike where a website is built and where it is served.
+package mediatype
 
 import (
 	"path"
@@ -199,10 +201,16 @@ var wellKnown = map[string]string{
 	".well-known/webfinger":                  "application/jrd+json",
 }
 
-// contentType is the type that a file's name tells, or empty.
-func contentType(name string) string {
+// Of is the type that a file's name tells, or empty.
+func Of(name string) string {
 	if kind, ok := types[strings.ToLower(path.Ext(name))]; ok {
 		return kind
 	}
 	return wellKnown[name]
+}
+
+// Compressible reports whether files of a type are worth an encoding.
+func Compressible(kind string) bool {
+	return strings.HasPrefix(kind, "text/") || strings.HasPrefix(kind, "font/") ||
+		strings.Contains(kind, "json") || strings.Contains(kind, "xml") || kind == "application/wasm"
 }
