@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/pathtemplate"
 	"github.com/taubyte/taubyte/tns/config"
 )
 
@@ -107,8 +108,9 @@ func (e *editor) set(k branchKey, before []string, c *Change) (now []string) {
 
 // site is what one domain of a deployment serves.
 type site struct {
-	exact    map[string]*pathEntry
-	prefixes []prefixRoute // of websites, the longest first
+	exact     map[string]*pathEntry
+	templates map[string]*pathtemplate.Tree[templateRoute] // by method; nil for most sites
+	prefixes  []prefixRoute                                // of websites, the longest first
 }
 
 // pathEntry is what functions serve at one path.
@@ -123,8 +125,15 @@ type methodRoute struct {
 }
 
 type prefixRoute struct {
-	prefix string // without the slash at its end; "" is the whole host
-	route  *Route
+	prefix   string // without the slash at its end; "" is the whole host
+	template *pathtemplate.Template
+	route    *Route
+}
+
+// templateRoute is what a function serves at a path with wildcards.
+type templateRoute struct {
+	template *pathtemplate.Template
+	route    *Route
 }
 
 // newSites builds the site of every domain of a deployment.
@@ -161,7 +170,7 @@ func newSites(d *Deployment) map[taubyte.ResourceID]*site {
 				route.Asset, _ = d.Asset(w.ID)
 				for _, id := range w.Domains {
 					s := siteOf(sites, id)
-					s.prefixes = append(s.prefixes, prefixRoute{route.Prefix, &route})
+					s.prefixes = append(s.prefixes, prefixRoute{route.Prefix, pathtemplate.Prefix(route.Prefix), &route})
 				}
 			}
 		}
@@ -187,6 +196,18 @@ func siteOf(sites map[taubyte.ResourceID]*site, id taubyte.ResourceID) *site {
 
 func (s *site) function(f *config.Function, r *Route) {
 	for _, path := range f.Paths {
+		if pathtemplate.IsTemplate(path) {
+			t, err := pathtemplate.Parse(path)
+			if err != nil {
+				continue // no configuration that was compiled has one
+			}
+			literal, ok := t.Literal()
+			if !ok {
+				s.template(f, t, r)
+				continue
+			}
+			path = literal
+		}
 		e, ok := s.exact[path]
 		if !ok {
 			e = &pathEntry{}
@@ -197,6 +218,20 @@ func (s *site) function(f *config.Function, r *Route) {
 				e.methods = append(e.methods, methodRoute{method, r})
 			}
 		}
+	}
+}
+
+func (s *site) template(f *config.Function, t *pathtemplate.Template, r *Route) {
+	if s.templates == nil {
+		s.templates = map[string]*pathtemplate.Tree[templateRoute]{}
+	}
+	for _, method := range f.AllMethods() {
+		tree := s.templates[method]
+		if tree == nil {
+			tree = &pathtemplate.Tree[templateRoute]{}
+			s.templates[method] = tree
+		}
+		tree.Put(t, templateRoute{t, r})
 	}
 }
 
@@ -222,10 +257,16 @@ const websiteAllow = "GET, HEAD"
 
 // match finds what a site has at a path.
 func (s *site) match(path, method string) Match {
-	if e, ok := s.exact[path]; ok {
+	e, ok := s.exact[path]
+	if ok {
 		if r := e.route(method); r != nil {
 			return Match{Route: r}
 		}
+	}
+	if s.templates != nil {
+		return s.matchTemplates(path, method)
+	}
+	if ok {
 		// A website at this very path takes what the functions there do not.
 		if s.websiteAt(path) == nil || !isRead(method) {
 			return Match{Status: NoMethod, Allow: e.allow}
@@ -272,10 +313,17 @@ func (s *site) websiteAt(path string) *Route {
 // website finds the one with the longest prefix, which ends where a path element
 // does.
 func (s *site) website(path string) *Route {
+	if w := s.websiteRoute(path); w != nil {
+		return w.route
+	}
+	return nil
+}
+
+func (s *site) websiteRoute(path string) *prefixRoute {
 	for i := range s.prefixes {
 		p := s.prefixes[i].prefix
 		if strings.HasPrefix(path, p) && (len(path) == len(p) || path[len(p)] == '/') {
-			return s.prefixes[i].route
+			return &s.prefixes[i]
 		}
 	}
 	return nil
@@ -297,9 +345,14 @@ func RequestPath(u *url.URL) string {
 }
 
 // Lookup finds where a request goes. host is that of the request: it may carry a
-// port, and its case does not matter. path is RequestPath's. An exact host beats a wildcard ("*.example.com"),
-// an exact path of a function beats a website, and of websites the longest prefix
-// wins. It does not allocate.
+// port, and its case does not matter. path is RequestPath's. It does not allocate where
+// it finds something.
+//
+// An exact host beats a wildcard ("*.example.com"). Of the paths on a host the most
+// specific wins, by the rules of http.ServeMux: a path without wildcards beats
+// "/items/{id}", that beats "/items/{rest...}", and a website is "<its path>/{rest...}",
+// so that of websites the longest path wins. Where functions have the path with other
+// methods alone, the status is NoMethod, unless a website has this very path as well.
 func (t *Table) Lookup(host, path, method string) Match {
 	e := t.index.Load().find(host)
 	if e == nil {
@@ -398,6 +451,11 @@ func (t *Table) Routes() []RouteInfo {
 					all = append(all, RouteInfo{Host: host, Method: m.method, Path: path, Route: m.route})
 				}
 			}
+			for method, tree := range s.templates {
+				for t := range tree.All() {
+					all = append(all, RouteInfo{Host: host, Method: method, Path: t.template.String(), Route: t.route})
+				}
+			}
 			for _, p := range s.prefixes {
 				all = append(all, RouteInfo{Host: host, Path: p.prefix + "/", Route: p.route})
 			}
@@ -419,6 +477,6 @@ func (t *Table) Routes() []RouteInfo {
 type RouteInfo struct {
 	Host   string
 	Method string // "" for a website
-	Path   string
+	Path   string // may have wildcards: "/items/{id}"
 	Route  *Route
 }

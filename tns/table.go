@@ -3,6 +3,7 @@ package tns
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/pathtemplate"
 )
 
 // A Watcher tells of deployments: a Service, a Client, or a test's own.
@@ -54,6 +56,23 @@ type Match struct {
 	Status MatchStatus
 	Route  *Route // of Found
 	Allow  string // of NoMethod: the methods that the path takes
+
+	template *pathtemplate.Template // of Found at a path with wildcards
+}
+
+// SetPath gives a request what its path stands for: the values of the wildcards of the
+// route's path (r.PathValue), and r.Pattern, which is that path, as in "/items/{id}", and
+// empty where the route has no wildcards.
+func (m Match) SetPath(r *http.Request) {
+	r.Pattern = ""
+	if m.template == nil {
+		return
+	}
+	r.Pattern = m.template.String()
+	values := m.template.Values(r.URL)
+	for i, name := range m.template.Names() {
+		r.SetPathValue(name, values[i])
+	}
 }
 
 // Table is the routing table of a node, in memory and kept current by a watch. It
