@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/pathtemplate"
 )
 
 // Option changes how a configuration is compiled.
@@ -67,9 +68,11 @@ type scope struct {
 
 type resource struct {
 	*file
-	name   string
-	id     string
-	object map[string]any
+	name    string
+	id      string
+	object  map[string]any
+	domains []*resource    // that it names, once they are linked
+	matcher *regexp.Regexp // of messaging whose match is one
 }
 
 func (c *compiler) project() map[string]any {
@@ -80,7 +83,7 @@ func (c *compiler) project() map[string]any {
 	global := c.scope(".", nil)
 	var apps []*scope
 	appObjects := map[string]any{}
-	ids := map[string]string{}
+	ids := map[string]string{} // of applications
 	for _, e := range c.dir("applications") {
 		if !e.IsDir() {
 			continue
@@ -91,7 +94,7 @@ func (c *compiler) project() map[string]any {
 		app["name"] = e.Name()
 		id, _ := app["id"].(string)
 		if other, taken := ids[id]; taken && id != "" {
-			af.fault(nil, fmt.Sprintf("has the id of application %s", other), "each application has an id of its own")
+			af.fault(af.at("id"), fmt.Sprintf("has the id of application %s", other), "each application has an id of its own")
 		}
 		ids[id] = e.Name()
 		delete(app, "id")
@@ -104,6 +107,7 @@ func (c *compiler) project() map[string]any {
 		c.finish(s, app)
 	}
 	c.finish(global, object)
+	c.across(append([]*scope{global}, apps...))
 	if len(apps) > 0 {
 		object["applications"] = appObjects
 	}
@@ -152,7 +156,6 @@ func (c *compiler) scope(dir string, parent *scope) *scope {
 	s := &scope{dir: dir, parent: parent, resources: map[string]map[string]*resource{}}
 	for _, group := range slices.Sorted(maps.Keys(c.schema)) {
 		s.resources[group] = map[string]*resource{}
-		ids := map[string]string{}
 		for _, e := range c.dir(path.Join(dir, group)) {
 			at := path.Join(dir, group, e.Name())
 			name, ok := strings.CutSuffix(e.Name(), ".yaml")
@@ -177,10 +180,6 @@ func (c *compiler) scope(dir string, parent *scope) *scope {
 			r.object = r.read(c.schema[group])
 			r.id, _ = r.object["id"].(string)
 			c.check(group, r)
-			if other, taken := ids[r.id]; taken && r.id != "" {
-				r.fault(nil, fmt.Sprintf("has the id of %s/%s", group, other), "each resource of a group has an id of its own")
-			}
-			ids[r.id] = name
 			s.resources[group][name] = r
 		}
 	}
@@ -191,6 +190,9 @@ func (c *compiler) scope(dir string, parent *scope) *scope {
 // written into what is compiled.
 func (c *compiler) check(group string, r *resource) {
 	o := r.object
+	if n := r.at("name"); n != nil && n.Value != "" && n.Value != r.name {
+		r.report(n, Warning, fmt.Sprintf("name is %q and has no effect: the file's name counts, %s", n.Value, r.name), "")
+	}
 	switch group {
 	case groupFunctions:
 		if t, _ := o["type"].(string); slices.Contains(isHTTP, t) {
@@ -201,7 +203,13 @@ func (c *compiler) check(group string, r *resource) {
 				}
 			}
 		}
-	case groupWebsites, groupLibraries:
+		if o["local"] == true {
+			r.report(r.at("trigger.local"), Warning, "trigger.local has no effect on a function", "write local: true in the messaging resource for messages that stay on their node")
+		}
+	case groupWebsites:
+		checkOrigin(r)
+		checkPrefixes(r)
+	case groupLibraries:
 		checkOrigin(r)
 	case groupDomains:
 		if o["cert-type"] == "inline" {
@@ -210,10 +218,22 @@ func (c *compiler) check(group string, r *resource) {
 					r.fault(r.root, "certificate."+key+" is missing", "an inline certificate has both cert and key, as PEM text")
 				}
 			}
+			break
+		}
+		for _, key := range []string{"cert", "key"} {
+			if o[key+"-file"] != nil {
+				r.report(r.at("certificate."+key), Warning, "certificate."+key+" has no effect while certificate.type is auto", "write type: inline to serve this certificate")
+			}
 		}
 	case groupDatabases:
 		if o["match"] == nil && o["useRegex"] != true {
 			r.fault(r.root, "match is missing", "the name by which functions open the database")
+		}
+		checkSubnet(r, "the nodes that keep a database may be all (the default) or host, one node alone")
+		for _, key := range []string{"type", "key"} {
+			if text, _ := o["encryption-"+key].(string); text != "" {
+				r.fault(r.at("encryption."+key), "encryption."+key+" is not offered: the database would be stored as it is", "leave encryption out, and encrypt in the function what must be")
+			}
 		}
 		o["local"] = o["network-access"] == "host"
 		if o["network-access"] != "subnet" {
@@ -222,11 +242,35 @@ func (c *compiler) check(group string, r *resource) {
 		checkRegexp(r, "match", o["useRegex"] == true)
 	case groupStorages:
 		checkStorage(r)
+		checkSubnet(r, "leave it out: the functions of the project alone open a storage")
+		if o["network-access"] == "host" {
+			r.report(r.at("access.network"), Warning, "access.network has no effect on a storage", "the functions of the project alone open it, and as many nodes as the cloud asks for keep it")
+		}
 		o["public"] = o["network-access"] == "all"
 		delete(o, "network-access")
 		checkRegexp(r, "match", o["useRegex"] == true)
 	case groupMessaging:
+		if o["mqtt"] == true {
+			r.fault(r.at("bridges.mqtt.enable"), "bridges.mqtt is not offered", "clients outside listen by bridges.websocket")
+		}
 		checkRegexp(r, "match", o["regex"] == true)
+	}
+}
+
+// checkSubnet refuses a promise of place that nothing keeps.
+func checkSubnet(r *resource, hint string) {
+	if r.object["network-access"] == "subnet" {
+		r.fault(r.at("access.network"), "access.network subnet is not offered", hint)
+	}
+}
+
+// checkPrefixes holds the paths of a website to be places and no templates.
+func checkPrefixes(r *resource) {
+	list, _ := r.object["paths"].([]string)
+	for i, p := range list {
+		if pathtemplate.IsTemplate(p) {
+			r.fault(r.item(i, "paths", "source.paths"), fmt.Sprintf("paths has %q, and a website's path has no wildcards", p), "a website has everything below its path")
+		}
 	}
 }
 
@@ -235,7 +279,8 @@ func checkRegexp(r *resource, key string, is bool) {
 	if !is || text == "" {
 		return
 	}
-	if _, err := regexp.Compile(text); err != nil {
+	var err error
+	if r.matcher, err = regexp.Compile(text); err != nil {
 		n, _ := r.find(key)
 		if n == nil {
 			n, _ = r.find("channel." + key)
@@ -293,7 +338,8 @@ func checkOrigin(r *resource) {
 func (c *compiler) finish(s *scope, object map[string]any) {
 	for group, resources := range s.resources {
 		byID := map[string]any{}
-		for _, r := range resources {
+		for _, name := range slices.Sorted(maps.Keys(resources)) {
+			r := resources[name]
 			c.link(s, group, r)
 			o := r.object
 			o["name"] = r.name
@@ -307,35 +353,37 @@ func (c *compiler) finish(s *scope, object map[string]any) {
 }
 
 // lookup finds a resource by name: in the scope, then in the project.
-func (s *scope) lookup(group, name string) (id string, ok bool) {
+func (s *scope) lookup(group, name string) (*resource, bool) {
 	for ; s != nil; s = s.parent {
 		if r, found := s.resources[group][name]; found {
-			return r.id, true
+			return r, true
 		}
 	}
-	return "", false
+	return &resource{}, false
 }
 
 func (c *compiler) link(s *scope, group string, r *resource) {
 	if names, ok := r.object["domains"].([]string); ok {
 		ids := make([]string, 0, len(names))
 		for i, name := range names {
-			id, ok := s.lookup(groupDomains, name)
+			d, ok := s.lookup(groupDomains, name)
 			if !ok {
 				r.fault(r.item(i, "trigger.domains", "domains"), fmt.Sprintf("there is no domain %q", name), "add domains/"+name+".yaml, or correct the name")
+			} else if !slices.Contains(r.domains, d) {
+				r.domains = append(r.domains, d)
 			}
-			ids = append(ids, id)
+			ids = append(ids, d.id)
 		}
 		r.object["domains"] = ids
 	}
 	if src, _ := r.object["source"].(string); src != "" && src != "." {
 		name := strings.TrimPrefix(src, "libraries/")
-		id, ok := s.lookup(groupLibraries, name)
+		library, ok := s.lookup(groupLibraries, name)
 		if !ok {
 			n, _ := r.find("source")
 			r.fault(n, fmt.Sprintf("there is no library %q", name), "add libraries/"+name+".yaml, or correct the name")
 		}
-		r.object["source"] = "libraries/" + id
+		r.object["source"] = "libraries/" + library.id
 	}
 	tags, _ := r.object["tags"].([]string)
 	var ops []string
@@ -344,11 +392,11 @@ func (c *compiler) link(s *scope, group string, r *resource) {
 		if !ok {
 			continue
 		}
-		id, ok := s.lookup(groupSmartOps, name)
+		op, ok := s.lookup(groupSmartOps, name)
 		if !ok {
 			r.fault(r.item(i, "tags"), fmt.Sprintf("there is no smart operation %q", name), "add smartops/"+name+".yaml, or correct the name")
 		}
-		ops = append(ops, id)
+		ops = append(ops, op.id)
 	}
 	if len(ops) > 0 {
 		r.object["smartops"] = ops

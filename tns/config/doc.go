@@ -26,6 +26,29 @@
 // Within a file YAML's anchors, aliases and merge keys ("<<: *base") mean what they
 // mean elsewhere.
 //
+// # Paths
+//
+// A path of a function may have wildcards, by the rules of http.ServeMux:
+//
+//	trigger:
+//	  type: https
+//	  methods: [GET, HEAD]
+//	  domains: [main]
+//	  paths: [/items/{id}, "/files/{name...}", /old/{$}]
+//
+// "{id}" is one segment, "{name...}" all that is left, and "/old/{$}" the path "/old/",
+// which may be written so as well: a path that ends in a slash is that path alone. Of two
+// paths the more specific one is taken, whatever their order; two that have some paths
+// in common while each has others are an error. A website has all paths below its own.
+//
+// # Faults across files
+//
+// Two domains of one host name, two functions at one method and path of a host, two
+// resources of one id and two stores of one name are errors in the later of the two
+// files, in the order of the project's own resources and then the applications'. What a
+// file asks for and nothing offers (encryption, the network "subnet", MQTT) is an error,
+// and what has no effect where it stands a warning.
+//
 // # Timers
 //
 // A function whose trigger.type is timer runs by the clock:

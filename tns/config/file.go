@@ -170,12 +170,25 @@ func (f *file) find(at string) (value, nearest *yaml.Node) {
 	return resolve(n), nearest
 }
 
+// at is the node at a dotted path, or nil.
+func (f *file) at(path string) *yaml.Node {
+	n, _ := f.find(path)
+	return n
+}
+
+// blank reports whether a node says nothing.
+func blank(n *yaml.Node) bool {
+	return n.Tag == "!!null" || n.Kind == yaml.ScalarNode && n.Value == "" || n.Kind != yaml.ScalarNode && len(n.Content) == 0
+}
+
 // read compiles the file by its fields into an object.
 func (f *file) read(fields []field) map[string]any {
 	out := map[string]any{}
 	if f.broken {
 		return out
 	}
+	before := len(*f.faults)
+	var idle Diagnostics
 	for _, fd := range fields {
 		at := fd.at
 		n, nearest := f.find(at)
@@ -185,7 +198,11 @@ func (f *file) read(fields []field) map[string]any {
 			}
 		}
 		if len(fd.when) > 0 && !slices.Contains(fd.when, f.typ) {
-			continue // said, or not, for nothing
+			if n != nil && f.typ != "" && !blank(n) {
+				idle = append(idle, Diagnostic{File: f.path, Line: n.Line, Column: n.Column, Severity: Warning,
+					Message: at + " has no effect where trigger.type is " + f.typ, Hint: "it is for " + strings.Join(fd.when, " and ")})
+			}
+			continue
 		}
 		switch {
 		case n == nil && fd.required:
@@ -212,6 +229,9 @@ func (f *file) read(fields []field) map[string]any {
 				out[fd.wire] = v
 			}
 		}
+	}
+	if !(*f.faults)[before:].HasErrors() { // which may be of the type
+		*f.faults = append(*f.faults, idle...)
 	}
 	f.warnUnknown(fields)
 	return out

@@ -101,7 +101,7 @@ func groups() map[string][]field {
 			{at: "trigger.method", wire: "method", parse: method, when: isHTTP, json: jsonMethod},
 			{at: "trigger.methods", wire: "methods", parse: methodList, when: isHTTP, json: jsonMethods},
 			{at: "trigger.domains", legacy: "domains", wire: "domains", parse: items, required: true, when: isHTTP, json: jsonList},
-			{at: "trigger.paths", wire: "paths", parse: paths, required: true, when: isHTTP, json: jsonPaths},
+			{at: "trigger.paths", wire: "paths", parse: templates, required: true, when: isHTTP, json: jsonPaths},
 			{at: "trigger.channel", wire: "channel", parse: some, required: true, when: []string{TriggerPubSub}, json: jsonText},
 			{at: "trigger.protocol", legacy: "trigger.service", wire: "service", parse: some, required: true, when: []string{TriggerP2P}, json: jsonText},
 			{at: "trigger.command", wire: "command", parse: some, required: true, when: []string{TriggerP2P}, json: jsonText},

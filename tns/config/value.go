@@ -12,6 +12,8 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/taubyte/taubyte/internal/pathtemplate"
 )
 
 // A parser turns a YAML node into the value that goes into the compiled object,
@@ -220,7 +222,7 @@ func size(n *yaml.Node) (any, string, string) {
 	return int64(total), "", ""
 }
 
-// path is an absolute path of a URL.
+// paths are absolute paths of URLs.
 func paths(n *yaml.Node) (any, string, string) {
 	v, fault, hint := items(n)
 	if fault != "" {
@@ -229,6 +231,20 @@ func paths(n *yaml.Node) (any, string, string) {
 	for _, p := range v.([]string) {
 		if !strings.HasPrefix(p, "/") {
 			return nil, fmt.Sprintf("has the path %q", p), "paths begin with /"
+		}
+	}
+	return v, "", ""
+}
+
+// templates are paths that may have wildcards.
+func templates(n *yaml.Node) (any, string, string) {
+	v, fault, hint := paths(n)
+	if fault != "" {
+		return nil, fault, hint
+	}
+	for _, p := range v.([]string) {
+		if _, err := pathtemplate.Parse(p); err != nil {
+			return nil, fmt.Sprintf("has the path %q, which %v", p, err), "as in /items/{id}, /files/{rest...} or /{$}"
 		}
 	}
 	return v, "", ""
