@@ -94,6 +94,15 @@ func (s *Service) admitSocket(w http.ResponseWriter, r *http.Request, b messages
 	return false, fmt.Errorf("branch %s of %s: %w", b.Branch, b.Project, taubyte.ErrUnavailable) // it is being replaced
 }
 
+// asks reports whether a store has smart operations.
+func (o *shop) asks(store guarded) bool {
+	if o.guards == nil {
+		return false
+	}
+	_, ok := o.guards.guards[store]
+	return ok
+}
+
 // allow asks the smart operations of a store. Those of a deployment that was replaced
 // while a function was still running there are gone: then it is for those of the newest.
 func (o *shop) allow(ctx context.Context, store guarded) error {

@@ -196,6 +196,25 @@ func TestSmartOpsOfStores(t *testing.T) {
 	}
 }
 
+// An instance has its stores open from event to event, and each event is asked about.
+func TestSmartOpsOfStoresAtEachUse(t *testing.T) {
+	s := newStore(t)
+	s.hoards(s.node)
+	s.serves()
+	once := New(1) // allows the first use and no later one
+	once.Func("check", "i:i", "i", append(I32(64), Load...), Set(1), I32(64), I32(1), Store, Get(1))
+	by := []taubyte.ResourceID{"id-once"}
+	s.put(project, "main", "here", smartOp("once", once.Bytes()),
+		database("db", "db", func(d *config.Database) { d.SmartOps = by }), keeps("db", value("db", "k")))
+	require.Equal(t, "200 ", s.post("here", "/db", "x"))
+	require.Equal(t, "622 ", s.post("here", "/db", "x"))
+	require.Equal(t, "622 ", s.post("here", "/db", "x"))
+	s.put(project, "main", "here", smartOp("once", once.Bytes()),
+		storage("cellar", "cellar", func(st *config.Storage) { st.SmartOps = by }), keeps("cellar", file("cellar", "k")))
+	require.Equal(t, "200 ", s.post("here", "/cellar", "x"))
+	require.Equal(t, "622 ", s.post("here", "/cellar", "x"))
+}
+
 // The functions of taubyte/smartops, all 21: that of the resource that is asked about
 // answers, those of other kinds say so, and where nothing is asked about all do.
 func TestSmartOpsModule(t *testing.T) {

@@ -213,11 +213,28 @@ func (o *shop) Database(ctx context.Context, name string) (abi.Database, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := o.allow(ctx, guarded{resourceKey{r.application, r.id}, abi.ResourceDatabase}); err != nil {
+	use := guarded{resourceKey{r.application, r.id}, abi.ResourceDatabase}
+	if err := o.allow(ctx, use); err != nil {
 		return nil, err
 	}
-	return o.database(ctx, r.application, name, r.spec)
+	db, err := o.database(ctx, r.application, name, r.spec)
+	if err != nil || !o.asks(use) {
+		return db, err
+	}
+	return &guardedDatabase{db, o, use}, nil
 }
+
+// A guardedDatabase is one that has smart operations.
+type guardedDatabase struct {
+	abi.Database
+	shop *shop
+	use  guarded
+}
+
+var _ abi.Guarded = (*guardedDatabase)(nil)
+
+// Allow implements abi.Guarded.
+func (d *guardedDatabase) Allow(ctx context.Context) error { return d.shop.allow(ctx, d.use) }
 
 func (o *shop) database(ctx context.Context, application taubyte.ApplicationID, name string, spec hoarder.DatabaseSpec) (abi.Database, error) {
 	db, err := o.s.hoarder.Database(ctx, o.instance(application, name), spec)
@@ -242,7 +259,7 @@ func (o *shop) Storage(ctx context.Context, name string) (abi.Storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &shelf{st, o, o.instance(r.application, name)}, nil
+	return &shelf{st, o, o.instance(r.application, name), guarded{resourceKey{r.application, r.id}, abi.ResourceStorage}}, nil
 }
 
 func (o *shop) storage(ctx context.Context, r *storeRule[hoarder.StorageSpec], name string) (*hoarder.Storage, error) {
@@ -327,7 +344,13 @@ type shelf struct {
 	*hoarder.Storage
 	shop *shop
 	at   hoarder.Instance
+	use  guarded
 }
+
+var _ abi.Guarded = (*shelf)(nil)
+
+// Allow implements abi.Guarded.
+func (f *shelf) Allow(ctx context.Context) error { return f.shop.allow(ctx, f.use) }
 
 // whereabouts say which file has a content.
 type whereabouts struct {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth/environment"
@@ -62,7 +64,8 @@ func WithCacheDir(dir string) Option { return func(c *options) { c.cacheDir = di
 func WithLimits(l Limits) Option { return func(c *options) { c.limits = l } }
 
 // WithEgress lets functions reach networks beside the public internet. The default
-// is none: the node's own network is closed to them, and so is this machine.
+// is none: the node's own network is closed to them, and so is this machine, by its public
+// addresses too.
 func WithEgress(networks ...netip.Prefix) Option {
 	return func(c *options) { c.egress.Allow = networks }
 }
@@ -222,9 +225,27 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 	return s, nil
 }
 
+// ownAddresses are those by which the host is reached, by what it has heard of others too:
+// behind a translator it is none of an interface's.
+func (s *Service) ownAddresses() []netip.Addr {
+	var own []netip.Addr
+	for _, a := range s.host.Addrs() {
+		if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil {
+			continue // it is the relay's
+		}
+		if ip, err := manet.ToIP(a); err == nil {
+			if addr, ok := netip.AddrFromSlice(ip); ok {
+				own = append(own, addr)
+			}
+		}
+	}
+	return own
+}
+
 func (s *Service) start(ctx context.Context, c *options) error {
 	var err error
-	s.network = c.egress.Network(nil)
+	s.egress.Own = s.ownAddresses
+	s.network = s.egress.Network(nil)
 	s.closes = append(s.closes, func() error { s.network.Close(); return nil })
 	s.engine, err = vm.New(ctx, vm.Config{
 		CacheDir: c.cacheDir, ModuleBytes: s.limits.ModuleBytes, Memory: s.limits.NodeMemory, Share: s.limits.ProjectMemory, Idle: s.limits.Idle, Warm: s.limits.WarmMemory, Code: s.limits.CodeMemory,

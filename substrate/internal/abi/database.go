@@ -22,6 +22,11 @@ var databases = []decl{
 			return ErrDatabaseCreateFailed
 		}
 		id, err := g.kept.databases.open(name, func() (Database, error) { return g.self.Stores.Database(g.waiting(), name) })
+		if err == nil {
+			if err = g.kept.databases.admit(g, uint64(id)); err != nil {
+				g.kept.databases.close(uint64(id))
+			}
+		}
 		if err != nil {
 			return g.wrong(ErrDatabaseCreateFailed, "database not opened", err)
 		}
@@ -73,6 +78,9 @@ func onKey(do func(*Guest, Database, module, []uint64, string) Errno) errno {
 		}
 		if !strings.HasPrefix(key, "/") {
 			key = "/" + key
+		}
+		if err := g.kept.databases.admit(g, a[0]); err != nil {
+			return g.wrong(ErrDatabaseNotFound, "database not used", err)
 		}
 		return do(g, db, m, a, key)
 	}

@@ -4,14 +4,25 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"time"
 )
 
 // A resolver is a guest's way to ask the DNS: the node's, or a server of its
-// choice.
+// choice. Names and addresses of private networks it is not asked about: even one that
+// asks another server looks into the node's own file of hosts first.
 type resolver struct {
 	net  *net.Resolver
 	node bool // it is the node's
+}
+
+// absolute has a name looked up as it is: not as one of the node's own domain as well.
+func absolute(name string) string {
+	if name == "" || strings.HasSuffix(name, ".") {
+		return name
+	}
+	return name + "."
 }
 
 // An answer waits for the guest to fetch it.
@@ -63,13 +74,13 @@ var dns = concat([]decl{
 	})},
 },
 	lookup("dnsLookupTxT", ErrFailedTxTLookup, func(ctx context.Context, r *net.Resolver, name string) ([]string, error) {
-		return r.LookupTXT(ctx, name)
+		return r.LookupTXT(ctx, absolute(name))
 	}),
 	lookup("dnsLookupAddress", ErrFailedAddressLookup, func(ctx context.Context, r *net.Resolver, name string) ([]string, error) {
 		return r.LookupAddr(ctx, name)
 	}),
 	lookup("dnsLookupMX", ErrFailedMXLookup, func(ctx context.Context, r *net.Resolver, name string) ([]string, error) {
-		records, err := r.LookupMX(ctx, name)
+		records, err := r.LookupMX(ctx, absolute(name))
 		var list []string
 		for _, mx := range records {
 			list = append(list, fmt.Sprintf("%s/%d/", mx.Host, mx.Pref))
@@ -78,7 +89,7 @@ var dns = concat([]decl{
 	}),
 	// The one answer that is a text and no list.
 	lookup("dnsLookupCNAME", ErrFailedCNAMELookup, func(ctx context.Context, r *net.Resolver, name string) ([]string, error) {
-		cname, err := r.LookupCNAME(ctx, name)
+		cname, err := r.LookupCNAME(ctx, absolute(name))
 		return []string{cname}, err
 	}),
 )
@@ -96,13 +107,14 @@ func onResolver(do func(*Guest, *resolver, module, []uint64) Errno) errno {
 // and keeps the answer, the second takes the answer away.
 func lookup(fn string, failed Errno, do func(context.Context, *net.Resolver, string) ([]string, error)) []decl {
 	plain := fn == "dnsLookupCNAME"
+	named := plain || fn == "dnsLookupAddress" // it answers with names
 	return []decl{
 		{fn + "Size", "iiii", onResolver(func(g *Guest, r *resolver, m module, a []uint64) Errno {
 			name, ok := m.text(a[1], a[2])
 			if !ok {
 				return ErrAddressOutOfMemory
 			}
-			if r.node && !g.self.Network.Resolves(name) {
+			if r.node && !g.self.Network.Resolves(name) || !g.self.Network.Tells(name) {
 				return failed
 			}
 			key := answer{uint32(a[0]), fn, name}
@@ -112,7 +124,7 @@ func lookup(fn string, failed Errno, do func(context.Context, *net.Resolver, str
 			ctx, cancel := context.WithTimeout(g.waiting(), lookupTimeout)
 			defer cancel()
 			list, err := do(ctx, r.net, name)
-			if err != nil {
+			if err != nil || named && slices.ContainsFunc(list, func(found string) bool { return !g.self.Network.Tells(found) }) {
 				return failed
 			}
 			if g.answers == nil {

@@ -169,6 +169,8 @@ func guestOf(ctx context.Context) *Guest {
 func (g *Guest) begin(kind uint32) uint32 {
 	g.event++
 	g.under = kind
+	g.kept.databases.begin()
+	g.kept.storages.begin()
 	return g.event
 }
 

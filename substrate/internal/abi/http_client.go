@@ -98,7 +98,7 @@ var httpClient = []decl{
 		if !ok1 || !ok2 {
 			return ErrAddressOutOfMemory
 		}
-		o.header.Del(key)
+		o.del(key)
 		return o.add(g, key, pieces(raw))
 	}),
 	// Guests give the bare value, and some a list of one.
@@ -119,7 +119,7 @@ var httpClient = []decl{
 		if !ok {
 			return ErrAddressOutOfMemory
 		}
-		o.header.Del(key)
+		o.del(key)
 		return ErrNone
 	}),
 	onRequest("getHttpRequestHeaderSize", "iiiii", headerSize(sentHeader)),
@@ -214,6 +214,12 @@ func (o *outgoing) add(g *Guest, key string, values []string) Errno {
 		o.header[key] = append(o.header[key], v)
 	}
 	return ErrNone
+}
+
+func (o *outgoing) del(key string) {
+	if o.header.Del(key); textproto.CanonicalMIMEHeaderKey(key) == "Host" {
+		o.host = "" // the URL's again
+	}
 }
 
 func (o *outgoing) do(ctx context.Context, c *http.Client) error {

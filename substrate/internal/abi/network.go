@@ -14,4 +14,7 @@ type Network interface {
 	// Resolves reports whether the node's own resolver may be asked about a name or,
 	// the other way round, about an address.
 	Resolves(nameOrAddress string) bool
+	// Tells reports whether a guest may hear of a name or an address at all, whichever
+	// resolver is asked.
+	Tells(nameOrAddress string) bool
 }

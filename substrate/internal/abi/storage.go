@@ -1,6 +1,7 @@
 package abi
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -13,6 +14,14 @@ import (
 type storage struct {
 	Storage
 	files []io.ReadSeekCloser // nil: closed
+}
+
+// Allow implements Guarded.
+func (s *storage) Allow(ctx context.Context) error {
+	if guard, ok := s.Storage.(Guarded); ok {
+		return guard.Allow(ctx)
+	}
+	return nil
 }
 
 func (s *storage) end() {
@@ -161,6 +170,11 @@ func onStorageName(failed Errno) errno {
 			s, err := g.self.Stores.Storage(g.waiting(), name)
 			return &storage{Storage: s}, err
 		})
+		if err == nil {
+			if err = g.kept.storages.admit(g, uint64(id)); err != nil {
+				g.kept.storages.close(uint64(id))
+			}
+		}
 		if err != nil {
 			return g.wrong(failed, "storage not opened", err)
 		}
@@ -174,6 +188,9 @@ func onStorage(do func(*Guest, *storage, module, []uint64) Errno) errno {
 		s, ok := g.kept.storages.get(a[0])
 		if !ok {
 			return ErrEventNotFound
+		}
+		if err := g.kept.storages.admit(g, a[0]); err != nil {
+			return g.wrong(ErrStorageNotFound, "storage not used", err)
 		}
 		return do(g, s, m, a)
 	}

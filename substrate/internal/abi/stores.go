@@ -49,6 +49,12 @@ type Storage interface {
 	Capacity() int64
 }
 
+// Guarded is a Database or a Storage about whose use somebody is asked. The one who opens
+// it was allowed to just then.
+type Guarded interface {
+	Allow(context.Context) error
+}
+
 // kept is what an instance has open of its stores.
 type kept struct {
 	databases opened[Database]
@@ -93,6 +99,9 @@ type holding[T any] struct {
 	name  string
 	value T
 	users int // 0: the handle is free
+
+	asked bool // in this event, whether it may be used
+	no    error
 }
 
 var errTooMany = errors.New("too many handles")
@@ -119,7 +128,7 @@ func (o *opened[T]) open(name string, open func() (T, error)) (uint32, error) {
 		free = len(o.all)
 		o.all = append(o.all, holding[T]{})
 	}
-	o.all[free] = holding[T]{name, value, 1}
+	o.all[free] = holding[T]{name: name, value: value, users: 1, asked: true}
 	return uint32(free), nil
 }
 
@@ -128,6 +137,26 @@ func (o *opened[T]) get(id uint64) (value T, ok bool) {
 		return o.all[i].value, true
 	}
 	return value, false
+}
+
+// admit asks whether a store may be used, once in each event that uses it: who may in one
+// may not in another, and an instance has its handles for many.
+func (o *opened[T]) admit(g *Guest, id uint64) error {
+	h := &o.all[uint32(id)]
+	if !h.asked {
+		h.asked = true
+		if guard, ok := any(h.value).(Guarded); ok {
+			h.no = guard.Allow(g.waiting())
+		}
+	}
+	return h.no
+}
+
+// begin has every store asked about anew.
+func (o *opened[T]) begin() {
+	for i := range o.all {
+		o.all[i].asked, o.all[i].no = false, nil
+	}
 }
 
 func (o *opened[T]) close(id uint64) bool {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -20,6 +21,9 @@ type Policy struct {
 	Allow []netip.Prefix
 	// Resolver resolves names; nil: as the machine does.
 	Resolver *net.Resolver
+	// Own are the addresses by which others reach this machine, where its interfaces do
+	// not have them; nil: there are none such.
+	Own func() []netip.Addr
 }
 
 // denied are the networks that the functions of net/netip do not name. An address
@@ -56,6 +60,18 @@ func (p Policy) Check(addr netip.Addr) error {
 			return nil
 		}
 	}
+	if err := public(addr); err != nil {
+		return err
+	}
+	if p.own(addr) {
+		return fmt.Errorf("address %s: %w to functions: it is this machine's own", addr, taubyte.ErrForbidden)
+	}
+	return nil
+}
+
+// public returns taubyte.ErrForbidden for an address that is not of the public internet.
+func public(addr netip.Addr) error {
+	addr = addr.Unmap().WithZone("")
 	bad := !addr.IsGlobalUnicast() || addr.IsPrivate()
 	for _, d := range denied {
 		bad = bad || d.Contains(addr)
@@ -64,6 +80,21 @@ func (p Policy) Check(addr netip.Addr) error {
 		return fmt.Errorf("address %s: %w to functions", addr, taubyte.ErrForbidden)
 	}
 	return nil
+}
+
+// own reports whether an address leads to this machine, whose services trust what comes
+// from it more than what comes from elsewhere. Interfaces come and go: they are
+// looked at each time, which is little beside a connection.
+func (p Policy) own(addr netip.Addr) bool {
+	all, _ := net.InterfaceAddrs()
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok {
+			if have, ok := netip.AddrFromSlice(n.IP); ok && have.Unmap() == addr {
+				return true
+			}
+		}
+	}
+	return p.Own != nil && slices.ContainsFunc(p.Own(), func(a netip.Addr) bool { return a.Unmap().WithZone("") == addr })
 }
 
 // A Network is what the functions of one project reach others by. Its connections are
@@ -132,11 +163,21 @@ func (n *Network) DialContext(ctx context.Context, network, address string) (net
 	return d.DialContext(ctx, network, address)
 }
 
-// Resolves reports whether the node's resolver may be asked: about names that may be
-// reached, since a question tells the one who answers it something as well.
+// Resolves reports whether a guest may ask a resolver about a name or an address: if it
+// may be reached, since a question tells the one who answers it something as well, and if it
+// is not one of a private network, which what answers it would tell the guest of.
 func (n *Network) Resolves(nameOrAddress string) bool {
 	if a, err := netip.ParseAddr(nameOrAddress); err == nil {
-		return n.rules.Addr(a)
+		return n.rules.Addr(a) && n.Tells(nameOrAddress)
 	}
-	return n.rules.Name(nameOrAddress)
+	return n.rules.Name(nameOrAddress) && n.Tells(nameOrAddress)
+}
+
+// Tells reports whether a guest may hear of a name or an address, whoever is asked: of
+// private networks it may not.
+func (n *Network) Tells(nameOrAddress string) bool {
+	if a, err := netip.ParseAddr(nameOrAddress); err == nil {
+		return n.policy.Check(a) == nil
+	}
+	return !private(nameOrAddress)
 }

@@ -1,6 +1,7 @@
 package egress_test
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -29,6 +30,47 @@ func TestPolicy(t *testing.T) {
 	require.NoError(t, p.Check(netip.MustParseAddr("10.1.2.3")))
 	require.NoError(t, p.Check(netip.MustParseAddr("::ffff:10.1.2.3")))
 	require.Error(t, p.Check(netip.MustParseAddr("10.2.2.3")))
+}
+
+// This machine's own addresses are closed, public ones too: those of its interfaces and
+// those by which others know it.
+func TestOwnAddresses(t *testing.T) {
+	own := netip.MustParseAddr("203.0.113.7")
+	p := egress.Policy{Own: func() []netip.Addr { return []netip.Addr{own} }}
+	require.ErrorIs(t, p.Check(own), taubyte.ErrForbidden)
+	require.ErrorIs(t, p.Check(netip.MustParseAddr("::ffff:203.0.113.7")), taubyte.ErrForbidden)
+	require.NoError(t, p.Check(netip.MustParseAddr("203.0.113.8")))
+	p.Allow = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
+	require.NoError(t, p.Check(own))
+
+	addrs, err := net.InterfaceAddrs()
+	require.NoError(t, err)
+	for _, a := range addrs {
+		ip, ok := netip.AddrFromSlice(a.(*net.IPNet).IP)
+		require.True(t, ok)
+		require.ErrorIs(t, egress.Policy{}.Check(ip), taubyte.ErrForbidden, ip)
+	}
+}
+
+// The DNS answers for nothing of private networks.
+func TestResolves(t *testing.T) {
+	var p egress.Policy
+	n := p.Network(nil)
+	defer n.Close()
+	for name := range strings.FieldsSeq(`10.0.0.5 127.0.0.1 169.254.169.254 ::1 fd00::1 fe80::1%eth0 ::ffff:10.0.0.1
+		db db. localhost LOCALHOST. a.localhost printer.local metadata.google.internal Metadata.Google.Internal. svc.cluster.local
+		router.home.arpa home.arpa internal nas.lan db.corp x.intranet x.private x.home x.localdomain
+		5.0.0.10.in-addr.arpa 10.in-addr.arpa 1.0.0.127.in-addr.arpa 168.192.IN-ADDR.ARPA. in-addr.arpa
+		1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa d.f.ip6.arpa`) {
+		require.False(t, n.Resolves(name), name)
+		require.False(t, n.Tells(name), name)
+	}
+	require.False(t, n.Resolves(""))
+	for name := range strings.FieldsSeq(`1.1.1.1 2606:4700::1111 example.com example.com. a.internal.example.com local.example.com notlocal.net
+		1.1.1.1.in-addr.arpa 8.in-addr.arpa 1.1.1.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.7.4.6.0.6.2.ip6.arpa`) {
+		require.True(t, n.Resolves(name), name)
+		require.True(t, n.Tells(name), name)
+	}
 }
 
 // A name that leads to a forbidden address is as forbidden as the address, and so
