@@ -12,8 +12,9 @@ import (
 // HTTP is an HTTP request and its response. It is an io.Writer of the response's
 // body.
 //
-// The status and the headers are fixed by the first write; what is set later has
-// no effect. What a request does not have is the empty string.
+// The headers are fixed by the first write, and the status when something leaves: by
+// Flush, or when more was written than the host holds back (16 KiB). What is set later
+// has no effect. What a request does not have is the empty string.
 type HTTP uint32
 
 // Method is the method, in capitals.
@@ -98,7 +99,8 @@ func (e HTTP) AddHeader(name, value string) error {
 	return sdk.EventHttpHeaderAdd(uint32(e), name, value).Err()
 }
 
-// Status sets the status of the response, which is 200 otherwise.
+// Status sets the status of the response, which is 200 otherwise. It may be called after
+// something was written, as long as nothing has left; that of Redirect stays.
 func (e HTTP) Status(code int) error {
 	return sdk.EventHttpRetCode(uint32(e), uint32(code)).Err()
 }

@@ -332,17 +332,42 @@ func TestResponse(t *testing.T) {
 		header(24, 10, 3, 3),
 		header(0, 3, -1, 3),
 		do("eventHttpWrite", "iiii:i", event{}, 3, 3, 8000),
-		code(500), header(0, 3, 3, 3), // too late, and no error
+		code(422),          // nothing has left
+		header(0, 3, 3, 3), // too late, and no error
 		do("eventHttpWrite", "iiii:i", event{}, -1, 3, 8000),
 		do("eventHttpFlush", "i:i", event{}),
+		code(500),
 	)
-	require.Equal(t, 418, w.Code)
+	require.Equal(t, 422, w.Code)
 	require.Equal(t, []string{"one", "two"}, w.Header()["X-A"])
 	require.Empty(t, w.Header()["Taubyte-Refused"])
 	require.Empty(t, w.Header()["Connection"])
 	require.True(t, w.Flushed)
 	require.Equal(t, "one", w.Body.String()[:3])
-	require.Equal(t, []uint32{5, 5, 0, 0, 0, 0, 0, 5, 0, 3, 0, 0, 0, 3, 0}, s.results(w))
+	require.Equal(t, []uint32{5, 5, 0, 0, 0, 0, 0, 5, 0, 3, 0, 0, 0, 3, 0, 0}, s.results(w))
+}
+
+// A guest may write what is wrong and then say that it is an error, as long as nothing has
+// left: an answer of any status has what was written under another.
+func TestStatusAfterTheBody(t *testing.T) {
+	for _, c := range []struct {
+		first, last, size, status int
+	}{
+		{200, 404, 3, 404}, {204, 200, 9000, 200}, {204, 200, 20000, 204}, {200, 204, 9000, 204}, {200, 500, 20000, 200},
+	} {
+		h := newHost(t)
+		m := New(1)
+		code, write := m.SDK("eventHttpRetCode", "ii:i"), m.SDK("eventHttpWrite", "iiii:i")
+		m.Func("f", "i:", "", Get(0), I32(int32(c.first)), Call(code), Drop, Get(0), I32(0), I32(int32(c.size)), I32(40000), Call(write), Drop,
+			Get(0), I32(int32(c.last)), Call(code), Drop)
+		w := h.serve(h.function(m.Bytes()), httptest.NewRequest("GET", "/", nil))
+		require.Equal(t, c.status, w.Code, c)
+		want := c.size
+		if c.status == 204 {
+			want = 0
+		}
+		require.Equal(t, want, w.Body.Len(), c)
+	}
 }
 
 func TestRedirect(t *testing.T) {
@@ -351,7 +376,8 @@ func TestRedirect(t *testing.T) {
 	s.m.Data(0, "/there")
 	s.n = 0
 	redirect := s.m.SDK("eventHttpRedirect", "iiii:i")
-	s.m.Func("f", "i:", "", Get(0), I32(0), I32(6), I32(303), Call(redirect), Drop)
+	code := s.m.SDK("eventHttpRetCode", "ii:i")
+	s.m.Func("f", "i:", "", Get(0), I32(0), I32(6), I32(303), Call(redirect), Drop, Get(0), I32(200), Call(code), Drop)
 	w := h.serve(h.function(s.m.Bytes()), httptest.NewRequest("GET", "/here", nil))
 	require.Equal(t, 303, w.Code)
 	require.Equal(t, "/there", w.Header().Get("Location"))
@@ -686,6 +712,36 @@ func TestHTTPClient(t *testing.T) {
 	require.EqualValues(t, 4, cell(316))
 }
 
+// A Host that a guest has set is sent, until it takes it back.
+func TestHostOfARequest(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host+" ") }))
+	defer server.Close()
+	for change, want := range map[string]string{
+		"":                        "other.example",
+		"deleteHttpRequestHeader": strings.TrimPrefix(server.URL, "http://"),
+		"setHttpRequestHeader":    strings.TrimPrefix(server.URL, "http://"),
+	} {
+		h := newHost(t)
+		s := newScript()
+		s.m.Data(0, "HOSTother.example")
+		s.m.Data(1000, server.URL)
+		calls := []call{
+			do("newHttpClient", "i:i", 100), do("newHttpRequest", "ii:i", 0, 100), do("setHttpRequestURL", "iiii:i", 0, 0, 1000, len(server.URL)),
+			do("addHttpRequestHeader", "iiiiii:i", 0, 0, 0, 4, 4, 13),
+		}
+		switch change {
+		case "deleteHttpRequestHeader":
+			calls = append(calls, do(change, "iiii:i", 0, 0, 0, 4))
+		case "setHttpRequestHeader": // to nothing
+			calls = append(calls, do(change, "iiiiii:i", 0, 0, 0, 4, 4, 0))
+		}
+		calls = append(calls, do("doHttpRequest", "ii:i", 0, 0), do("readHttpResponseBody", "iiiii:i", 0, 0, 200, 60, 300))
+		text, _ := s.run(h, httptest.NewRequest("GET", "/", nil), 200, 260, calls...)
+		got, _, _ := strings.Cut(text, " ")
+		require.Equal(t, want, got, change)
+	}
+}
+
 func TestDNS(t *testing.T) {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -714,6 +770,7 @@ func TestDNS(t *testing.T) {
 	address := conn.LocalAddr().String()
 	s.m.Data(0, "udpa.test192.0.2.110.0.0.1:53")
 	s.m.Data(64, address)
+	s.m.Data(400, "db.internal127.0.0.1")
 	ask := func(name string, at, n, size, to int) []call {
 		return []call{do(name+"Size", "iiii:i", 0, at, n, size), do(name, "iiii:i", 0, at, n, to)}
 	}
@@ -730,11 +787,16 @@ func TestDNS(t *testing.T) {
 	calls = append(calls,
 		do("dnsLookupTxT", "iiii:i", 0, 3, 6, 204), // was taken
 		do("dnsRerouteResolver", "iiiii:i", 0, 18, 11, 0, 3),
-		do("dnsLookupTxTSize", "iiii:i", 0, 3, 6, 280), // a server that may not be reached
+		do("dnsLookupTxTSize", "iiii:i", 0, 3, 6, 280),    // a server that may not be reached
+		do("dnsLookupTxTSize", "iiii:i", 0, 400, 11, 280), // of a private network, whoever is asked
+		do("dnsLookupAddressSize", "iiii:i", 0, 402, 9, 280),
 		do("dnsResetResolver", "i:i", 0),
+		do("dnsLookupTxTSize", "iiii:i", 0, 400, 11, 280),
+		do("dnsLookupMXSize", "iiii:i", 0, 400, 2, 280),
+		do("dnsLookupCNAMESize", "iiii:i", 0, 400, 11, 280),
 	)
 	text, e := s.run(h, httptest.NewRequest("GET", "/", nil), 200, 300, calls...)
-	require.Equal(t, []uint32{0, 0, 101, 101, 0, 0, 0, 0, 0, 0, 0, 0, 102, 0, 102, 0}, e)
+	require.Equal(t, []uint32{0, 0, 101, 101, 0, 0, 0, 0, 0, 0, 0, 0, 102, 0, 102, 102, 103, 0, 102, 105, 104}, e)
 	require.Equal(t, "\x08\x00\x00\x00one\x00two\x00", text[:12])
 	require.Equal(t, "mx.a.test./10/\x00", text[20:35])
 	require.Equal(t, "host.a.test.\x00", text[44:57])

@@ -22,8 +22,9 @@ import (
 //
 // The first bytes of the body are held back, for two reasons: a response that
 // fits gets its length, and a guest that traps in the middle of it gives a clean
-// error. For the guest that shows in nothing: its first write fixes status and
-// header all the same.
+// error. For the guest that shows in one thing: its first write fixes the header, and
+// the status can be set until something has left, as guests do who write what is wrong
+// first and then say that it is an error.
 type exchange struct {
 	w http.ResponseWriter
 	r *http.Request
@@ -37,7 +38,8 @@ type exchange struct {
 	header      []field
 	headerBytes int
 	declared    []string // lengths that the guest has named
-	wrote       bool     // by the guest: status and header are fixed
+	wrote       bool     // by the guest: the header is fixed
+	fixed       bool     // and the status is
 	sent        bool     // to the user: they are on their way
 	body        []byte
 	total       int64
@@ -191,8 +193,9 @@ func (x *exchange) write(g *Guest, p []byte) (int, error) {
 		return 0, errOutput
 	}
 	x.total += int64(len(p))
-	if x.r.Method == http.MethodHead || x.empty() {
-		const looked = 512 // at, to find out a type
+	if x.r.Method == http.MethodHead {
+		x.fixed = x.fixed || x.total > heldBack // as for GET
+		const looked = 512                      // at, to find out a type
 		if len(x.body) < looked {
 			x.body = append(x.body, p[:min(len(p), looked)]...)
 		}
@@ -310,7 +313,7 @@ func (x *exchange) redirect(g *Guest, to string, code int) bool {
 	if read && !typed {
 		x.add("Content-Type", "text/html; charset=utf-8")
 	}
-	x.status, x.wrote = code, true
+	x.status, x.wrote, x.fixed = code, true, true
 	if read && !typed {
 		_, _ = x.write(g, fmt.Appendf(nil, "<a href=\"%s\">%s</a>.\n\n", html.EscapeString(to), http.StatusText(code)))
 	}

@@ -66,7 +66,7 @@ var httpEvents = []decl{
 			return ErrHttpWrite
 		}
 		// One of the informational codes is not the status of the response.
-		if !x.wrote && code >= 200 {
+		if !x.sent && !x.fixed && code >= 200 {
 			x.status = int(code)
 		}
 		return ErrNone

@@ -1,4 +1,4 @@
-;; The documented way to fail: the body first, then status and headers, which come too late.
+;; The documented way to fail: the body first, then headers, which come too late, and the status, which does not.
 (module
   (import "taubyte/sdk" "eventHttpWrite" (func $write (param i32 i32 i32 i32) (result i32)))
   (import "taubyte/sdk" "eventHttpRetCode" (func $code (param i32 i32) (result i32)))
