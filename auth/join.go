@@ -67,6 +67,8 @@ type joinAnswer struct {
 type Settings struct {
 	Zone        string `json:"zone,omitempty"`
 	Development bool   `json:"development,omitempty"`
+	// VerifiedOnly is nil for the default: see cloud.WithVerifiedOnly.
+	VerifiedOnly *bool `json:"verified_only,omitempty"`
 }
 
 // WithSettings sets what nodes that join are told. The default is nothing.

@@ -54,6 +54,8 @@ type Config struct {
 	Resolver string `yaml:"resolver,omitempty"`
 	// Development: see WithDevelopment.
 	Development bool `yaml:"development,omitempty"`
+	// VerifiedOnly: see WithVerifiedOnly.
+	VerifiedOnly *bool `yaml:"verified-only,omitempty"`
 	// Providers are git providers by their names, with auth; Webhooks is the URL that they
 	// send events to, and Logs that of the API where people read the logs of jobs. See
 	// ProviderConfig, WithWebhooks and WithLogs.
@@ -235,6 +237,9 @@ func (c *Config) Options() ([]Option, error) {
 	}
 	if c.Development {
 		opts = append(opts, WithDevelopment())
+	}
+	if c.VerifiedOnly != nil {
+		opts = append(opts, WithVerifiedOnly(*c.VerifiedOnly))
 	}
 	providers, err := c.providers()
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 	"github.com/taubyte/taubyte/cloud"
 	"github.com/taubyte/taubyte/gateway"
 	"github.com/taubyte/taubyte/internal/testnet"
+	"github.com/taubyte/taubyte/tns"
+	"github.com/taubyte/taubyte/tns/config"
 )
 
 func options(t *testing.T, text string) ([]cloud.Option, error) {
@@ -104,4 +106,35 @@ func TestImagesOfTheConfigurationFile(t *testing.T) {
 	require.NoError(t, err)
 	_, err = options(t, "images:\n  klakegg/hugo: {programs: [hugo]}\n")
 	require.ErrorContains(t, err, "field programs not found")
+}
+
+// Without development a host name takes proof, unless the configuration says otherwise;
+// whoever does not get one is told by the answer.
+func TestWhoseHostsAreServed(t *testing.T) {
+	for _, c := range []struct {
+		config string
+		opts   []cloud.Option
+		served bool
+	}{
+		{"", nil, false},
+		{"development: true", nil, true},
+		{"verified-only: false", nil, true},
+		{"development: true\nverified-only: true", nil, false},
+		{"verified-only: true", []cloud.Option{cloud.WithVerifiedOnly(false)}, true},
+	} {
+		file := filepath.Join(t.TempDir(), "taubyte.yaml")
+		require.NoError(t, os.WriteFile(file, []byte("data: data\nservices: [tns]\n"+c.config), 0o600))
+		conf, err := cloud.ReadConfig(file)
+		require.NoError(t, err)
+		opts, err := conf.Options()
+		require.NoError(t, err)
+		n, err := cloud.Open(t.Context(), filepath.Join(t.TempDir(), "node"), append(append(opts, cloud.WithLogger(testnet.Logger(t))), c.opts...)...)
+		require.NoError(t, err)
+		project := &config.Project{ID: projectA, Name: "shop"}
+		project.Domains = []config.Domain{{Common: config.Common{ID: "d", Name: "d"}, FQDN: "shop.example.com"}}
+		d, err := n.TNS.Publish(t.Context(), projectA, "main", tns.Part{Repository: "local/shop", Commit: "c", Order: 1, Config: project})
+		require.NoError(t, err)
+		require.Equal(t, c.served, len(d.Conflicts) == 0, c.config)
+		require.NoError(t, n.Close())
+	}
 }

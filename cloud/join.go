@@ -62,7 +62,7 @@ func JoinNetwork(ctx context.Context, token, dir string, spec NodeSpec) (NodeSpe
 	spec.HTTP = cmp.Or(spec.HTTP, "127.0.0.1:8080")
 	c := Config{
 		Name: a.Name, Data: "data", Listen: []string{spec.Listen}, Peers: a.Peers, API: spec.API,
-		Zone: a.Settings.Zone, Development: a.Settings.Development,
+		Zone: a.Settings.Zone, Development: a.Settings.Development, VerifiedOnly: a.Settings.VerifiedOnly,
 	}
 	if slices.Contains(a.Roles, taubyte.RoleGateway) {
 		c.HTTP = spec.HTTP

@@ -36,6 +36,7 @@ type options struct {
 	zone        string
 	limits      gateway.Limits
 	development bool
+	verified    *bool // nil: but in development
 	plainBuilds bool
 	containers  *container.Config // nil: builds are no containers
 	images      map[string]monkey.Image
@@ -59,6 +60,13 @@ type serviceOptions struct {
 	monkey    []monkey.Option
 	substrate []substrate.Option
 	gateway   []gateway.Option
+}
+
+func (o *options) verifiedOnly() bool {
+	if o.verified != nil {
+		return *o.verified
+	}
+	return !o.development
 }
 
 func (o *options) runs(r taubyte.Role) bool { return slices.Contains(o.services, r) }
@@ -152,6 +160,14 @@ func WithName(name string) Option { return func(o *options) { o.name = name } }
 func WithDevelopment() Option {
 	return func(o *options) { o.development = true }
 }
+
+// WithVerifiedOnly says whether a host name is served for a project only if it was generated
+// for it or the project showed that it owns it ("taubyte domains"). With false the project
+// that claims a name first has it until another shows that it is its own, which suits a cloud
+// whose users trust each other. With true in development, names are not taken as owned
+// either. All nodes that run tns have the same. The default is true, and false in
+// development. See tns.WithVerifiedOnly.
+func WithVerifiedOnly(on bool) Option { return func(o *options) { o.verified = &on } }
 
 // WithPlainBuilds runs builds as plain processes of the machine: what is pushed has all that
 // the node's user has, the node's keys too. It is for a node that only builds its operator's

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	manet "github.com/multiformats/go-multiaddr/net"
 	"go.yaml.in/yaml/v3"
@@ -34,13 +36,16 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 	switch role {
 	case taubyte.RoleTNS:
 		opts := []tns.Option{tns.WithLogger(log), tns.WithZone(n.opts.zone), tns.WithKeyKeeper(n.keepKey())}
-		if n.opts.development {
+		switch {
+		case n.opts.verifiedOnly():
+			opts = append(opts, tns.WithVerifiedOnly())
+		case n.opts.development:
 			opts = append(opts, tns.WithOpenDomains())
 		}
 		s, err := tns.New(ctx, h, st, append(opts, n.opts.of.tns...)...)
 		return run(n, role, &n.TNS, s, err)
 	case taubyte.RoleAuth:
-		opts := []auth.Option{auth.WithLogger(log), auth.WithSettings(auth.Settings{Zone: n.opts.zone, Development: n.opts.development})}
+		opts := []auth.Option{auth.WithLogger(log), auth.WithSettings(auth.Settings{Zone: n.opts.zone, Development: n.opts.development, VerifiedOnly: n.opts.verified})}
 		if n.opts.authority != nil {
 			opts = append(opts, auth.WithAuthority(n.opts.authority))
 		}
@@ -237,7 +242,25 @@ func (n *Node) pushed(ctx context.Context, name string, p auth.Push) (string, er
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("job %s builds branch %s", job.ID, p.Branch), nil
+	said := fmt.Sprintf("job %s builds branch %s", job.ID, p.Branch)
+	for _, c := range n.lostBy(ctx, job.Project, p.Branch) {
+		said += "\ntaubyte: " + c.String()
+	}
+	return said, nil
+}
+
+// lostBy lists the host names that a branch claims and does not have, as far as a registry
+// in reach says so in time: what is pushed is taken up without it.
+func (n *Node) lostBy(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) []tns.Claim {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	c := tns.NewClient(n.Host)
+	defer c.Close()
+	all, err := c.Conflicts(ctx, project)
+	if err != nil {
+		n.log.Debug("hosts of a project not asked for", "project", project, "err", err)
+	}
+	return slices.DeleteFunc(all, func(c tns.Claim) bool { return c.Branch != branch })
 }
 
 // admit says whether a push to a repository of no project may make it the one of the

@@ -405,6 +405,9 @@ func (b *build) put(ctx context.Context, part tns.Part) error {
 		d, err := b.s.o.tns.Publish(ctx, b.job.Project, b.job.Branch, part)
 		if err == nil {
 			b.log.printf("published as deployment %d of branch %s", d.Sequence, d.Branch)
+			for _, c := range d.Conflicts {
+				b.log.printf("warning: %s", c)
+			}
 		}
 		return ofService(err)
 	})

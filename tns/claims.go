@@ -88,6 +88,7 @@ const (
 	ClaimServed     ClaimState = "served"     // the name is served for the project
 	ClaimLost       ClaimState = "lost"       // another project has it
 	ClaimUnverified ClaimState = "unverified" // nobody showed that it is theirs (see WithVerifiedOnly)
+	ClaimReserved   ClaimState = "reserved"   // the cluster's own: no project can have it
 )
 
 // A Claim is a branch's claim to a host name, and what came of it.
@@ -107,16 +108,22 @@ func (c Claim) String() string {
 		return fmt.Sprintf("host %s is served for project %s", c.Host, c.Owner)
 	case ClaimUnverified:
 		return fmt.Sprintf("host %s is not served until its ownership is shown", c.Host)
+	case ClaimReserved:
+		return fmt.Sprintf("host %s is not served: it is a name of the cluster's own", c.Host)
 	}
 	return fmt.Sprintf("host %s is served for this project", c.Host)
 }
 
-// claims lists the host names that a deployment claims. verified tells since when the
-// deployment's project is known to own a name.
-func (o *options) claims(d *Deployment, verified func(host string) (time.Time, bool)) []HostClaim {
+// claims lists the host names that a deployment claims. f.mu is held.
+func (f *feed) claims(d *Deployment) []HostClaim {
 	c := d.Config()
 	if c == nil {
 		return nil
+	}
+	o := f.opts
+	end := idEnd(d.Project)
+	if heir := f.heir(end); heir != "" && heir != d.Project {
+		end = ""
 	}
 	rank := slices.Index(o.production, d.Branch)
 	var all []HostClaim
@@ -124,12 +131,12 @@ func (o *options) claims(d *Deployment, verified func(host string) (time.Time, b
 		claim := HostClaim{Host: dom.FQDN, Domain: dom.ID, Verified: o.open, Since: d.claimedSince(dom.FQDN), Rank: rank}
 		if rank < 0 {
 			claim.Rank = len(o.production)
-			all = append(all, o.previews(d, claim)...)
+			all = append(all, o.previews(d, end, claim)...)
 			continue
 		}
-		if generated(dom.FQDN, o.zone, d.Project) {
+		if generated(dom.FQDN, o.zone, end) {
 			claim.Generated, claim.Verified = true, true
-		} else if since, ok := verified(dom.FQDN); ok {
+		} else if since, ok := f.verified[dom.FQDN][d.Project]; ok {
 			claim.Verified, claim.Since = true, later(claim.Since, since)
 		}
 		all = append(all, claim)
@@ -142,13 +149,13 @@ func (o *options) claims(d *Deployment, verified func(host string) (time.Time, b
 }
 
 // previews are the names of a domain on a branch that is not in production.
-func (o *options) previews(d *Deployment, claim HostClaim) []HostClaim {
+func (o *options) previews(d *Deployment, end string, claim HostClaim) []HostClaim {
 	if o.zone == "" {
 		return nil
 	}
 	var all []HostClaim
 	plain := plainPreview(d.Branch, claim.Host, o.zone)
-	own := plain != "" && generated(claim.Host, o.zone, d.Project)
+	own := plain != "" && generated(claim.Host, o.zone, end)
 	if plain != "" {
 		c := claim
 		c.Host = plain

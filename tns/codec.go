@@ -102,6 +102,11 @@ func encode(d *Deployment) (blocks.Block, error) {
 	if err != nil {
 		return nil, err
 	}
+	return blockOf(raw)
+}
+
+// blockOf is a block of bytes as they stand.
+func blockOf(raw []byte) (blocks.Block, error) {
 	sum, err := multihash.Sum(raw, multihash.SHA2_256, -1)
 	if err != nil {
 		return nil, err
@@ -115,6 +120,7 @@ func decode(raw []byte) (*Deployment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w deployment: %w", taubyte.ErrInvalid, err)
 	}
+	d.Conflicts = nil // of an answer, and none of the deployment's
 	if mayHoldKey(raw) {
 		withoutKeys(d)
 	}
@@ -127,7 +133,7 @@ func decode(raw []byte) (*Deployment, error) {
 func merge(a, b *Deployment) *Deployment {
 	m := &Deployment{
 		Project: a.Project, Branch: a.Branch, Sequence: max(a.Sequence, b.Sequence), Time: later(a.Time, b.Time),
-		Parts: map[taubyte.RepositoryID]Part{}, Built: map[taubyte.RepositoryID]uint64{},
+		Parts: map[taubyte.RepositoryID]Part{}, Built: map[taubyte.RepositoryID]uint64{}, Began: earlier(a.Began, b.Began),
 	}
 	for _, d := range []*Deployment{a, b} {
 		for id, p := range d.Parts {
@@ -153,6 +159,14 @@ func merge(a, b *Deployment) *Deployment {
 		}
 	}
 	return m
+}
+
+// earlier is the first of two moments, of which one that is zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func later(a, b time.Time) time.Time {

@@ -3,7 +3,6 @@ package tns
 import (
 	"encoding/json"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -47,7 +46,7 @@ func FuzzCodec(f *testing.F) {
 			require.Equal(t, merged.Cid(), other.Cid())
 		}
 		opts := &options{zone: "z.example", production: nil}
-		opts.claims(d, func(string) (time.Time, bool) { return time.Time{}, false })
+		newFeed(opts).claims(d)
 		_, _ = compare(d, same)
 	})
 }

@@ -98,12 +98,13 @@ func (s *Service) keepObject(ctx context.Context, raw []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w deployment: %w", taubyte.ErrInvalid, err)
 	}
-	block, err := encode(d)
+	if d.Project == "" || d.Branch == "" || d.Sequence == 0 {
+		return fmt.Errorf("%w deployment: it names no project, branch or sequence", taubyte.ErrInvalid)
+	}
+	// As it came: a member of a later version may have written what this one does not know.
+	block, err := blockOf(raw)
 	if err != nil {
 		return err
-	}
-	if string(block.RawData()) != string(raw) {
-		return fmt.Errorf("%w deployment: it is not written as this version writes it", taubyte.ErrInvalid)
 	}
 	return s.blocks.AddBlock(ctx, block)
 }

@@ -54,4 +54,6 @@ func TestOnlyMembersHandInCopies(t *testing.T) {
 	require.ErrorIs(t, tns.HandIn(t.Context(), stranger, s.ID(), []byte("{}")), taubyte.ErrForbidden)
 	require.ErrorIs(t, tns.HandIn(t.Context(), member, s.ID(), []byte("no deployment")), taubyte.ErrInvalid)
 	require.ErrorIs(t, tns.HandIn(t.Context(), member, s.ID(), []byte(`{"project":"P", "unknown": 1}`)), taubyte.ErrInvalid)
+	// A member of a later version hands in what this one does not know.
+	require.NoError(t, tns.HandIn(t.Context(), member, s.ID(), []byte(`{"project":"P","branch":"main","sequence":1,"unknown":{"a":[1]}}`)))
 }

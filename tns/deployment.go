@@ -52,6 +52,12 @@ type Deployment struct {
 	// Claims says since when the project has claimed each host name of the
 	// configuration without a break: who left and comes back begins anew.
 	Claims map[string]time.Time `json:"claims,omitempty"`
+	// Began is when the project was first deployed, on any branch: of two whose ids end
+	// alike, names are generated for the first.
+	Began time.Time `json:"began,omitzero"`
+	// Conflicts are set in the answers of Publish and Rollback: the claims of the branch
+	// that lead nowhere, as Change has them.
+	Conflicts []Claim `json:"conflicts,omitempty"`
 	// Missing is set in a history where the deployment is known and could not be
 	// had: all but Project, Branch, Sequence and Time is then absent.
 	Missing bool `json:"missing,omitempty"`

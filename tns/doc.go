@@ -47,17 +47,25 @@
 //
 //   - the one that the name was generated for: a label of the zone (WithZone) that is
 //     the last eight characters of the project's id and a number, or ends with "-" and
-//     these characters;
+//     these characters. Of projects whose ids end alike it is the one that was deployed
+//     first, on any branch, so that nobody gets such names by choosing an id;
 //   - else the one that showed that it owns the name, and of two the first. Who checks
 //     the proof, a TXT record for instance, tells Verify;
 //   - else the one that claimed it first.
 //
 // A claim is part of the deployment: it begins with the first that has the domain,
 // lasts as long as a branch in production has it without a break, and ends with the
-// last. Who leaves and returns begins anew. Names that nobody verified are served,
-// unless WithVerifiedOnly says otherwise; WithOpenDomains takes all as verified. Who
-// loses is told: by Conflicts, in each Change and Summary, and in the log. Claims lists
+// last. Dropping a domain and claiming it again starts a new claim. Names that nobody
+// verified are served, unless WithVerifiedOnly says otherwise; WithOpenDomains takes all as
+// verified. The registry decides, and a Table serves what it decided: a project that has a
+// name and no route for it keeps the others from serving it. Who loses is told: by the
+// answer of Publish, by Conflicts, in each Change and Summary, and in the log. Claims lists
 // who wants a name.
+//
+// Names of the zone that are the cluster's own are no project's: "*.<zone>", and
+// <label>.<zone> of each service (gateway, auth …), of console and api, of the servers of the
+// zone (ns, ns1 …), and of every node. A node that comes takes its name. The name of the zone
+// itself takes Verify.
 //
 // Branches that are not in production are previews. Each domain has a name for each of
 // them, "<branch>--<domain>--<hash>.<zone>", that no other branch or project can have.

@@ -16,7 +16,6 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/taubyte/taubyte"
-	"github.com/taubyte/taubyte/tns/config"
 )
 
 // A Change says what a branch runs now.
@@ -30,10 +29,11 @@ type Change struct {
 	// ID names what the branch runs. What has the same ID as before is the same
 	// deployment: only the fate of its host names changed.
 	ID string `json:"id,omitempty"`
-	// Hosts are the host names under which the deployment may be reached.
+	// Hosts are the host names that the project has and the branch claims. The branch
+	// of the smallest Rank serves a name.
 	Hosts []HostClaim `json:"hosts,omitempty"`
 	// Conflicts are the claims of the branch that lead nowhere: names that another
-	// project has, or whose ownership was not shown.
+	// project has, whose ownership was not shown, or that are the cluster's own.
 	Conflicts []Claim `json:"conflicts,omitempty"`
 	// Ready marks the end of what was there when the watch began. Such a change is
 	// about no project.
@@ -57,8 +57,12 @@ type feed struct {
 	hosts    map[string][]*head
 	owners   map[string]taubyte.ProjectID // whom a host is served for
 	verified map[string]owners
-	more     chan struct{} // closed at the next change
+	nodes    map[string]bool                       // names of nodes
+	ends     map[string]map[taubyte.ProjectID]bool // the projects whose ids end so (idEnd)
+	more     chan struct{}                         // closed at the next change
 	closed   bool
+	ended    chan struct{} // closed with it
+	watchers sync.WaitGroup
 }
 
 // head is what a branch runs. Its slices and maps are replaced, never changed.
@@ -66,12 +70,15 @@ type head struct {
 	branchKey
 	sequence   uint64
 	deployment *Deployment                     // nil: removed
+	began      time.Time                       // of the deployment or the removal
 	built      map[taubyte.RepositoryID]uint64 // of the deployment or the removal
 	tips       []cid.Cid
 
-	hosts     []HostClaim // all that it claims
-	offered   []HostClaim // those that may be served
-	conflicts []Claim
+	hosts     []HostClaim          // all that it claims
+	byHost    map[string]int       // of hosts; of two of one name the first
+	since     map[string]time.Time // since when it has had its domains
+	served    []HostClaim          // those of hosts that are the project's
+	conflicts []Claim              // the others
 	version   uint64
 	place     *list.Element
 }
@@ -80,8 +87,9 @@ func newFeed(o *options) *feed {
 	var raw [8]byte
 	_, _ = rand.Read(raw[:])
 	return &feed{
-		opts: o, epoch: hex.EncodeToString(raw[:]), order: list.New(), more: make(chan struct{}),
+		opts: o, epoch: hex.EncodeToString(raw[:]), order: list.New(), more: make(chan struct{}), ended: make(chan struct{}),
 		heads: map[taubyte.ProjectID]map[taubyte.Branch]*head{}, hosts: map[string][]*head{}, owners: map[string]taubyte.ProjectID{}, verified: map[string]owners{},
+		nodes: map[string]bool{}, ends: map[string]map[taubyte.ProjectID]bool{},
 	}
 }
 
@@ -112,16 +120,19 @@ func (f *feed) swap(before []cid.Cid, h head) bool {
 		f.mu.Unlock()
 		return false
 	case have == nil:
+		heir := f.heir(idEnd(h.project))
 		branches := f.heads[h.project]
 		if branches == nil {
 			branches = map[taubyte.Branch]*head{}
 			f.heads[h.project] = branches
+			f.addEnd(h.project)
 		}
 		branches[h.branch] = &h
-		lost = f.claim(&h)
+		lost = append(f.claim(&h), f.inherit(heir, h.project)...)
 	case !slices.Equal(have.tips, h.tips):
-		have.sequence, have.deployment, have.built, have.tips = h.sequence, h.deployment, h.built, h.tips
-		lost = f.claim(have)
+		heir := f.heir(idEnd(h.project))
+		have.sequence, have.deployment, have.built, have.tips, have.began = h.sequence, h.deployment, h.built, h.tips, h.began
+		lost = append(f.claim(have), f.inherit(heir, h.project)...)
 	}
 	f.mu.Unlock()
 	f.tell(lost)
@@ -141,9 +152,7 @@ func (f *feed) verify(book map[string]owners) {
 		} else {
 			f.verified[host] = now
 		}
-		for _, h := range slices.Clone(f.hosts[host]) {
-			lost = append(lost, f.claim(h)...)
-		}
+		lost = append(lost, f.reclaim(host)...)
 	}
 	f.mu.Unlock()
 	f.tell(lost)
@@ -163,22 +172,26 @@ func (f *feed) claim(h *head) (lost []Claim) {
 			}
 		}
 	}
-	h.hosts, h.offered = nil, nil
+	h.hosts, h.byHost, h.since = nil, nil, nil
 	if h.deployment != nil {
-		h.hosts = f.opts.claims(h.deployment, func(host string) (time.Time, bool) {
-			since, ok := f.verified[host][h.project]
-			return since, ok
-		})
-		h.offered = h.hosts
-		if f.opts.verifiedOnly {
-			h.offered = slices.DeleteFunc(slices.Clone(h.hosts), func(c HostClaim) bool { return !c.Verified })
+		h.hosts = f.claims(h.deployment)
+		h.byHost = make(map[string]int, len(h.hosts))
+		for i, c := range h.hosts {
+			if _, twice := h.byHost[c.Host]; !twice {
+				h.byHost[c.Host] = i
+			}
+		}
+		if c := h.deployment.Config(); c != nil {
+			all := domains(c)
+			h.since = make(map[string]time.Time, len(all))
+			for _, d := range all {
+				h.since[d.FQDN] = h.deployment.claimedSince(d.FQDN)
+			}
 		}
 	}
-	for _, c := range h.hosts {
-		touched[c.Host] = true
-		if all := f.hosts[c.Host]; !slices.Contains(all, h) {
-			f.hosts[c.Host] = append(all, h)
-		}
+	for host := range h.byHost {
+		touched[host] = true
+		f.hosts[host] = append(f.hosts[host], h)
 	}
 	var moved []string // from one project to another
 	for host := range touched {
@@ -209,31 +222,51 @@ func (f *feed) claim(h *head) (lost []Claim) {
 
 // judge says which of a head's claims lead nowhere, and which of them are new.
 func (f *feed) judge(h *head) (lost []Claim, changed bool) {
+	type fate struct {
+		state ClaimState
+		owner taubyte.ProjectID
+	}
+	before := make(map[string]fate, len(h.conflicts))
+	for _, c := range h.conflicts {
+		before[c.Host] = fate{c.State, c.Owner}
+	}
 	var now []Claim
+	var served []HostClaim // a new one: watchers have the old one
 	for i := range h.hosts {
-		if c := f.judged(h, &h.hosts[i]); c.State != ClaimServed {
-			now = append(now, c)
-			if !slices.ContainsFunc(h.conflicts, func(o Claim) bool { return o.Host == c.Host && o.State == c.State && o.Owner == c.Owner }) {
-				lost = append(lost, c)
-			}
+		c := f.judged(h.branchKey, &h.hosts[i])
+		if c.State == ClaimServed {
+			served = append(served, h.hosts[i])
+			continue
+		}
+		now = append(now, c)
+		if before[c.Host] != (fate{c.State, c.Owner}) {
+			lost = append(lost, c)
 		}
 	}
-	changed = !slices.Equal(now, h.conflicts)
-	h.conflicts = now
+	changed = !slices.Equal(now, h.conflicts) || !slices.Equal(served, h.served)
+	h.served, h.conflicts = served, now
 	return lost, changed
 }
 
-func (f *feed) judged(h *head, c *HostClaim) Claim {
-	out := Claim{Project: h.project, Branch: h.branch, HostClaim: *c, Owner: f.owners[c.Host]}
-	switch out.Owner {
-	case "":
-		out.State = ClaimUnverified
-	case h.project:
+// judged says what comes of a claim.
+func (f *feed) judged(k branchKey, c *HostClaim) Claim {
+	out := Claim{Project: k.project, Branch: k.branch, HostClaim: *c, Owner: f.owners[c.Host]}
+	switch {
+	case f.isReserved(c):
+		out.State = ClaimReserved
+	case out.Owner == k.project:
 		out.State = ClaimServed
-	default:
+	case out.Owner != "":
 		out.State = ClaimLost
+	default:
+		out.State = ClaimUnverified
 	}
 	return out
+}
+
+// offered reports whether a claim may be served at all.
+func (f *feed) offered(c *HostClaim) bool {
+	return !f.isReserved(c) && (c.Verified || !f.opts.verifiedOnly)
 }
 
 // winner finds whom a host is served for after a project's claim to it changed. Unless
@@ -242,9 +275,9 @@ func (f *feed) judged(h *head, c *HostClaim) Claim {
 func (f *feed) winner(host string, changed taubyte.ProjectID) (owner taubyte.ProjectID) {
 	var best *HostClaim
 	try := func(h *head) {
-		i := slices.IndexFunc(h.offered, func(c HostClaim) bool { return c.Host == host })
-		if i >= 0 && (best == nil || stronger(&h.offered[i], h.project, best, owner)) {
-			best, owner = &h.offered[i], h.project
+		i, ok := h.byHost[host]
+		if ok && f.offered(&h.hosts[i]) && (best == nil || stronger(&h.hosts[i], h.project, best, owner)) {
+			best, owner = &h.hosts[i], h.project
 		}
 	}
 	had := f.owners[host]
@@ -271,7 +304,7 @@ type contender struct {
 func (f *feed) contest(host string) []contender {
 	all := make([]contender, 0, len(f.hosts[host]))
 	for _, h := range f.hosts[host] {
-		if i := slices.IndexFunc(h.hosts, func(c HostClaim) bool { return c.Host == host }); i >= 0 {
+		if i, ok := h.byHost[host]; ok {
 			all = append(all, contender{h.branchKey, h.hosts[i]})
 		}
 	}
@@ -313,20 +346,23 @@ func (f *feed) claimTimes(d *Deployment) map[string]time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	times := map[string]time.Time{}
+	var own []*head
+	for branch, h := range f.heads[d.Project] {
+		if branch == d.Branch || f.opts.inProduction(branch) && f.opts.inProduction(d.Branch) {
+			own = append(own, h)
+		}
+	}
 	for _, dom := range domains(c) {
 		since := time.Time{}
-		for branch, h := range f.heads[d.Project] {
-			if branch != d.Branch && !(f.opts.inProduction(branch) && f.opts.inProduction(d.Branch)) {
-				continue
-			}
-			if have, ok := h.claims(dom.FQDN); ok && (since.IsZero() || have.Before(since)) {
+		for _, h := range own {
+			if have, ok := h.since[dom.FQDN]; ok && (since.IsZero() || have.Before(since)) {
 				since = have
 			}
 		}
 		if since.IsZero() {
 			since = d.Time
 			for _, rival := range f.hosts[dom.FQDN] {
-				if have, ok := rival.claims(dom.FQDN); ok && !have.Before(since) {
+				if have, ok := rival.since[dom.FQDN]; ok && !have.Before(since) {
 					since = have.Add(1)
 				}
 			}
@@ -336,23 +372,12 @@ func (f *feed) claimTimes(d *Deployment) map[string]time.Time {
 	return times
 }
 
-// claims reports since when a head's deployment has a domain.
-func (h *head) claims(fqdn string) (time.Time, bool) {
-	if h.deployment == nil {
-		return time.Time{}, false
-	}
-	if c := h.deployment.Config(); c == nil || !slices.ContainsFunc(domains(c), func(d config.Domain) bool { return d.FQDN == fqdn }) {
-		return time.Time{}, false
-	}
-	return h.deployment.claimedSince(fqdn), true
-}
-
 func (f *feed) claimsOf(host string) []Claim {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var all []Claim
 	for _, c := range f.contest(host) {
-		all = append(all, f.judged(f.heads[c.project][c.branch], &c.claim))
+		all = append(all, f.judged(c.branchKey, &c.claim))
 	}
 	return all
 }
@@ -382,13 +407,16 @@ func (f *feed) snapshot(project taubyte.ProjectID) []head {
 	return all
 }
 
+// close ends the watches, those too that nobody reads, and waits for them.
 func (f *feed) close() {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	if !f.closed {
 		f.closed = true
 		close(f.more)
+		close(f.ended)
 	}
+	f.mu.Unlock()
+	f.watchers.Wait()
 }
 
 // since returns the heads that changed after a version, in the order of their
@@ -404,7 +432,7 @@ func (f *feed) since(of scope, version uint64) (changed []Change, now uint64, mo
 		if of.has(h.branchKey) {
 			changed = append(changed, Change{
 				Project: h.project, Branch: h.branch, Deployment: h.deployment, Sequence: h.sequence, ID: h.id(),
-				Hosts: h.offered, Conflicts: h.conflicts, Token: f.token(h.version),
+				Hosts: h.served, Conflicts: h.conflicts, Token: f.token(h.version),
 			})
 		}
 	}
@@ -449,7 +477,13 @@ func (f *feed) parse(token string) uint64 {
 // watch hands out changes after a token until ctx ends.
 func (f *feed) watch(ctx context.Context, of scope, after string) <-chan Change {
 	out := make(chan Change)
-	go func() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		close(out)
+		return out
+	}
+	f.watchers.Go(func() {
 		defer close(out)
 		version, ready := f.parse(after), false
 		send := func(c Change) bool {
@@ -457,6 +491,8 @@ func (f *feed) watch(ctx context.Context, of scope, after string) <-chan Change 
 			case out <- c:
 				return true
 			case <-ctx.Done():
+				return false
+			case <-f.ended:
 				return false
 			}
 		}
@@ -487,6 +523,6 @@ func (f *feed) watch(ctx context.Context, of scope, after string) <-chan Change 
 				return
 			}
 		}
-	}()
+	})
 	return out
 }

@@ -117,9 +117,13 @@ func (s *Service) Rollback(ctx context.Context, project taubyte.ProjectID, branc
 	if err != nil {
 		return nil, err
 	}
-	return s.change(ctx, k, func(*Deployment, map[taubyte.RepositoryID]uint64) (map[taubyte.RepositoryID]Part, error) {
+	back, err := s.change(ctx, k, func(*Deployment, map[taubyte.RepositoryID]uint64) (map[taubyte.RepositoryID]Part, error) {
 		return d.Parts, nil
 	})
+	if err != nil || back == nil {
+		return back, err
+	}
+	return s.withConflicts(back), nil
 }
 
 // Assets lists the roots of all that any deployment in a project's history was made

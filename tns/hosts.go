@@ -9,16 +9,23 @@ import (
 	"github.com/taubyte/taubyte/tns/config"
 )
 
-// generated reports whether a name is of the zone and made for the project: one
-// label that is "<end><digits>" or "<name>-<end>", where end is the last eight
-// characters of the project's id. The place decides: a name that merely holds
-// those characters somewhere may be made for another.
-func generated(fqdn, zone string, project taubyte.ProjectID) bool {
+// idEnd is what generated names have of a project's id: its last eight characters, in
+// lower case. It is "" of one that is shorter.
+func idEnd(project taubyte.ProjectID) string {
+	if len(project) < 8 {
+		return ""
+	}
+	return strings.ToLower(string(project[len(project)-8:]))
+}
+
+// generated reports whether a name is of the zone and made for the project whose id
+// has the end: one label that is "<end><digits>" or "<name>-<end>". The place decides: a
+// name that merely holds those characters somewhere may be made for another.
+func generated(fqdn, zone, end string) bool {
 	label, ok := strings.CutSuffix(fqdn, "."+zone)
-	if !ok || zone == "" || strings.Contains(label, ".") || len(project) < 8 {
+	if !ok || zone == "" || strings.Contains(label, ".") || end == "" {
 		return false
 	}
-	end := strings.ToLower(string(project[len(project)-8:]))
 	if rest, ok := strings.CutPrefix(label, end); ok && strings.Trim(rest, "0123456789") == "" {
 		return true
 	}

@@ -92,14 +92,20 @@ func (e *editor) set(k branchKey, before []string, c *Change) (now []string) {
 	if c != nil && c.Deployment != nil {
 		sites := newSites(c.Deployment)
 		for _, claim := range c.Hosts {
-			if s := sites[claim.Domain]; s != nil {
-				e.put(claim.Host, e.host(claim.Host).with(claimant{k, claim, s}))
-				now = append(now, claim.Host)
+			s := sites[claim.Domain]
+			if s == nil {
+				s = &site{} // the name is the project's all the same: nobody else serves it
 			}
+			e.put(claim.Host, e.host(claim.Host).with(claimant{k, claim, s}))
+			now = append(now, claim.Host)
 		}
 	}
+	has := make(map[string]bool, len(now))
+	for _, host := range now {
+		has[host] = true
+	}
 	for _, host := range before {
-		if !slices.Contains(now, host) {
+		if !has[host] {
 			e.put(host, e.host(host).with(claimant{branchKey: k}))
 		}
 	}

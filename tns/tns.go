@@ -61,9 +61,9 @@ func WithProductionBranches(branches ...taubyte.Branch) Option {
 
 // WithVerifiedOnly serves a host name only for a project that it was generated for or
 // that showed that it owns it (Verify). The default also serves names that nobody
-// verified, for whoever claimed them first: a cloud of one's own has no strangers, and
+// verified, for whoever claimed them first: a program of one's own has no strangers, and
 // a name leads here only if its owner's DNS says so. A network where strangers publish
-// wants this option.
+// wants this option; package cloud gives it to every node that is not for development.
 func WithVerifiedOnly() Option { return func(o *options) { o.verifiedOnly = true } }
 
 // WithHistory sets how many deployments of each branch are kept; it is at least 2,
@@ -136,6 +136,13 @@ func (s *Service) start(ctx, life context.Context, store taubyte.Datastore) (err
 	if err != nil {
 		return err
 	}
+	nodes, err := s.store.Watch(life, ds.NewKey(nodesPrefix), 0)
+	if err != nil {
+		return err
+	}
+	if err := s.nodeNames(ctx); err != nil {
+		return fmt.Errorf("loading the names of nodes: %w", err)
+	}
 	if err := s.reverify(ctx, ""); err != nil {
 		return fmt.Errorf("loading who owns which host: %w", err)
 	}
@@ -145,6 +152,7 @@ func (s *Service) start(ctx, life context.Context, store taubyte.Datastore) (err
 	}
 	s.wg.Go(func() { s.follow(life, events, missing) })
 	s.wg.Go(func() { s.followVerified(life, verified) })
+	s.wg.Go(func() { s.followNodes(life, nodes) })
 	s.wg.Go(func() { s.keeper.run(life) })
 	s.wg.Go(func() { s.moveKeys(life, store) })
 	s.wg.Go(func() {
@@ -332,7 +340,7 @@ func (s *Service) resolve(ctx context.Context, all []entry, fetch fetcher) (h he
 	if h.deployment == nil {
 		return head{}, fmt.Errorf("%w history: it has no end", taubyte.ErrInvalid)
 	}
-	h.branchKey, h.sequence, h.built = all[0].branchKey, h.deployment.Sequence, h.deployment.Built
+	h.branchKey, h.sequence, h.built, h.began = all[0].branchKey, h.deployment.Sequence, h.deployment.Built, h.deployment.began()
 	if h.deployment.removed() {
 		h.deployment = nil
 	}
@@ -428,7 +436,8 @@ func (s *Service) current(ctx context.Context, k branchKey, fetch fetcher) (head
 // step. The parts of other repositories stay as they are. A part whose Order is not
 // beyond all that the branch had of its repository is ErrConflict: a newer build was
 // first. The part that is there, once more, changes nothing. One of a job whose project
-// was deleted after the push is ErrForbidden.
+// was deleted after the push is ErrForbidden. Host names that another project has, or
+// that the registry does not serve, are no error: the answer lists them (Conflicts).
 //
 // It takes a node of the roles monkey or tns, the verb deploy on the project, or the job
 // that the part names, of this branch.
@@ -471,7 +480,21 @@ func (s *Service) Publish(ctx context.Context, project taubyte.ProjectID, branch
 		}
 		return nil, late
 	}
-	return d, nil
+	if d == nil {
+		return nil, nil
+	}
+	return s.withConflicts(d), nil
+}
+
+// withConflicts adds to what is published which of its host names it does not have.
+func (s *Service) withConflicts(d *Deployment) *Deployment {
+	h, ok := s.feed.get(branchKey{d.Project, d.Branch})
+	if !ok || len(h.conflicts) == 0 {
+		return d
+	}
+	told := *d
+	told.Conflicts = h.conflicts
+	return &told
 }
 
 var errUnchanged = errors.New("nothing to change")
@@ -528,13 +551,13 @@ func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment
 	for id, p := range parts {
 		d.Built[id] = max(d.Built[id], p.Order)
 	}
-	d.Claims = s.feed.claimTimes(d)
+	d.Claims, d.Began = s.feed.claimTimes(d), s.feed.beginning(d)
 	block, err := encode(d)
 	if err != nil {
 		return nil, err
 	}
 	e := entry{branchKey: k, sequence: d.Sequence, object: block.Cid(), origin: origin{Time: d.Time, Follows: now.tips, Removed: d.removed()}}
-	h := head{branchKey: k, sequence: d.Sequence, built: d.Built, tips: []cid.Cid{block.Cid()}}
+	h := head{branchKey: k, sequence: d.Sequence, built: d.Built, began: d.Began, tips: []cid.Cid{block.Cid()}}
 	if !d.removed() {
 		h.deployment = d
 	}
