@@ -45,6 +45,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			refuse(w, wire.RefusedNoHost, http.StatusNotFound)
 			return
 		}
+		m.SetPath(r)
 		err := s.serveRoute(w, r, m.Route, path)
 		switch {
 		case err == nil:

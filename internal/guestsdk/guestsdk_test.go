@@ -217,6 +217,7 @@ func TestHandler(t *testing.T) {
 	}{
 		{request{method: "POST", path: "/notes/7", query: map[string]string{"q": "a b"}, header: map[string]string{"user-agent": "test"}, body: "in"}, 0, 201, "7 a b in <nil>"},
 		{request{method: "GET", path: "/notes/7"}, 0, 405, "Method Not Allowed\n"},
+		{request{method: "GET", path: "/items/a/7", header: map[string]string{":pattern": "/items/{kind}/{id}", ":path/id": "7", ":path/kind": "a"}}, 0, 200, "7 of a"},
 		{request{method: "GET", path: "/other"}, 0, 404, "404 page not found\n"},
 		{request{method: "GET", path: "/panic"}, 1, 500, "Internal Server Error\n"},
 	} {

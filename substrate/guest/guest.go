@@ -17,6 +17,10 @@ import (
 // written leaves a response that is not whole: ServeHTTP ends the instance, and the
 // client gets status 500, or sees the connection break where a part was sent.
 //
+// Where the configuration has a path with wildcards ("/items/{id}"), r.PathValue gives
+// what they stand for and r.Pattern is that path. A handler may be an http.ServeMux all
+// the same, whose own wildcards come first.
+//
 // The lines of a header that the request has several times are one value, joined
 // with ", ". The response streams: what is written goes out when it is flushed or
 // the host's buffer is full.
@@ -122,6 +126,19 @@ func (c *call) read(x exchange) {
 	r.ContentLength, r.Body = length, http.NoBody
 	if length != 0 {
 		r.Body = x.Body()
+	}
+	if r.Pattern = x.Header(":pattern"); r.Pattern == "" {
+		return
+	}
+	for rest := r.Pattern; ; { // the names of its wildcards
+		_, name, ok := strings.Cut(rest, "{")
+		if !ok {
+			return
+		}
+		name, rest, _ = strings.Cut(name, "}")
+		if name = strings.TrimSuffix(name, "..."); name != "$" {
+			r.SetPathValue(name, x.Header(":path/"+name))
+		}
 	}
 }
 

@@ -149,3 +149,28 @@ func TestOutside(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestPathValues(t *testing.T) {
+	f := &fake{header: map[string]string{":pattern": "/items/{id}/{rest...}", ":path/id": "a/b", ":path/rest": "c/d"}}
+	serve(f, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got := [4]string{r.Pattern, r.PathValue("id"), r.PathValue("rest"), r.PathValue("none")}; got != [4]string{"/items/{id}/{rest...}", "a/b", "c/d", ""} {
+			t.Errorf("%q", got)
+		}
+	}))
+	serve(&fake{header: map[string]string{":pattern": "/{id}/{$}", ":path/id": "7"}}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.PathValue("id") != "7" || r.PathValue("$") != "" {
+			t.Errorf("%q", r.PathValue("id"))
+		}
+	}))
+	mux := http.NewServeMux()
+	mux.HandleFunc("/{first}/", func(w http.ResponseWriter, r *http.Request) {
+		if r.PathValue("first") != "items" || r.PathValue("id") != "7" {
+			t.Errorf("%q, %q", r.PathValue("first"), r.PathValue("id"))
+		}
+		w.WriteHeader(http.StatusAccepted)
+	})
+	m := &fake{uri: "/items/7", header: map[string]string{":pattern": "/items/{id}", ":path/id": "7"}}
+	if serve(m, mux); m.status != http.StatusAccepted {
+		t.Errorf("status %d", m.status)
+	}
+}

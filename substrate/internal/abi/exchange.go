@@ -374,6 +374,8 @@ func (x *exchange) value(name string) string {
 		return strconv.FormatInt(x.r.ContentLength, 10)
 	case key == requestURI:
 		return x.r.URL.RequestURI()
+	case key == pathPattern || strings.HasPrefix(key, pathValue):
+		return routed(x.r, key)
 	}
 	switch v := x.r.Header[key]; len(v) {
 	case 0:

@@ -20,6 +20,9 @@ func init() {
 		w.WriteHeader(http.StatusCreated)
 		fmt.Fprint(w, r.PathValue("id"), " ", r.FormValue("q"), " ", string(body), " ", err)
 	})
+	mux.HandleFunc("/items/", func(w http.ResponseWriter, r *http.Request) { // a path of the configuration's
+		fmt.Fprint(w, r.PathValue("id"), " of ", r.PathValue("kind"))
+	})
 	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { panic("a secret") })
 }
 
