@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/tns/config"
@@ -12,11 +13,18 @@ import (
 
 func validateCommand() command {
 	return command{
-		name: "validate", args: "[DIR]", summary: "check the configuration of the project in a folder and report every fault in it",
+		name: "validate", args: "[DIR | KIND]", summary: "check the configuration of the project in a folder and report every fault in it",
 		maxArgs: 1,
 		prepare: func(fs *flag.FlagSet) func(*invocation) error {
-			schema := fs.Bool("schema", false, "print the JSON Schema of the configuration, for editors, and check nothing")
+			schema := fs.Bool("schema", false, "print the JSON Schema of the files of KIND ("+strings.Join(config.Kinds(), ", ")+"), or of all, for editors, and check nothing")
 			return func(inv *invocation) error {
+				if *schema && len(inv.args) == 1 {
+					text, err := config.SchemaOf(inv.args[0])
+					if err == nil {
+						_, err = inv.out.Write(text)
+					}
+					return err
+				}
 				if *schema {
 					_, err := inv.out.Write(config.Schema())
 					return err

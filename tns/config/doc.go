@@ -34,8 +34,12 @@
 //	  type: https
 //	  methods: [GET, HEAD]
 //	  domains: [main]
-//	  paths: [/items/{id}, "/files/{name...}", /old/{$}]
+//	  paths:
+//	  - /items/{id}
+//	  - /files/{name...}
+//	  - /old/{$}
 //
+// (Within brackets YAML wants quotes: ["/items/{id}"].)
 // "{id}" is one segment, "{name...}" all that is left, and "/old/{$}" the path "/old/",
 // which may be written so as well: a path that ends in a slash is that path alone. Of two
 // paths the more specific one is taken, whatever their order; two that have some paths

@@ -13,6 +13,9 @@ type field struct {
 	// when limits a field to some values of the resource's trigger type.
 	when []string
 	json map[string]any // its JSON Schema
+	// inner says that the JSON Schema demands the field where the map around it stands.
+	// Compile has a check of its own.
+	inner bool
 }
 
 // The groups of resources, as folders and as keys of the compiled object.
@@ -28,28 +31,10 @@ const (
 	groupSmartOps  = "smartops"
 )
 
-var (
-	jsonText    = map[string]any{"type": []string{"string", "number", "boolean"}}
-	jsonBool    = map[string]any{"type": []string{"boolean", "string"}}
-	jsonList    = map[string]any{"type": "array", "items": jsonText}
-	jsonID      = map[string]any{"type": "string", "pattern": "^[A-Za-z0-9]+$", "description": "a CID (Qm…), made once"}
-	jsonPaths   = map[string]any{"type": "array", "minItems": 1, "items": map[string]any{"type": "string", "pattern": "^/"}}
-	jsonDur     = map[string]any{"type": "string", "description": "a duration: 10s, 1m30s"}
-	jsonSize    = map[string]any{"type": "string", "description": "a size: 64MiB, 1.5GB"}
-	jsonZone    = map[string]any{"type": "string", "description": "a time zone: UTC, Europe/Paris"}
-	jsonEgress  = map[string]any{"type": "array", "items": map[string]any{"type": "string"}, "description": "host names, *.host names and ranges of addresses that functions may reach; everything public where this is absent"}
-	jsonMethods = map[string]any{"type": "array", "minItems": 1, "items": jsonMethod, "description": "the HTTP methods of a function that has several, beside method"}
-	jsonMethod  = map[string]any{"type": "string", "description": "an HTTP method"}
-
-	jsonSchedule = map[string]any{"type": "string", "description": "five fields of cron (0 4 * * 1-5), @hourly, @daily, @weekly, @monthly, @yearly, or @every 90s"}
-)
-
-func jsonEnum(values ...string) map[string]any { return map[string]any{"enum": values} }
-
 func common(fields ...field) []field {
 	return append([]field{
 		{at: "id", wire: "id", parse: id, required: true, json: jsonID},
-		{at: "name", parse: variable, json: jsonText}, // checked; the file's name counts
+		{at: "name", parse: variable, json: jsonName}, // checked; the file's name counts
 		{at: "description", wire: "description", parse: text, json: jsonText},
 		{at: "tags", wire: "tags", parse: list, json: jsonList},
 	}, fields...)
@@ -62,10 +47,10 @@ var isHTTP = []string{TriggerHTTP, TriggerHTTPS}
 func projectFields() []field {
 	return []field{
 		{at: "id", wire: "id", parse: id, required: true, json: jsonID},
-		{at: "name", wire: "name", parse: variable, json: jsonText},
+		{at: "name", wire: "name", parse: variable, json: jsonName},
 		{at: "description", wire: "description", parse: text, json: jsonText},
 		{at: "tags", parse: list, json: jsonList},
-		{at: "notification.email", wire: "email", parse: email, json: jsonText},
+		{at: "notification.email", wire: "email", parse: email, json: jsonEmail},
 	}
 }
 
@@ -73,18 +58,18 @@ func execution() []field {
 	return []field{
 		{at: "execution.timeout", wire: "timeout", parse: duration, required: true, json: jsonDur},
 		{at: "execution.memory", wire: "memory", parse: size, required: true, json: jsonSize},
-		{at: "execution.call", wire: "call", parse: some, required: true, json: jsonText},
+		{at: "execution.call", wire: "call", parse: some, required: true, json: jsonSome},
 	}
 }
 
 // origin describes where a website or library is built from; what it demands of
 // each other is checked by checkOrigin.
 func origin() []field {
-	fs := []field{{at: "source.branch", wire: "branch", parse: some, json: jsonText}}
+	fs := []field{{at: "source.branch", wire: "branch", parse: some, json: jsonSome}}
 	for _, p := range providers {
 		fs = append(fs,
-			field{at: "source." + p + ".id", wire: "repository-id", parse: some, json: jsonText},
-			field{at: "source." + p + ".fullname", wire: "repository-name", parse: some, json: jsonText})
+			field{at: "source." + p + ".id", wire: "repository-id", parse: some, json: jsonSome, inner: true},
+			field{at: "source." + p + ".fullname", wire: "repository-name", parse: some, json: jsonSome, inner: true})
 	}
 	return fs
 }
@@ -96,60 +81,60 @@ var providers = []string{"github", "gitea"}
 func groups() map[string][]field {
 	return map[string][]field{
 		groupFunctions: common(append([]field{
-			{at: "trigger.type", wire: "type", parse: oneOf(triggers...), required: true, json: jsonEnum(triggers...)},
+			{at: "trigger.type", wire: "type", parse: oneOf(triggers...), required: true, json: jsonEnum(TriggerHTTP, TriggerHTTPS, TriggerPubSub, TriggerP2P, TriggerTimer)},
 			{at: "trigger.local", wire: "local", parse: boolean, json: jsonBool},
 			{at: "trigger.method", wire: "method", parse: method, when: isHTTP, json: jsonMethod},
 			{at: "trigger.methods", wire: "methods", parse: methodList, when: isHTTP, json: jsonMethods},
-			{at: "trigger.domains", legacy: "domains", wire: "domains", parse: items, required: true, when: isHTTP, json: jsonList},
-			{at: "trigger.paths", wire: "paths", parse: templates, required: true, when: isHTTP, json: jsonPaths},
-			{at: "trigger.channel", wire: "channel", parse: some, required: true, when: []string{TriggerPubSub}, json: jsonText},
-			{at: "trigger.protocol", legacy: "trigger.service", wire: "service", parse: some, required: true, when: []string{TriggerP2P}, json: jsonText},
-			{at: "trigger.command", wire: "command", parse: some, required: true, when: []string{TriggerP2P}, json: jsonText},
+			{at: "trigger.domains", legacy: "domains", wire: "domains", parse: items, required: true, when: isHTTP, json: jsonItems},
+			{at: "trigger.paths", wire: "paths", parse: templates, required: true, when: isHTTP, json: jsonTemplate},
+			{at: "trigger.channel", wire: "channel", parse: some, required: true, when: []string{TriggerPubSub}, json: jsonSome},
+			{at: "trigger.protocol", legacy: "trigger.service", wire: "service", parse: some, required: true, when: []string{TriggerP2P}, json: jsonSome},
+			{at: "trigger.command", wire: "command", parse: some, required: true, when: []string{TriggerP2P}, json: jsonSome},
 			{at: "trigger.schedule", wire: "schedule", parse: schedule, required: true, when: []string{TriggerTimer}, json: jsonSchedule},
 			{at: "trigger.timezone", wire: "timezone", parse: timezone, fallback: "UTC", when: []string{TriggerTimer}, json: jsonZone},
-			{at: "source", wire: "source", parse: source, required: true, json: jsonText},
+			{at: "source", wire: "source", parse: source, required: true, json: jsonSource},
 		}, execution()...)...),
 		groupWebsites: common(append([]field{
-			{at: "domains", wire: "domains", parse: items, required: true, json: jsonList},
+			{at: "domains", wire: "domains", parse: items, required: true, json: jsonItems},
 			{at: "paths", legacy: "source.paths", wire: "paths", parse: paths, required: true, json: jsonPaths},
 			{at: "precompress", wire: "precompress", parse: boolean, json: jsonBool},
 		}, origin()...)...),
 		groupLibraries: common(append([]field{
-			{at: "source.path", wire: "path", parse: some, json: jsonText},
+			{at: "source.path", wire: "path", parse: some, json: jsonSome},
 		}, origin()...)...),
 		groupDomains: common(
-			field{at: "fqdn", wire: "fqdn", parse: fqdn, required: true, json: jsonText},
+			field{at: "fqdn", wire: "fqdn", parse: fqdn, required: true, json: jsonFQDN},
 			field{at: "certificate.type", wire: "cert-type", parse: oneOf("auto", "inline"), fallback: "auto", json: jsonEnum("auto", "inline")},
-			field{at: "certificate.cert", wire: "cert-file", parse: some, json: jsonText},
-			field{at: "certificate.key", wire: "key-file", parse: some, json: jsonText},
+			field{at: "certificate.cert", wire: "cert-file", parse: some, json: jsonSome},
+			field{at: "certificate.key", wire: "key-file", parse: some, json: jsonSome},
 		),
 		groupDatabases: common(
-			field{at: "match", wire: "match", parse: some, json: jsonText},
+			field{at: "match", wire: "match", parse: some, json: jsonSome},
 			field{at: "regex", legacy: "useRegex", wire: "useRegex", parse: boolean, json: jsonBool},
-			field{at: "access.network", wire: "network-access", parse: oneOf("all", "subnet", "host"), fallback: "all", json: jsonEnum("all", "subnet", "host")},
+			field{at: "access.network", wire: "network-access", parse: oneOf("all", "subnet", "host"), fallback: "all", json: jsonEnum("all", "host")},
 			field{at: "storage.size", wire: "size", parse: size, required: true, json: jsonSize},
-			field{at: "encryption.type", wire: "encryption-type", parse: text, json: jsonText},
-			field{at: "encryption.key", wire: "encryption-key", parse: text, json: jsonText},
+			field{at: "encryption.type", wire: "encryption-type", parse: text, json: jsonNone},
+			field{at: "encryption.key", wire: "encryption-key", parse: text, json: jsonNone},
 		),
 		groupStorages: common(
-			field{at: "match", wire: "match", parse: some, json: jsonText},
+			field{at: "match", wire: "match", parse: some, json: jsonSome},
 			field{at: "regex", legacy: "useRegex", wire: "useRegex", parse: boolean, json: jsonBool},
-			field{at: "access.network", wire: "network-access", parse: oneOf("all", "subnet", "host"), fallback: "all", json: jsonEnum("all", "subnet", "host")},
-			field{at: "object.size", wire: "object-size", parse: size, json: jsonSize},
+			field{at: "access.network", wire: "network-access", parse: oneOf("all", "subnet", "host"), fallback: "all", json: jsonEnum("all", "host")},
+			field{at: "object.size", wire: "object-size", parse: size, json: jsonSize, inner: true},
 			field{at: "object.versioning", wire: "versioning", parse: boolean, json: jsonBool},
-			field{at: "streaming.size", wire: "streaming-size", parse: size, json: jsonSize},
+			field{at: "streaming.size", wire: "streaming-size", parse: size, json: jsonSize, inner: true},
 			field{at: "streaming.ttl", wire: "ttl", parse: duration, json: jsonDur},
 		),
 		groupMessaging: common(
 			field{at: "local", wire: "local", parse: boolean, json: jsonBool},
-			field{at: "channel.match", wire: "match", parse: some, required: true, json: jsonText},
+			field{at: "channel.match", wire: "match", parse: some, required: true, json: jsonSome},
 			field{at: "channel.regex", wire: "regex", parse: boolean, json: jsonBool},
-			field{at: "bridges.mqtt.enable", wire: "mqtt", parse: boolean, json: jsonBool},
+			field{at: "bridges.mqtt.enable", wire: "mqtt", parse: boolean, json: jsonFalse},
 			field{at: "bridges.websocket.enable", wire: "webSocket", parse: boolean, json: jsonBool},
 		),
-		groupServices: common(field{at: "protocol", wire: "protocol", parse: protocol, required: true, json: jsonText}),
+		groupServices: common(field{at: "protocol", wire: "protocol", parse: protocol, required: true, json: jsonProtocol}),
 		groupSmartOps: common(append([]field{
-			{at: "source", wire: "source", parse: source, required: true, json: jsonText},
+			{at: "source", wire: "source", parse: source, required: true, json: jsonSource},
 		}, execution()...)...),
 	}
 }
