@@ -172,8 +172,8 @@ func branchOf(f *abi.Self) messages.Branch {
 	return messages.Branch{Project: f.Project, Branch: f.Branch}
 }
 
-func (p publisher) Publish(from *abi.Self, channel string, data []byte, depth int) error {
-	return p.s.hub.Publish(branchOf(from), channel, data, messages.Source{Application: from.Application, Function: from.Function, Depth: depth})
+func (p publisher) Publish(from *abi.Self, channel string, data []byte, text bool, depth int) error {
+	return p.s.hub.Publish(branchOf(from), channel, data, messages.Source{Application: from.Application, Function: from.Function, Text: text, Depth: depth})
 }
 
 func (p publisher) Channel(from *abi.Self, channel string) bool {

@@ -66,6 +66,13 @@ func (e HTTP) Query(name string) string {
 		func(b *byte, n uint32) errno.Errno { return sdk.GetHttpEventQueryValueByName(uint32(e), name, b, n) }))
 }
 
+// QueryValues are all values of a parameter of the URL, in their order.
+func (e HTTP) QueryValues(name string) []string {
+	return sdk.Each(
+		func(n *uint32) errno.Errno { return sdk.GetHttpEventQueryValuesSize(uint32(e), n, name) },
+		func(b *byte, n uint32) errno.Errno { return sdk.GetHttpEventQueryValues(uint32(e), name, b, n) })
+}
+
 // QueryNames are the names of the URL's parameters.
 func (e HTTP) QueryNames() []string {
 	names, _ := sdk.Strings(
@@ -80,6 +87,13 @@ func (e HTTP) Header(name string) string {
 	return quiet(sdk.Text(
 		func(n *uint32) errno.Errno { return sdk.GetHttpEventHeadersSize(uint32(e), n, name) },
 		func(b *byte, n uint32) errno.Errno { return sdk.GetHttpEventHeaders(uint32(e), name, b, n) }))
+}
+
+// HeaderLines are the lines of a header of the request, in their order.
+func (e HTTP) HeaderLines(name string) []string {
+	return sdk.Each(
+		func(n *uint32) errno.Errno { return sdk.GetHttpEventHeaderLinesSize(uint32(e), n, name) },
+		func(b *byte, n uint32) errno.Errno { return sdk.GetHttpEventHeaderLines(uint32(e), name, b, n) })
 }
 
 // HeaderNames are the names of the request's headers.

@@ -3,9 +3,10 @@
 //
 //	response, err := fetch.Do(fetch.Request{URL: "https://example.com/"})
 //	defer response.Body.Close()
+//	if response.Status() != 200 {
+//		…
+//	}
 //	page, err := io.ReadAll(response.Body)
-//
-// The host's interface does not tell the status of a response.
 package fetch
 
 import (
@@ -33,7 +34,8 @@ var client struct {
 	made bool
 }
 
-// Do makes a request and waits for the head of the response. Close its body.
+// Do makes a request and waits for the head of the response, after redirections. Close
+// its body. A response of any status is no error.
 func Do(r Request) (*Response, error) {
 	if !client.made {
 		if e := sdk.NewHttpClient(&client.id); e != 0 {
@@ -96,12 +98,29 @@ type Response struct {
 	Body io.ReadCloser
 }
 
+// Status is the status of the response: 200, for one.
+func (r *Response) Status() int {
+	var status uint32
+	sdk.GetHttpResponseStatus(client.id, r.id, &status)
+	return int(status)
+}
+
 // Header are the values of a header. The case of name does not matter.
 func (r *Response) Header(name string) []string {
 	values, _ := sdk.Strings(
 		func(n *uint32) errno.Errno { return sdk.GetHttpResponseHeaderSize(client.id, r.id, name, n) },
 		func(b *byte, _ uint32) errno.Errno { return sdk.GetHttpResponseHeader(client.id, r.id, name, b) })
 	return values
+}
+
+// Headers are all headers, by their names in the canonical form ("Content-Type"), as
+// http.Header has them.
+func (r *Response) Headers() map[string][]string {
+	headers := map[string][]string{}
+	for _, name := range r.HeaderNames() {
+		headers[name] = r.Header(name)
+	}
+	return headers
 }
 
 // HeaderNames are the names of the headers.

@@ -3,17 +3,26 @@
 package pubsub
 
 import (
+	"unsafe"
+
 	"github.com/taubyte/taubyte/substrate/guest/errno"
 	"github.com/taubyte/taubyte/substrate/guest/internal/sdk"
 )
 
-// Publish sends a message to all who listen on a channel. The function that
-// publishes does not get it. It fails with errno.PublishFailed where the
+// Publish sends a message to all who listen on a channel: to a WebSocket as binary, which a
+// page has as a Blob or an ArrayBuffer. The function that publishes does not get it. It fails with errno.PublishFailed where the
 // configuration has no such channel, where the message is too large, or where too many
 // messages are on their way.
 func Publish(channel string, message []byte) error {
 	data, size := sdk.Data(message)
 	return sdk.PublishToChannel(channel, data, size).Err()
+}
+
+// PublishText is Publish of text, which a page has as a string. Text that is not UTF-8 is
+// errno.PublishFailed.
+func PublishText(channel, message string) error {
+	data, size := unsafe.StringData(message), uint32(len(message))
+	return sdk.PublishTextToChannel(channel, data, size).Err()
 }
 
 // Subscribe fails where the configuration has no such channel. A function gets the

@@ -9,6 +9,7 @@
 package storage
 
 import (
+	"io"
 	"strconv"
 	"strings"
 
@@ -49,6 +50,36 @@ func (s Storage) Add(name string, data []byte, overwrite bool) (version uint32, 
 	}
 	err = sdk.StorageAddFile(uint32(s), name, &version, buf, size, flag).Err()
 	return version, err
+}
+
+// AddFrom is Add of what comes from a reader, which is never held as a whole. The file is
+// there once all of it was read: where AddFrom fails it never was.
+func (s Storage) AddFrom(name string, r io.Reader, overwrite bool) (version uint32, err error) {
+	var flag, fd uint32
+	if overwrite {
+		flag = 1
+	}
+	if e := sdk.StorageCreateFile(uint32(s), name, flag, &fd); e != 0 {
+		return 0, e
+	}
+	if _, err := io.CopyBuffer(upload{s, fd}, struct{ io.Reader }{r}, make([]byte, 64<<10)); err != nil {
+		sdk.StorageAbortFile(uint32(s), fd)
+		return 0, err
+	}
+	err = sdk.StorageCommitFile(uint32(s), fd, &version).Err()
+	return version, err
+}
+
+// upload is a file that is being written.
+type upload struct {
+	storage Storage
+	fd      uint32
+}
+
+func (u upload) Write(p []byte) (int, error) {
+	return sdk.Send(p, func(data *byte, size uint32, n *uint32) errno.Errno {
+		return sdk.StorageWriteFile(uint32(u.storage), u.fd, data, size, n)
+	})
 }
 
 // File opens a version of a file for reading, or gives ErrNotFound. Close it.

@@ -664,6 +664,7 @@ func TestHTTPClient(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		w.Header()["X-Back"] = []string{"1", "2"}
+		w.WriteHeader(http.StatusTeapot)
 		fmt.Fprintf(w, "%s %s %s %q %q", r.Method, r.URL.Path, body, r.Header["X-A"], r.Header["X-B"])
 	}))
 	defer server.Close()
@@ -697,15 +698,19 @@ func TestHTTPClient(t *testing.T) {
 		do("closeHttpResponseBody", "ii:i", 0, 0),
 		do("getHttpResponseHeaderSize", "iiiii:i", 0, 0, 16, 6, 316),
 		do("getHttpResponseHeader", "iiiii:i", 0, 0, 16, 6, 280),
+		do("getHttpResponseStatus", "iii:i", 0, 0, 292),
+		do("newHttpRequest", "ii:i", 0, 296),
+		do("getHttpResponseStatus", "iii:i", 0, 1, 296), // before there is any
 	)
 	require.Equal(t, []uint32{0, 10, 0, 3, 11, 13, 11, 0, 14, 0, 0, 0, 0, 0, 0, 0, 0, 0}, e[:18])
 	require.Contains(t, []uint32{0, 8}, e[18], "the end may come with the last bytes")
 	require.EqualValues(t, 8, e[19])
-	require.Equal(t, []uint32{0, 0, 0}, e[20:])
+	require.Equal(t, []uint32{0, 0, 0, 0, 0, 13}, e[20:])
 	want := `PUT /path body ["v1" "v1" "v2"] ["v1" "v2"]`
 	require.Equal(t, want, text[:len(want)])
 	require.Equal(t, "1\x002\x00", text[80:84])
 	cell := func(at int) uint32 { return binary.LittleEndian.Uint32([]byte(text)[at-200:]) }
+	require.EqualValues(t, http.StatusTeapot, cell(292))
 	require.EqualValues(t, 3, cell(304))
 	require.EqualValues(t, 9, cell(308))
 	require.EqualValues(t, 8, cell(312))
@@ -802,6 +807,55 @@ func TestDNS(t *testing.T) {
 	require.Equal(t, "host.a.test.\x00", text[44:57])
 	require.Equal(t, "b.test.", text[64:71])
 }
+
+// What a request has several times under a name is told apart.
+func TestRepeatedValues(t *testing.T) {
+	r := httptest.NewRequest("GET", "/?a=1&a=%00&b=x&a=", nil)
+	r.Header["X-List"] = []string{"1, 2", "3"}
+	r.Header["Taubyte-Secret"] = []string{"hidden", "too"}
+	for _, c := range []struct {
+		fn, name string
+		want     []string
+	}{
+		{"getHttpEventQueryValues", "a", []string{"1", "\x00", ""}}, {"getHttpEventQueryValues", "b", []string{"x"}}, {"getHttpEventQueryValues", "c", nil},
+		{"getHttpEventHeaderLines", "x-list", []string{"1, 2", "3"}}, {"getHttpEventHeaderLines", "x-none", nil}, {"getHttpEventHeaderLines", "taubyte-secret", nil},
+		{"getHttpEventHeaderLines", "content-length", []string{"0"}},
+	} {
+		h := newHost(t)
+		s := newScript()
+		s.m.Data(0, c.name)
+		text, e := s.run(h, r, 200, 300,
+			do(c.fn+"Size", "iiii:i", event{}, 200, 0, len(c.name)), do(c.fn, "iiiii:i", event{}, 0, len(c.name), 204, 90))
+		require.Equal(t, []uint32{0, 0}, e, c)
+		var want []byte
+		for _, v := range c.want {
+			want = append(binary.LittleEndian.AppendUint32(want, uint32(len(v))), v...)
+		}
+		require.EqualValues(t, len(want), binary.LittleEndian.Uint32([]byte(text)), c)
+		require.Equal(t, string(want), text[4:4+len(want)], c)
+	}
+}
+
+// A guest's message has the level that it gives, is cut where it is long, and counts with
+// its lines.
+func TestLogAtLevel(t *testing.T) {
+	h := newHost(t)
+	s := newScript()
+	s.m.Data(0, "something")
+	long := maxLogged + 1
+	s.m.Data(1<<14, strings.Repeat("y", long))
+	_, e := s.run(h, httptest.NewRequest("GET", "/", nil), 0, 0,
+		do("logAtLevel", "iii:i", 8, 0, 4), do("logAtLevel", "iii:i", 5, 0, 5), do("logAtLevel", "iii:i", 1000, 0, 6), do("logAtLevel", "iii:i", -1, 0, 7),
+		do("logAtLevel", "iii:i", 0, 1<<14, long), do("logAtLevel", "iii:i", 0, -1, 7))
+	require.Equal(t, []uint32{0, 0, 0, 0, 0, 3}, e)
+	for _, line := range []string{"level=ERROR msg=some ", "level=WARN msg=somet ", "level=ERROR msg=someth ", "level=INFO msg=\"" + strings.Repeat("y", maxLogged) + " …\""} {
+		require.Contains(t, h.log.String(), line)
+	}
+	require.NotContains(t, h.log.String(), "msg=somethi ", "which is for who looks for mistakes")
+}
+
+// maxLogged is where a message to the log is cut.
+const maxLogged = 4 << 10
 
 func TestLog(t *testing.T) {
 	h := newHost(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -16,14 +17,15 @@ import (
 // published is what a guest has published. Its channels are "in" and "out/1".
 type published struct {
 	data  string
+	text  bool
 	depth int
 }
 
-func (p *published) Publish(_ *abi.Self, channel string, data []byte, depth int) error {
+func (p *published) Publish(_ *abi.Self, channel string, data []byte, text bool, depth int) error {
 	if channel != "out/1" {
 		return errors.New("no such channel")
 	}
-	p.data, p.depth = string(data), depth
+	p.data, p.text, p.depth = string(data), text, depth
 	return nil
 }
 
@@ -98,6 +100,29 @@ func TestMessageEvent(t *testing.T) {
 		require.Equal(t, text, p.data[256:256+len(text)])
 		require.Equal(t, uint32(13), results4(p.data[320:], 1)[0])
 		require.Equal(t, "ws-hash/out/1", p.data[384:397])
+	}
+}
+
+// Text is published as text, and what is no text is not.
+func TestTextMessage(t *testing.T) {
+	for _, c := range []struct {
+		name, data string
+		text       bool
+		errno      uint32
+	}{
+		{"publishToChannel", "grüße", false, 0}, {"publishTextToChannel", "grüße", true, 0},
+		{"publishToChannel", "\xff\xfe", false, 0}, {"publishTextToChannel", "\xff\xfe", false, 21},
+	} {
+		p := &published{}
+		h := newHost(t, func(s *abi.Services) { s.Messages = p })
+		s := newScript()
+		s.m.Data(0, "out/1"+c.data)
+		_, e := s.run(h, httptest.NewRequest("GET", "/", nil), 0, 0, do(c.name, "iiii:i", 0, 5, 5, len(c.data)))
+		require.Equal(t, []uint32{c.errno}, e, c)
+		require.Equal(t, c.text, p.text, c)
+		if c.errno == 0 {
+			require.Equal(t, c.data, p.data, c)
+		}
 	}
 }
 

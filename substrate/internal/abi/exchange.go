@@ -390,6 +390,18 @@ func (x *exchange) value(name string) string {
 	}
 }
 
+// lines are those of a header, as value has them.
+func (x *exchange) lines(name string) []string {
+	key := textproto.CanonicalMIMEHeaderKey(name)
+	if v := x.r.Header[key]; len(v) > 1 && key != "Content-Length" && !strings.HasPrefix(key, hidden) {
+		return v
+	}
+	if v := x.value(name); v != "" || len(x.r.Header[key]) > 0 && !strings.HasPrefix(key, hidden) {
+		return []string{v}
+	}
+	return nil
+}
+
 // headerNames are the names of the request's header fields, in order.
 func (x *exchange) headerNames() []string {
 	if x.names == nil {
@@ -409,6 +421,14 @@ func (x *exchange) parameter(name string) string {
 		x.query = x.r.URL.Query()
 	}
 	return x.query.Get(name)
+}
+
+// values are all those of a query parameter.
+func (x *exchange) values(name string) []string {
+	if x.query == nil {
+		x.query = x.r.URL.Query()
+	}
+	return x.query[name]
 }
 
 // parameters are the names of the query parameters, in order.

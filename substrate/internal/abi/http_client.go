@@ -136,6 +136,12 @@ var httpClient = []decl{
 		}
 		return ErrNone
 	}),
+	onRequest("getHttpResponseStatus", "iii", func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
+		if o.response == nil {
+			return ErrHttpRequestFailed
+		}
+		return m.cell(a[2], uint32(o.response.StatusCode))
+	}),
 	onRequest("readHttpResponseBody", "iiiii", func(_ *Guest, o *outgoing, m module, a []uint64) Errno {
 		if o.response == nil {
 			return ErrHttpRequestFailed

@@ -1,5 +1,7 @@
 package abi
 
+import "encoding/binary"
+
 var httpEvents = []decl{
 	textSize("getHttpEventMethodSize", func(x *exchange) string { return x.r.Method }),
 	{"getHttpEventMethod", "iii", onHTTP(func(_ *Guest, x *exchange, m module, a []uint64) Errno {
@@ -19,6 +21,12 @@ var httpEvents = []decl{
 	named("getHttpEventQueryValueByName", (*exchange).parameter),
 	namedSize("getHttpEventHeadersSize", (*exchange).value),
 	named("getHttpEventHeaders", (*exchange).value),
+
+	// All that a request has under a name, one by one.
+	eachSize("getHttpEventQueryValuesSize", (*exchange).values),
+	each("getHttpEventQueryValues", (*exchange).values),
+	eachSize("getHttpEventHeaderLinesSize", (*exchange).lines),
+	each("getHttpEventHeaderLines", (*exchange).lines),
 
 	listSize("getHttpEventRequestQueryKeysSize", (*exchange).parameters),
 	list("getHttpEventRequestQueryKeys", "ii", (*exchange).parameters),
@@ -144,6 +152,24 @@ func named(fn string, of func(*exchange, string) string) decl {
 		}
 		return m.fill(a[3], a[4], of(x, name))
 	})}
+}
+
+// eachSize and each are namedSize and named for several texts, in which any character may
+// stand: before each is its length, in four bytes.
+func eachSize(fn string, of func(*exchange, string) []string) decl {
+	return namedSize(fn, func(x *exchange, name string) string { return prefixed(of(x, name)) })
+}
+
+func each(fn string, of func(*exchange, string) []string) decl {
+	return named(fn, func(x *exchange, name string) string { return prefixed(of(x, name)) })
+}
+
+func prefixed(list []string) string {
+	var b []byte
+	for _, s := range list {
+		b = append(binary.LittleEndian.AppendUint32(b, uint32(len(s))), s...)
+	}
+	return string(b)
 }
 
 // listSize and list declare the pair of functions that reads a list of texts.

@@ -49,21 +49,57 @@ func (l *lines) end() {
 }
 
 func (l *lines) flush() {
-	ok, lost := l.rate.Take()
-	if lost > 0 {
-		l.log.Warn("function logs too much", "lost", lost)
-	}
-	if ok {
-		text := strings.ToValidUTF8(string(l.mask.Apply(l.buf)), "\uFFFD")
-		if l.cut {
-			text += " …"
-		}
-		l.log.LogAttrs(context.Background(), slog.LevelInfo, text, slog.String("stream", l.stream))
-	}
+	l.record(slog.LevelInfo, l.buf, l.cut, slog.String("stream", l.stream))
 	l.buf, l.cut = l.buf[:0], false
 	if cap(l.buf) > maxLine/4 {
 		l.buf = nil
 	}
+}
+
+// say writes a message of the guest's own to the log.
+func (l *lines) say(level slog.Level, text []byte) {
+	cut := len(text) > maxLine
+	if cut {
+		text = text[:maxLine]
+	}
+	l.record(level, text, cut)
+}
+
+func (l *lines) record(level slog.Level, text []byte, cut bool, attrs ...slog.Attr) {
+	ok, lost := l.rate.Take()
+	if lost > 0 {
+		l.log.Warn("function logs too much", "lost", lost)
+	}
+	if !ok {
+		return
+	}
+	out := strings.ToValidUTF8(string(l.mask.Apply(text)), "\uFFFD")
+	if cut {
+		out += " …"
+	}
+	l.log.LogAttrs(context.Background(), level, out, attrs...)
+}
+
+// logging writes one message to the log at a level, beside what standard output brings there.
+var logging = []decl{
+	{"logAtLevel", "iii", errno(func(g *Guest, m module, a []uint64) Errno {
+		text, ok := m.view(a[1], a[2])
+		if !ok {
+			return ErrAddressOutOfMemory
+		}
+		g.stderr.say(level(int32(a[0])), text)
+		return ErrNone
+	})},
+}
+
+// level is the one of the four that a number is of: of others nobody looks for messages.
+func level(n int32) slog.Level {
+	for _, l := range []slog.Level{slog.LevelError, slog.LevelWarn, slog.LevelInfo} {
+		if slog.Level(n) >= l {
+			return l
+		}
+	}
+	return slog.LevelDebug
 }
 
 // A Rate bounds the log of a function: a token bucket of lines.

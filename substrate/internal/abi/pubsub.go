@@ -1,11 +1,14 @@
 package abi
 
+import "unicode/utf8"
+
 // Messages is what publishing comes to. Its functions do not wait, and keep nothing
 // that they are given.
 type Messages interface {
 	// Publish sends data to all who listen on a channel, but to the function
-	// itself. depth is how many functions have published because of each other.
-	Publish(from *Self, channel string, data []byte, depth int) error
+	// itself. text says that it arrives at WebSockets as text, which is UTF-8; depth is
+	// how many functions have published because of each other.
+	Publish(from *Self, channel string, data []byte, text bool, depth int) error
 	// Channel reports whether there is such a channel for a function.
 	Channel(from *Self, channel string) bool
 	// SocketPath is where WebSockets to a channel are opened, if they are.
@@ -39,16 +42,8 @@ var pubsub = []decl{
 		}
 		return ErrNone
 	})},
-	{"publishToChannel", "iiii", onChannel(ErrPublishFailed, func(g *Guest, m module, a []uint64, channel string) Errno {
-		data, ok := m.view(a[2], a[3])
-		if !ok {
-			return ErrAddressOutOfMemory
-		}
-		if err := g.services.Messages.Publish(&g.self, channel, data, g.depth); err != nil {
-			return ErrPublishFailed
-		}
-		return ErrNone
-	})},
+	publish("publishToChannel", false),
+	publish("publishTextToChannel", true),
 	{"getWebSocketURLSize", "iii", onChannel(ErrGetWebSocketURLFailed, func(g *Guest, m module, a []uint64, channel string) Errno {
 		path, ok := g.services.Messages.SocketPath(&g.self, channel)
 		if !ok {
@@ -63,6 +58,21 @@ var pubsub = []decl{
 		}
 		return m.put(a[2], path)
 	})},
+}
+
+// publish declares a function that publishes. What is no text is not published as one:
+// it would end the WebSockets that it came to (RFC 6455, 8.1).
+func publish(name string, text bool) decl {
+	return decl{name, "iiii", onChannel(ErrPublishFailed, func(g *Guest, m module, a []uint64, channel string) Errno {
+		data, ok := m.view(a[2], a[3])
+		switch {
+		case !ok:
+			return ErrAddressOutOfMemory
+		case text && !utf8.Valid(data), g.services.Messages.Publish(&g.self, channel, data, text, g.depth) != nil:
+			return ErrPublishFailed
+		}
+		return ErrNone
+	})}
 }
 
 // onMessage declares a function about a pub/sub event.

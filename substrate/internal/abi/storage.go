@@ -2,8 +2,10 @@ package abi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/taubyte/taubyte/hoarder"
@@ -13,7 +15,8 @@ import (
 // reads.
 type storage struct {
 	Storage
-	files []io.ReadSeekCloser // nil: closed
+	files   []io.ReadSeekCloser // nil: closed
+	uploads []*upload           // nil: ended
 }
 
 // Allow implements Guarded.
@@ -31,6 +34,12 @@ func (s *storage) end() {
 		}
 	}
 	s.files = nil
+	for _, u := range s.uploads {
+		if u != nil {
+			u.abort()
+		}
+	}
+	s.uploads = nil
 }
 
 // maxFiles bounds the files, and the contents, that an event has open at a time.
@@ -61,6 +70,49 @@ var storages = []decl{
 			return g.wrong(ErrAddFileFailed, "file not added", err)
 		}
 		return m.cell(a[3], f.Version)
+	})},
+	// A file whose content comes piece by piece: it is there when it is committed, and
+	// what is not committed when the event ends never was.
+	{"storageCreateFile", "iiiii", onFile(func(g *Guest, s *storage, m module, a []uint64, name string) Errno {
+		switch {
+		case !listable(name):
+			return ErrAddFileFailed
+		case uint32(a[3]) > 1:
+			return ErrInvalidBool
+		}
+		fd := freeIn(&s.uploads, maxUploads, func(u *upload) bool { return u == nil })
+		if fd < 0 {
+			return ErrAddFileFailed
+		}
+		s.uploads[fd] = newUpload(g.waiting(), s, name, uint32(a[3]) == 1)
+		return m.cell(a[4], uint32(fd))
+	})},
+	{"storageWriteFile", "iiiii", onUpload(func(g *Guest, s *storage, u *upload, m module, a []uint64) Errno {
+		p, ok := m.view(a[2], a[3])
+		if !ok {
+			return ErrAddressOutOfMemory
+		}
+		n, err := u.w.Write(p)
+		if e := m.cell(a[4], uint32(n)); e != ErrNone {
+			return e
+		}
+		if err != nil {
+			return g.wrong(ErrAddFileFailed, "file not added", err)
+		}
+		return ErrNone
+	})},
+	{"storageCommitFile", "iii", onUpload(func(g *Guest, s *storage, u *upload, m module, a []uint64) Errno {
+		s.uploads[uint32(a[1])] = nil
+		f, err := u.commit()
+		if err != nil {
+			return g.wrong(ErrAddFileFailed, "file not added", err)
+		}
+		return m.cell(a[2], f.Version)
+	})},
+	{"storageAbortFile", "ii", onUpload(func(_ *Guest, s *storage, u *upload, _ module, a []uint64) Errno {
+		s.uploads[uint32(a[1])] = nil
+		u.abort()
+		return ErrNone
 	})},
 	{"storageGetFile", "iiiii", onFile(func(g *Guest, s *storage, m module, a []uint64, name string) Errno {
 		fd := free(&s.files)
@@ -264,18 +316,77 @@ func (g *Guest) listing(s *storage) func() ([]byte, Errno) {
 	}
 }
 
+// maxUploads bounds the files of a storage that an event is writing at a time.
+const maxUploads = 16
+
+// An upload is a file that is being written. What is written is not held: the storage
+// reads it as the guest writes.
+type upload struct {
+	w      *io.PipeWriter
+	cancel context.CancelFunc
+	done   chan struct{} // closed when the storage has ended
+	file   hoarder.File
+	err    error
+}
+
+var errAborted = errors.New("the file was given up")
+
+func newUpload(ctx context.Context, s *storage, name string, overwrite bool) *upload {
+	ctx, cancel := context.WithCancel(ctx)
+	r, w := io.Pipe()
+	u := &upload{w: w, cancel: cancel, done: make(chan struct{})}
+	go func() { // commit and abort wait for it
+		defer close(u.done)
+		u.file, u.err = s.Add(ctx, name, r, overwrite)
+		if u.err != nil {
+			_ = r.CloseWithError(u.err)
+		} else {
+			_ = r.Close()
+		}
+	}()
+	return u
+}
+
+func (u *upload) commit() (hoarder.File, error) {
+	_ = u.w.Close()
+	<-u.done
+	u.cancel()
+	return u.file, u.err
+}
+
+func (u *upload) abort() {
+	_ = u.w.CloseWithError(errAborted)
+	u.cancel()
+	<-u.done
+}
+
+// onUpload is a function whose first parameters are a storage and a file that is being
+// written.
+func onUpload(do func(*Guest, *storage, *upload, module, []uint64) Errno) errno {
+	return onStorage(func(g *Guest, s *storage, m module, a []uint64) Errno {
+		i := uint64(uint32(a[1]))
+		if i >= uint64(len(s.uploads)) || s.uploads[i] == nil {
+			return ErrAddressOutOfMemory
+		}
+		return do(g, s, s.uploads[i], m, a)
+	})
+}
+
 // free finds a place for a file, or -1 where there are too many.
 func free(files *[]io.ReadSeekCloser) int {
-	for i, f := range *files {
-		if f == nil {
-			return i
-		}
+	return freeIn(files, maxFiles, func(f io.ReadSeekCloser) bool { return f == nil })
+}
+
+func freeIn[T any](list *[]T, most int, free func(T) bool) int {
+	if i := slices.IndexFunc(*list, free); i >= 0 {
+		return i
 	}
-	if len(*files) >= maxFiles {
+	if len(*list) >= most {
 		return -1
 	}
-	*files = append(*files, nil)
-	return len(*files) - 1
+	var none T
+	*list = append(*list, none)
+	return len(*list) - 1
 }
 
 func at(files []io.ReadSeekCloser, fd uint64) (io.ReadSeekCloser, bool) {

@@ -446,6 +446,41 @@ func withoutEnd(e []uint32, at ...int) []uint32 {
 	return e
 }
 
+// A file that is written piece by piece is there once it is committed. What was not
+// committed when the event ends, was given up or does not fit never was.
+func TestUploads(t *testing.T) {
+	h := newHost(t)
+	st := newStores(t)
+	st.spec = hoarder.StorageSpec{Size: 100}
+	h.stores = st
+	s := newScript()
+	w := &words{s: s, next: 16}
+	do := func(name, typ string, args ...any) call { return call{name, typ, w.args(args...)} }
+	create := func(name string, fd int) call { return do("storageCreateFile", "iiiii:i", 0, name, 0, fd) }
+	write := func(fd int, text string) call { return do("storageWriteFile", "iiiii:i", 0, fd, text, 2000) }
+	commit := func(fd int) call { return do("storageCommitFile", "iii:i", 0, fd, 2004) }
+	text, e := s.run(h, httptest.NewRequest("GET", "/", nil), 2000, 2100,
+		do("storageNew", "iii:i", "files", 2000),
+		create("a", 2008), create("b", 2012), create("c", 2016),
+		write(0, "first "), write(1, "lost"), write(0, ""), write(0, "second"), write(2, "open"),
+		commit(0), commit(0), write(0, "late"),
+		do("storageAbortFile", "ii:i", 0, 1), write(1, "late"),
+		create("d", 2020), write(0, strings.Repeat("x", 90)), write(0, strings.Repeat("x", 90)), commit(0),
+		do("storageGetFile", "iiiii:i", 0, "a", 1, 2024), do("storageReadFile", "iiiii:i", 0, 0, 2040, 50, 2028),
+		do("storageGetFile", "iiiii:i", 0, "b", 1, 2024), do("storageGetFile", "iiiii:i", 0, "d", 1, 2024),
+		do("storageCreateFile", "iiiii:i", 0, "e", 2, 2008),
+	)
+	require.Equal(t, []uint32{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 3, 0, 3, 0}, e[:15])
+	require.EqualValues(t, 31, e[17], "it does not fit")
+	require.Equal(t, []uint32{0, 8, 90, 90, 114}, e[18:])
+	require.Equal(t, "first second", text[40:52])
+	storage, err := st.Storage(t.Context(), "files")
+	require.NoError(t, err)
+	files, err := storage.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, files, 1, "c was not committed")
+}
+
 func TestFilesEndWithTheirEvent(t *testing.T) {
 	h := newHost(t)
 	h.stores = newStores(t)

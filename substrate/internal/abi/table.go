@@ -40,7 +40,7 @@ func sdk() []decl {
 	var all []decl
 	for _, family := range [][]decl{
 		events, timer, httpEvents, httpClient, pubsub, p2p, databases, storages, contents, ipfs, dns,
-		crypto, self, secrets, globals, memoryViews, fifos, ethereum,
+		crypto, self, secrets, logging, globals, memoryViews, fifos, ethereum,
 	} {
 		all = append(all, family...)
 	}

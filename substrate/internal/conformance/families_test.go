@@ -17,7 +17,7 @@ import (
 func TestGuestSDK(t *testing.T) {
 	c := newCloud(t)
 	module := stockGo(t, "testdata/guest")
-	c.function("guest", module, at("http", "redirect", "fetch", "dns", "self", "memory", "publish", "command",
+	c.function("guest", module, at("http", "redirect", "fetch", "log", "dns", "self", "memory", "publish", "command",
 		"database", "storage", "content", "ipfs", "globals"))
 	c.function("listener", module, on(config.TriggerPubSub, "onMessage"), func(f *config.Function) { f.Channel = "rooms/a/b" })
 	c.function("greeter", module, on(config.TriggerP2P, "onCommand"), func(f *config.Function) { f.Service, f.Command = "/greeting/v1", "greet" })
@@ -41,6 +41,7 @@ func TestGuestSDK(t *testing.T) {
 	require.Equal(t, "/elsewhere", w.Header().Get("Location"))
 	for _, family := range []struct{ name, body, want string }{
 		{"fetch", far(t).URL, "ok"},
+		{"log", "", "ok"},
 		{"dns", nameServer(t), "ok"},
 		{"self", "", string(project)},
 		{"memory", "", "ok"},
@@ -61,6 +62,7 @@ func TestGuestSDK(t *testing.T) {
 		})
 	}
 	c.logged(`heard \"all\"`)
+	c.logged(`level=WARN msg="said at a level"`)
 	c.logged("tick in step: true")
 }
 
@@ -68,7 +70,7 @@ func TestGuestSDK(t *testing.T) {
 func TestPublicSDK(t *testing.T) {
 	c := newCloud(t)
 	module := stockGo(t, withExamples(t, "testdata/public"))
-	c.function("public", module, at("http", "redirect", "fetch", "dns", "self", "memory", "ethereum", "publish", "command",
+	c.function("public", module, at("http", "redirect", "fetch", "log", "dns", "self", "memory", "ethereum", "publish", "command",
 		"database", "storage", "ipfs", "globals"))
 	c.function("example", module, func(f *config.Function) { f.Call = "exampleHTTP" })
 	c.function("keeper", module, func(f *config.Function) { f.Call = "exampleDatabase" })

@@ -60,7 +60,7 @@ func main() {
 // writeSDK writes the functions as this module uses them, and what they do
 // outside of a guest.
 func writeSDK(packages []string, functions map[string][]function) {
-	var inside, outside bytes.Buffer
+	var inside, outside, fakes bytes.Buffer
 	inside.WriteString(mark + "package sdk\n\nimport . \"github.com/taubyte/taubyte/substrate/guest/errno\"\n")
 	outside.WriteString("//go:build !wasip1\n\n" + mark + "package sdk\n\nimport . \"github.com/taubyte/taubyte/substrate/guest/errno\"\n")
 	seen := map[string]bool{}
@@ -73,11 +73,22 @@ func writeSDK(packages []string, functions map[string][]function) {
 			types := strings.Join(expand(f.params), ", ")
 			result := map[string]string{"e": "Errno", "u": "uint32", "-": ""}[f.result]
 			fmt.Fprintf(&inside, "%sfunc %s(%s) %s\n", f.pragma(), f.name(), types, result)
-			body := map[string]string{"e": "{ return Outside }", "u": "{ return 0 }", "-": "{}"}[f.result]
-			fmt.Fprintf(&outside, "\nfunc %s(%s) %s %s\n", f.name(), types, result, body)
+			var params, args []string
+			for i, typ := range expand(f.params) {
+				params = append(params, fmt.Sprintf("p%d %s", i, typ))
+				args = append(args, fmt.Sprintf("p%d", i))
+			}
+			give, none := "return ", map[string]string{"e": "return Outside", "u": "return 0"}[f.result]
+			if f.result == "-" {
+				give = ""
+			}
+			fmt.Fprintf(&fakes, "\t%s func(%s) %s\n", f.name(), types, result)
+			fmt.Fprintf(&outside, "\nfunc %s(%s) %s {\nif fake := Fake.%s; fake != nil {\n%sfake(%s)\n}\n%s\n}\n",
+				f.name(), strings.Join(params, ", "), result, f.name(), give, strings.Join(args, ", "), none)
 		}
 	}
 	write("internal/sdk/imports_wasip1.go", inside.Bytes())
+	outside.WriteString("\n// Functions are those of a host.\ntype Functions struct {\n" + fakes.String() + "}\n")
 	write("internal/sdk/imports_other.go", outside.Bytes())
 }
 

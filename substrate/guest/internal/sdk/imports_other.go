@@ -6,390 +6,1574 @@ package sdk
 
 import . "github.com/taubyte/taubyte/substrate/guest/errno"
 
-func CryptoRead(*byte, uint32, *uint64) Errno { return Outside }
-
-func NewDatabase(string, *uint32) Errno { return Outside }
-
-func DatabaseGet(uint32, string, *byte) Errno { return Outside }
-
-func DatabaseGetSize(uint32, string, *uint32) Errno { return Outside }
-
-func DatabasePut(uint32, string, *byte, uint32) Errno { return Outside }
-
-func DatabaseClose(uint32) Errno { return Outside }
-
-func DatabaseDelete(uint32, string) Errno { return Outside }
-
-func DatabaseList(uint32, string, *byte) Errno { return Outside }
-
-func DatabaseListSize(uint32, string, *uint32) Errno { return Outside }
-
-func DnsNewResolver(*uint32) Errno { return Outside }
-
-func DnsRerouteResolver(uint32, string, string) Errno { return Outside }
-
-func DnsResetResolver(uint32) Errno { return Outside }
-
-func DnsLookupTxTSize(uint32, string, *uint32) Errno { return Outside }
-
-func DnsLookupTxT(uint32, string, *byte) Errno { return Outside }
-
-func DnsLookupAddressSize(uint32, string, *uint32) Errno { return Outside }
-
-func DnsLookupAddress(uint32, string, *byte) Errno { return Outside }
-
-func DnsLookupCNAMESize(uint32, string, *uint32) Errno { return Outside }
-
-func DnsLookupCNAME(uint32, string, *byte) Errno { return Outside }
-
-func DnsLookupMXSize(uint32, string, *uint32) Errno { return Outside }
-
-func DnsLookupMX(uint32, string, *byte) Errno { return Outside }
-
-func EthBlockByNumber(uint32, uint32, *byte, *uint64) Errno { return Outside }
-
-func EthCurrentBlockNumber(uint32, *uint64) Errno { return Outside }
-
-func EthBlockNumberFromIdSize(uint32, *uint64, *uint32) Errno { return Outside }
-
-func EthBlockNumberFromId(uint32, *uint64, *byte) Errno { return Outside }
-
-func EthCurrentChainIdSize(uint32, *uint32) Errno { return Outside }
-
-func EthCurrentChainId(uint32, *byte) Errno { return Outside }
-
-func EthNew(*uint32, string, *byte, uint32) Errno { return Outside }
-
-func EthGetTransactionFromBlockByHash(uint32, *uint64, *uint32, *byte) Errno { return Outside }
-
-func EthGetTransactionsFromBlockSize(uint32, *uint64, *uint32, *uint32) Errno { return Outside }
-
-func EthGetTransactionsFromBlock(uint32, *uint64, *byte) Errno { return Outside }
-
-func EthGetTransactionMethodSize(uint32, *uint64, uint32, uint32, string, *uint32) Errno {
+func CryptoRead(p0 *byte, p1 uint32, p2 *uint64) Errno {
+	if fake := Fake.CryptoRead; fake != nil {
+		return fake(p0, p1, p2)
+	}
 	return Outside
 }
 
-func EthGetTransactionMethodBytes(uint32, *uint64, uint32, uint32, string, *byte) Errno {
+func NewDatabase(p0 string, p1 *uint32) Errno {
+	if fake := Fake.NewDatabase; fake != nil {
+		return fake(p0, p1)
+	}
 	return Outside
 }
 
-func EthTransactionRawSignaturesSize(uint32, *uint64, uint32, uint32, *uint32, *uint32, *uint32) Errno {
+func DatabaseGet(p0 uint32, p1 string, p2 *byte) Errno {
+	if fake := Fake.DatabaseGet; fake != nil {
+		return fake(p0, p1, p2)
+	}
 	return Outside
 }
 
-func EthTransactionRawSignatures(uint32, *uint64, uint32, uint32, *byte, *byte, *byte) Errno {
+func DatabaseGetSize(p0 uint32, p1 string, p2 *uint32) Errno {
+	if fake := Fake.DatabaseGetSize; fake != nil {
+		return fake(p0, p1, p2)
+	}
 	return Outside
 }
 
-func EthSendTransaction(uint32, *uint64, uint32, uint32) Errno { return Outside }
-
-func EthGetTransactionMethodUint64(uint32, *uint64, uint32, uint32, string, *uint64) Errno {
+func DatabasePut(p0 uint32, p1 string, p2 *byte, p3 uint32) Errno {
+	if fake := Fake.DatabasePut; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
 	return Outside
 }
 
-func EthNewContractSize(uint32, *byte, uint32, string, *uint32, *uint32, *uint32) Errno {
+func DatabaseClose(p0 uint32) Errno {
+	if fake := Fake.DatabaseClose; fake != nil {
+		return fake(p0)
+	}
 	return Outside
 }
 
-func EthNewContract(uint32, uint32, *byte, *byte) Errno { return Outside }
-
-func EthCallContractSize(uint32, uint32, string, *byte, uint32, uint32, *uint32) Errno {
+func DatabaseDelete(p0 uint32, p1 string) Errno {
+	if fake := Fake.DatabaseDelete; fake != nil {
+		return fake(p0, p1)
+	}
 	return Outside
 }
 
-func EthCallContract(uint32, uint32, string, *byte) Errno { return Outside }
-
-func EthGetContractMethodSize(uint32, uint32, string, *uint32, *uint32) Errno { return Outside }
-
-func EthGetContractMethod(uint32, uint32, string, *byte, *byte) Errno { return Outside }
-
-func EthTransactContract(uint32, uint32, *byte, uint32, string, *byte, uint32, *byte, uint32, uint32, *uint32) Errno {
+func DatabaseList(p0 uint32, p1 string, p2 *byte) Errno {
+	if fake := Fake.DatabaseList; fake != nil {
+		return fake(p0, p1, p2)
+	}
 	return Outside
 }
 
-func EthCloseClient(uint32) Errno { return Outside }
-
-func EthDeployContract(uint32, *byte, uint32, string, *byte, uint32, *byte, uint32, *byte, *uint32, *uint32, *uint32, *uint32) Errno {
+func DatabaseListSize(p0 uint32, p1 string, p2 *uint32) Errno {
+	if fake := Fake.DatabaseListSize; fake != nil {
+		return fake(p0, p1, p2)
+	}
 	return Outside
 }
 
-func EthSignMessage(*byte, uint32, *byte, uint32, *byte) Errno { return Outside }
-
-func EthVerifySignature(*byte, uint32, *byte, uint32, *byte, *uint32) Errno { return Outside }
-
-func EthHexToECDSA(string, *byte) Errno { return Outside }
-
-func EthPubFromPriv(*byte, uint32, *byte) Errno { return Outside }
-
-func EthPubKeyFromSignedMessage(*byte, uint32, *byte, uint32, *byte) Errno { return Outside }
-
-func EthSubscribeContractEvent(uint32, uint32, string, string, uint32) Errno { return Outside }
-
-func GetEventType(uint32, *uint32) {}
-
-func GetTimerEventScheduled(uint32, *uint64) Errno { return Outside }
-
-func GetGlobalValueSize(string, uint32, uint32, *uint32) Errno { return Outside }
-
-func GetGlobalValue(string, uint32, uint32, *byte) Errno { return Outside }
-
-func GetOrCreateGlobalValueSize(string, uint32, uint32, *uint32) Errno { return Outside }
-
-func PutGlobalValue(string, uint32, uint32, *byte, uint32, uint32) Errno { return Outside }
-
-func NewHttpClient(*uint32) Errno { return Outside }
-
-func NewHttpRequest(uint32, *uint32) Errno { return Outside }
-
-func GetHttpRequestHeaderSize(uint32, uint32, string, *uint32) Errno { return Outside }
-
-func GetHttpRequestHeader(uint32, uint32, string, *byte) Errno { return Outside }
-
-func SetHttpRequestHeader(uint32, uint32, string, *byte, uint32) Errno { return Outside }
-
-func DeleteHttpRequestHeader(uint32, uint32, string) Errno { return Outside }
-
-func AddHttpRequestHeader(uint32, uint32, string, string) Errno { return Outside }
-
-func GetHttpRequestHeaderKeysSize(uint32, uint32, *uint32) Errno { return Outside }
-
-func GetHttpRequestHeaderKeys(uint32, uint32, *byte, uint32) Errno { return Outside }
-
-func SetHttpRequestMethod(uint32, uint32, uint32) Errno { return Outside }
-
-func GetHttpRequestMethod(uint32, uint32, *uint32) Errno { return Outside }
-
-func SetHttpRequestBody(uint32, uint32, *byte, uint32) Errno { return Outside }
-
-func SetHttpRequestURL(uint32, uint32, string) Errno { return Outside }
-
-func DoHttpRequest(uint32, uint32) Errno { return Outside }
-
-func ReadHttpResponseBody(uint32, uint32, *byte, uint32, *uint32) Errno { return Outside }
-
-func CloseHttpResponseBody(uint32, uint32) Errno { return Outside }
-
-func GetHttpResponseHeaderSize(uint32, uint32, string, *uint32) Errno { return Outside }
-
-func GetHttpResponseHeader(uint32, uint32, string, *byte) Errno { return Outside }
-
-func GetHttpResponseHeaderKeysSize(uint32, uint32, *uint32) Errno { return Outside }
-
-func GetHttpResponseHeaderKeys(uint32, uint32, *byte, uint32) Errno { return Outside }
-
-func GetHttpEventMethodSize(uint32, *uint32) Errno { return Outside }
-
-func GetHttpEventMethod(uint32, *byte, uint32) Errno { return Outside }
-
-func EventHttpWrite(uint32, *byte, uint32, *uint32) Errno { return Outside }
-
-func EventHttpFlush(uint32) Errno { return Outside }
-
-func EventHttpRetCode(uint32, uint32) Errno { return Outside }
-
-func EventHttpHeaderAdd(uint32, string, string) Errno { return Outside }
-
-func EventHttpRedirect(uint32, string, uint32) Errno { return Outside }
-
-func ReadHttpEventBody(uint32, *byte, uint32, *uint32) Errno { return Outside }
-
-func GetHttpEventHostSize(uint32, *uint32) Errno { return Outside }
-
-func GetHttpEventHost(uint32, *byte, uint32) Errno { return Outside }
-
-func GetHttpEventPathSize(uint32, *uint32) Errno { return Outside }
-
-func GetHttpEventPath(uint32, *byte, uint32) Errno { return Outside }
-
-func GetHttpEventUserAgentSize(uint32, *uint32) Errno { return Outside }
-
-func GetHttpEventUserAgent(uint32, *byte, uint32) Errno { return Outside }
-
-func GetHttpEventQueryValueByNameSize(uint32, *uint32, string) Errno { return Outside }
-
-func GetHttpEventQueryValueByName(uint32, string, *byte, uint32) Errno { return Outside }
-
-func GetHttpEventRequestQueryKeys(uint32, *byte) Errno { return Outside }
-
-func GetHttpEventRequestQueryKeysSize(uint32, *uint32) Errno { return Outside }
-
-func GetHttpEventHeadersSize(uint32, *uint32, string) Errno { return Outside }
-
-func GetHttpEventHeaders(uint32, string, *byte, uint32) Errno { return Outside }
-
-func GetHttpEventHeaderVarNameById(uint32, *byte) Errno { return Outside }
-
-func GetHttpEventHeaderVarNameByIdSize(uint32, *uint32) Errno { return Outside }
-
-func CloseHttpEventBody(uint32) Errno { return Outside }
-
-func GetHttpEventRequestHeaderKeysSize(uint32, *uint32) Errno { return Outside }
-
-func GetHttpEventRequestHeaderKeys(uint32, *byte, uint32) Errno { return Outside }
-
-func FifoNew(uint32) uint32 { return 0 }
-
-func FifoPush(uint32, uint32) Errno { return Outside }
-
-func FifoPop(uint32, *byte) Errno { return Outside }
-
-func FifoIsCloser(uint32, *uint32) Errno { return Outside }
-
-func FifoClose(uint32) {}
-
-func MemoryViewNew(*byte, uint32, uint32, *uint32) Errno { return Outside }
-
-func MemoryViewOpen(uint32, *uint32, *uint32) Errno { return Outside }
-
-func MemoryViewRead(uint32, uint32, uint32, *byte, *uint32) Errno { return Outside }
-
-func MemoryViewClose(uint32) {}
-
-func NewIpfsClient(*uint32) Errno { return Outside }
-
-func IpfsNewContent(uint32, *uint32) Errno { return Outside }
-
-func IpfsOpenFile(uint32, *uint32, *byte) Errno { return Outside }
-
-func IpfsCloseFile(uint32, uint32) Errno { return Outside }
-
-func IpfsFileCid(uint32, uint32, *byte) Errno { return Outside }
-
-func IpfsReadFile(uint32, uint32, *byte, uint32, *uint32) Errno { return Outside }
-
-func IpfsWriteFile(uint32, uint32, *byte, uint32, *uint32) Errno { return Outside }
-
-func IpfsPushFile(uint32, uint32, *byte) Errno { return Outside }
-
-func IpfsSeekFile(uint32, uint32, int64, int32, *int32) Errno { return Outside }
-
-func GetP2PEventData(uint32, *byte) Errno { return Outside }
-
-func GetP2PEventDataSize(uint32, *uint32) Errno { return Outside }
-
-func GetP2PEventCommand(uint32, *byte) Errno { return Outside }
-
-func GetP2PEventCommandSize(uint32, *uint32) Errno { return Outside }
-
-func GetP2PEventFrom(uint32, *byte) Errno { return Outside }
-
-func GetP2PEventFromSize(uint32, *uint32) Errno { return Outside }
-
-func GetP2PEventTo(uint32, *byte) Errno { return Outside }
-
-func GetP2PEventToSize(uint32, *uint32) Errno { return Outside }
-
-func GetP2PEventProtocol(uint32, *byte) Errno { return Outside }
-
-func GetP2PEventProtocolSize(uint32, *uint32) Errno { return Outside }
-
-func WriteP2PResponse(uint32, *byte, uint32) Errno { return Outside }
-
-func NewCommand(string, string, *uint32) Errno { return Outside }
-
-func SendCommand(uint32, *byte, uint32, *uint32) Errno { return Outside }
-
-func SendCommandTo(uint32, *byte, *byte, uint32, *uint32) Errno { return Outside }
-
-func ReadCommandResponse(uint32, *byte, uint32) Errno { return Outside }
-
-func ListenToProtocolSize(string, *uint32) Errno { return Outside }
-
-func ListenToProtocol(string, *byte, uint32) Errno { return Outside }
-
-func DiscoverPeersSize(uint32, uint32, *uint32, *uint32) Errno { return Outside }
-
-func DiscoverPeers(uint32, *byte) Errno { return Outside }
-
-func GetMessageData(uint32, *byte) Errno { return Outside }
-
-func GetMessageDataSize(uint32, *uint32) Errno { return Outside }
-
-func GetMessageChannel(uint32, *byte) Errno { return Outside }
-
-func GetMessageChannelSize(uint32, *uint32) Errno { return Outside }
-
-func SetSubscriptionChannel(string) Errno { return Outside }
-
-func PublishToChannel(string, *byte, uint32) Errno { return Outside }
-
-func GetWebSocketURLSize(string, *uint32) Errno { return Outside }
-
-func GetWebSocketURL(string, *byte) Errno { return Outside }
-
-func SelfApplicationSize(*uint32) Errno { return Outside }
-
-func SelfApplication(*byte) Errno { return Outside }
-
-func SelfProjectSize(*uint32) Errno { return Outside }
-
-func SelfProject(*byte) Errno { return Outside }
-
-func SelfIdSize(*uint32) Errno { return Outside }
-
-func SelfId(*byte) Errno { return Outside }
-
-func SelfCommitSize(*uint32) Errno { return Outside }
-
-func SelfCommit(*byte) Errno { return Outside }
-
-func SelfBranchSize(*uint32) Errno { return Outside }
-
-func SelfBranch(*byte) Errno { return Outside }
-
-func SecretValueSize(string, *uint32) Errno { return Outside }
-
-func SecretValue(string, *byte) Errno { return Outside }
-
-func StorageNew(string, *uint32) Errno { return Outside }
-
-func StorageGet(string, *uint32) Errno { return Outside }
-
-func StorageAddFile(uint32, string, *uint32, *byte, uint32, uint32) Errno { return Outside }
-
-func StorageGetFile(uint32, string, uint32, *uint32) Errno { return Outside }
-
-func StorageReadFile(uint32, uint32, *byte, uint32, *uint32) Errno { return Outside }
-
-func StorageCloseFile(uint32, uint32) Errno { return Outside }
-
-func StorageDeleteFile(uint32, string, uint32, uint32) Errno { return Outside }
-
-func StorageListVersionsSize(uint32, string, *uint32) Errno { return Outside }
-
-func StorageListVersions(uint32, string, *byte) Errno { return Outside }
-
-func StorageUsedSize(uint32, *uint32) Errno { return Outside }
-
-func StorageUsed(uint32, *byte) Errno { return Outside }
-
-func StorageCapacitySize(uint32, *uint32) Errno { return Outside }
-
-func StorageCapacity(uint32, *byte) Errno { return Outside }
-
-func StorageCid(uint32, string, *byte) Errno { return Outside }
-
-func StorageCurrentVersionSize(uint32, string, *uint32) Errno { return Outside }
-
-func StorageCurrentVersion(string, *byte) Errno { return Outside }
-
-func StorageListFilesSize(uint32, *uint32) Errno { return Outside }
-
-func StorageListFiles(uint32, *byte) Errno { return Outside }
-
-func StorageNewContent(*uint32) Errno { return Outside }
-
-func StorageOpenCid(*uint32, *byte) Errno { return Outside }
-
-func ContentCloseFile(uint32) Errno { return Outside }
-
-func ContentFileCid(uint32, *byte) Errno { return Outside }
-
-func ContentReadFile(uint32, *byte, uint32, *uint32) Errno { return Outside }
-
-func ContentWriteFile(uint32, *byte, uint32, *uint32) Errno { return Outside }
-
-func ContentPushFile(uint32, *byte) Errno { return Outside }
-
-func ContentSeekFile(uint32, int64, int32, *int32) Errno { return Outside }
+func DnsNewResolver(p0 *uint32) Errno {
+	if fake := Fake.DnsNewResolver; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func DnsRerouteResolver(p0 uint32, p1 string, p2 string) Errno {
+	if fake := Fake.DnsRerouteResolver; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func DnsResetResolver(p0 uint32) Errno {
+	if fake := Fake.DnsResetResolver; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func DnsLookupTxTSize(p0 uint32, p1 string, p2 *uint32) Errno {
+	if fake := Fake.DnsLookupTxTSize; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func DnsLookupTxT(p0 uint32, p1 string, p2 *byte) Errno {
+	if fake := Fake.DnsLookupTxT; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func DnsLookupAddressSize(p0 uint32, p1 string, p2 *uint32) Errno {
+	if fake := Fake.DnsLookupAddressSize; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func DnsLookupAddress(p0 uint32, p1 string, p2 *byte) Errno {
+	if fake := Fake.DnsLookupAddress; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func DnsLookupCNAMESize(p0 uint32, p1 string, p2 *uint32) Errno {
+	if fake := Fake.DnsLookupCNAMESize; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func DnsLookupCNAME(p0 uint32, p1 string, p2 *byte) Errno {
+	if fake := Fake.DnsLookupCNAME; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func DnsLookupMXSize(p0 uint32, p1 string, p2 *uint32) Errno {
+	if fake := Fake.DnsLookupMXSize; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func DnsLookupMX(p0 uint32, p1 string, p2 *byte) Errno {
+	if fake := Fake.DnsLookupMX; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func EthBlockByNumber(p0 uint32, p1 uint32, p2 *byte, p3 *uint64) Errno {
+	if fake := Fake.EthBlockByNumber; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func EthCurrentBlockNumber(p0 uint32, p1 *uint64) Errno {
+	if fake := Fake.EthCurrentBlockNumber; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func EthBlockNumberFromIdSize(p0 uint32, p1 *uint64, p2 *uint32) Errno {
+	if fake := Fake.EthBlockNumberFromIdSize; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func EthBlockNumberFromId(p0 uint32, p1 *uint64, p2 *byte) Errno {
+	if fake := Fake.EthBlockNumberFromId; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func EthCurrentChainIdSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.EthCurrentChainIdSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func EthCurrentChainId(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.EthCurrentChainId; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func EthNew(p0 *uint32, p1 string, p2 *byte, p3 uint32) Errno {
+	if fake := Fake.EthNew; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func EthGetTransactionFromBlockByHash(p0 uint32, p1 *uint64, p2 *uint32, p3 *byte) Errno {
+	if fake := Fake.EthGetTransactionFromBlockByHash; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func EthGetTransactionsFromBlockSize(p0 uint32, p1 *uint64, p2 *uint32, p3 *uint32) Errno {
+	if fake := Fake.EthGetTransactionsFromBlockSize; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func EthGetTransactionsFromBlock(p0 uint32, p1 *uint64, p2 *byte) Errno {
+	if fake := Fake.EthGetTransactionsFromBlock; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func EthGetTransactionMethodSize(p0 uint32, p1 *uint64, p2 uint32, p3 uint32, p4 string, p5 *uint32) Errno {
+	if fake := Fake.EthGetTransactionMethodSize; fake != nil {
+		return fake(p0, p1, p2, p3, p4, p5)
+	}
+	return Outside
+}
+
+func EthGetTransactionMethodBytes(p0 uint32, p1 *uint64, p2 uint32, p3 uint32, p4 string, p5 *byte) Errno {
+	if fake := Fake.EthGetTransactionMethodBytes; fake != nil {
+		return fake(p0, p1, p2, p3, p4, p5)
+	}
+	return Outside
+}
+
+func EthTransactionRawSignaturesSize(p0 uint32, p1 *uint64, p2 uint32, p3 uint32, p4 *uint32, p5 *uint32, p6 *uint32) Errno {
+	if fake := Fake.EthTransactionRawSignaturesSize; fake != nil {
+		return fake(p0, p1, p2, p3, p4, p5, p6)
+	}
+	return Outside
+}
+
+func EthTransactionRawSignatures(p0 uint32, p1 *uint64, p2 uint32, p3 uint32, p4 *byte, p5 *byte, p6 *byte) Errno {
+	if fake := Fake.EthTransactionRawSignatures; fake != nil {
+		return fake(p0, p1, p2, p3, p4, p5, p6)
+	}
+	return Outside
+}
+
+func EthSendTransaction(p0 uint32, p1 *uint64, p2 uint32, p3 uint32) Errno {
+	if fake := Fake.EthSendTransaction; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func EthGetTransactionMethodUint64(p0 uint32, p1 *uint64, p2 uint32, p3 uint32, p4 string, p5 *uint64) Errno {
+	if fake := Fake.EthGetTransactionMethodUint64; fake != nil {
+		return fake(p0, p1, p2, p3, p4, p5)
+	}
+	return Outside
+}
+
+func EthNewContractSize(p0 uint32, p1 *byte, p2 uint32, p3 string, p4 *uint32, p5 *uint32, p6 *uint32) Errno {
+	if fake := Fake.EthNewContractSize; fake != nil {
+		return fake(p0, p1, p2, p3, p4, p5, p6)
+	}
+	return Outside
+}
+
+func EthNewContract(p0 uint32, p1 uint32, p2 *byte, p3 *byte) Errno {
+	if fake := Fake.EthNewContract; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func EthCallContractSize(p0 uint32, p1 uint32, p2 string, p3 *byte, p4 uint32, p5 uint32, p6 *uint32) Errno {
+	if fake := Fake.EthCallContractSize; fake != nil {
+		return fake(p0, p1, p2, p3, p4, p5, p6)
+	}
+	return Outside
+}
+
+func EthCallContract(p0 uint32, p1 uint32, p2 string, p3 *byte) Errno {
+	if fake := Fake.EthCallContract; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func EthGetContractMethodSize(p0 uint32, p1 uint32, p2 string, p3 *uint32, p4 *uint32) Errno {
+	if fake := Fake.EthGetContractMethodSize; fake != nil {
+		return fake(p0, p1, p2, p3, p4)
+	}
+	return Outside
+}
+
+func EthGetContractMethod(p0 uint32, p1 uint32, p2 string, p3 *byte, p4 *byte) Errno {
+	if fake := Fake.EthGetContractMethod; fake != nil {
+		return fake(p0, p1, p2, p3, p4)
+	}
+	return Outside
+}
+
+func EthTransactContract(p0 uint32, p1 uint32, p2 *byte, p3 uint32, p4 string, p5 *byte, p6 uint32, p7 *byte, p8 uint32, p9 uint32, p10 *uint32) Errno {
+	if fake := Fake.EthTransactContract; fake != nil {
+		return fake(p0, p1, p2, p3, p4, p5, p6, p7, p8, p9, p10)
+	}
+	return Outside
+}
+
+func EthCloseClient(p0 uint32) Errno {
+	if fake := Fake.EthCloseClient; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func EthDeployContract(p0 uint32, p1 *byte, p2 uint32, p3 string, p4 *byte, p5 uint32, p6 *byte, p7 uint32, p8 *byte, p9 *uint32, p10 *uint32, p11 *uint32, p12 *uint32) Errno {
+	if fake := Fake.EthDeployContract; fake != nil {
+		return fake(p0, p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11, p12)
+	}
+	return Outside
+}
+
+func EthSignMessage(p0 *byte, p1 uint32, p2 *byte, p3 uint32, p4 *byte) Errno {
+	if fake := Fake.EthSignMessage; fake != nil {
+		return fake(p0, p1, p2, p3, p4)
+	}
+	return Outside
+}
+
+func EthVerifySignature(p0 *byte, p1 uint32, p2 *byte, p3 uint32, p4 *byte, p5 *uint32) Errno {
+	if fake := Fake.EthVerifySignature; fake != nil {
+		return fake(p0, p1, p2, p3, p4, p5)
+	}
+	return Outside
+}
+
+func EthHexToECDSA(p0 string, p1 *byte) Errno {
+	if fake := Fake.EthHexToECDSA; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func EthPubFromPriv(p0 *byte, p1 uint32, p2 *byte) Errno {
+	if fake := Fake.EthPubFromPriv; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func EthPubKeyFromSignedMessage(p0 *byte, p1 uint32, p2 *byte, p3 uint32, p4 *byte) Errno {
+	if fake := Fake.EthPubKeyFromSignedMessage; fake != nil {
+		return fake(p0, p1, p2, p3, p4)
+	}
+	return Outside
+}
+
+func EthSubscribeContractEvent(p0 uint32, p1 uint32, p2 string, p3 string, p4 uint32) Errno {
+	if fake := Fake.EthSubscribeContractEvent; fake != nil {
+		return fake(p0, p1, p2, p3, p4)
+	}
+	return Outside
+}
+
+func GetEventType(p0 uint32, p1 *uint32) {
+	if fake := Fake.GetEventType; fake != nil {
+		fake(p0, p1)
+	}
+
+}
+
+func GetTimerEventScheduled(p0 uint32, p1 *uint64) Errno {
+	if fake := Fake.GetTimerEventScheduled; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetGlobalValueSize(p0 string, p1 uint32, p2 uint32, p3 *uint32) Errno {
+	if fake := Fake.GetGlobalValueSize; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func GetGlobalValue(p0 string, p1 uint32, p2 uint32, p3 *byte) Errno {
+	if fake := Fake.GetGlobalValue; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func GetOrCreateGlobalValueSize(p0 string, p1 uint32, p2 uint32, p3 *uint32) Errno {
+	if fake := Fake.GetOrCreateGlobalValueSize; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func PutGlobalValue(p0 string, p1 uint32, p2 uint32, p3 *byte, p4 uint32, p5 uint32) Errno {
+	if fake := Fake.PutGlobalValue; fake != nil {
+		return fake(p0, p1, p2, p3, p4, p5)
+	}
+	return Outside
+}
+
+func NewHttpClient(p0 *uint32) Errno {
+	if fake := Fake.NewHttpClient; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func NewHttpRequest(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.NewHttpRequest; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetHttpRequestHeaderSize(p0 uint32, p1 uint32, p2 string, p3 *uint32) Errno {
+	if fake := Fake.GetHttpRequestHeaderSize; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func GetHttpRequestHeader(p0 uint32, p1 uint32, p2 string, p3 *byte) Errno {
+	if fake := Fake.GetHttpRequestHeader; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func SetHttpRequestHeader(p0 uint32, p1 uint32, p2 string, p3 *byte, p4 uint32) Errno {
+	if fake := Fake.SetHttpRequestHeader; fake != nil {
+		return fake(p0, p1, p2, p3, p4)
+	}
+	return Outside
+}
+
+func DeleteHttpRequestHeader(p0 uint32, p1 uint32, p2 string) Errno {
+	if fake := Fake.DeleteHttpRequestHeader; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func AddHttpRequestHeader(p0 uint32, p1 uint32, p2 string, p3 string) Errno {
+	if fake := Fake.AddHttpRequestHeader; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func GetHttpRequestHeaderKeysSize(p0 uint32, p1 uint32, p2 *uint32) Errno {
+	if fake := Fake.GetHttpRequestHeaderKeysSize; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func GetHttpRequestHeaderKeys(p0 uint32, p1 uint32, p2 *byte, p3 uint32) Errno {
+	if fake := Fake.GetHttpRequestHeaderKeys; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func SetHttpRequestMethod(p0 uint32, p1 uint32, p2 uint32) Errno {
+	if fake := Fake.SetHttpRequestMethod; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func GetHttpRequestMethod(p0 uint32, p1 uint32, p2 *uint32) Errno {
+	if fake := Fake.GetHttpRequestMethod; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func SetHttpRequestBody(p0 uint32, p1 uint32, p2 *byte, p3 uint32) Errno {
+	if fake := Fake.SetHttpRequestBody; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func SetHttpRequestURL(p0 uint32, p1 uint32, p2 string) Errno {
+	if fake := Fake.SetHttpRequestURL; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func DoHttpRequest(p0 uint32, p1 uint32) Errno {
+	if fake := Fake.DoHttpRequest; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func ReadHttpResponseBody(p0 uint32, p1 uint32, p2 *byte, p3 uint32, p4 *uint32) Errno {
+	if fake := Fake.ReadHttpResponseBody; fake != nil {
+		return fake(p0, p1, p2, p3, p4)
+	}
+	return Outside
+}
+
+func CloseHttpResponseBody(p0 uint32, p1 uint32) Errno {
+	if fake := Fake.CloseHttpResponseBody; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetHttpResponseHeaderSize(p0 uint32, p1 uint32, p2 string, p3 *uint32) Errno {
+	if fake := Fake.GetHttpResponseHeaderSize; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func GetHttpResponseHeader(p0 uint32, p1 uint32, p2 string, p3 *byte) Errno {
+	if fake := Fake.GetHttpResponseHeader; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func GetHttpResponseHeaderKeysSize(p0 uint32, p1 uint32, p2 *uint32) Errno {
+	if fake := Fake.GetHttpResponseHeaderKeysSize; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func GetHttpResponseHeaderKeys(p0 uint32, p1 uint32, p2 *byte, p3 uint32) Errno {
+	if fake := Fake.GetHttpResponseHeaderKeys; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func GetHttpResponseStatus(p0 uint32, p1 uint32, p2 *uint32) Errno {
+	if fake := Fake.GetHttpResponseStatus; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func GetHttpEventMethodSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.GetHttpEventMethodSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetHttpEventMethod(p0 uint32, p1 *byte, p2 uint32) Errno {
+	if fake := Fake.GetHttpEventMethod; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func EventHttpWrite(p0 uint32, p1 *byte, p2 uint32, p3 *uint32) Errno {
+	if fake := Fake.EventHttpWrite; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func EventHttpFlush(p0 uint32) Errno {
+	if fake := Fake.EventHttpFlush; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func EventHttpRetCode(p0 uint32, p1 uint32) Errno {
+	if fake := Fake.EventHttpRetCode; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func EventHttpHeaderAdd(p0 uint32, p1 string, p2 string) Errno {
+	if fake := Fake.EventHttpHeaderAdd; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func EventHttpRedirect(p0 uint32, p1 string, p2 uint32) Errno {
+	if fake := Fake.EventHttpRedirect; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func ReadHttpEventBody(p0 uint32, p1 *byte, p2 uint32, p3 *uint32) Errno {
+	if fake := Fake.ReadHttpEventBody; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func GetHttpEventHostSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.GetHttpEventHostSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetHttpEventHost(p0 uint32, p1 *byte, p2 uint32) Errno {
+	if fake := Fake.GetHttpEventHost; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func GetHttpEventPathSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.GetHttpEventPathSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetHttpEventPath(p0 uint32, p1 *byte, p2 uint32) Errno {
+	if fake := Fake.GetHttpEventPath; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func GetHttpEventUserAgentSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.GetHttpEventUserAgentSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetHttpEventUserAgent(p0 uint32, p1 *byte, p2 uint32) Errno {
+	if fake := Fake.GetHttpEventUserAgent; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func GetHttpEventQueryValueByNameSize(p0 uint32, p1 *uint32, p2 string) Errno {
+	if fake := Fake.GetHttpEventQueryValueByNameSize; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func GetHttpEventQueryValueByName(p0 uint32, p1 string, p2 *byte, p3 uint32) Errno {
+	if fake := Fake.GetHttpEventQueryValueByName; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func GetHttpEventRequestQueryKeys(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.GetHttpEventRequestQueryKeys; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetHttpEventRequestQueryKeysSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.GetHttpEventRequestQueryKeysSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetHttpEventHeadersSize(p0 uint32, p1 *uint32, p2 string) Errno {
+	if fake := Fake.GetHttpEventHeadersSize; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func GetHttpEventHeaders(p0 uint32, p1 string, p2 *byte, p3 uint32) Errno {
+	if fake := Fake.GetHttpEventHeaders; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func GetHttpEventHeaderVarNameById(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.GetHttpEventHeaderVarNameById; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetHttpEventHeaderVarNameByIdSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.GetHttpEventHeaderVarNameByIdSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func CloseHttpEventBody(p0 uint32) Errno {
+	if fake := Fake.CloseHttpEventBody; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func GetHttpEventRequestHeaderKeysSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.GetHttpEventRequestHeaderKeysSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetHttpEventRequestHeaderKeys(p0 uint32, p1 *byte, p2 uint32) Errno {
+	if fake := Fake.GetHttpEventRequestHeaderKeys; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func GetHttpEventQueryValuesSize(p0 uint32, p1 *uint32, p2 string) Errno {
+	if fake := Fake.GetHttpEventQueryValuesSize; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func GetHttpEventQueryValues(p0 uint32, p1 string, p2 *byte, p3 uint32) Errno {
+	if fake := Fake.GetHttpEventQueryValues; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func GetHttpEventHeaderLinesSize(p0 uint32, p1 *uint32, p2 string) Errno {
+	if fake := Fake.GetHttpEventHeaderLinesSize; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func GetHttpEventHeaderLines(p0 uint32, p1 string, p2 *byte, p3 uint32) Errno {
+	if fake := Fake.GetHttpEventHeaderLines; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func FifoNew(p0 uint32) uint32 {
+	if fake := Fake.FifoNew; fake != nil {
+		return fake(p0)
+	}
+	return 0
+}
+
+func FifoPush(p0 uint32, p1 uint32) Errno {
+	if fake := Fake.FifoPush; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func FifoPop(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.FifoPop; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func FifoIsCloser(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.FifoIsCloser; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func FifoClose(p0 uint32) {
+	if fake := Fake.FifoClose; fake != nil {
+		fake(p0)
+	}
+
+}
+
+func MemoryViewNew(p0 *byte, p1 uint32, p2 uint32, p3 *uint32) Errno {
+	if fake := Fake.MemoryViewNew; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func MemoryViewOpen(p0 uint32, p1 *uint32, p2 *uint32) Errno {
+	if fake := Fake.MemoryViewOpen; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func MemoryViewRead(p0 uint32, p1 uint32, p2 uint32, p3 *byte, p4 *uint32) Errno {
+	if fake := Fake.MemoryViewRead; fake != nil {
+		return fake(p0, p1, p2, p3, p4)
+	}
+	return Outside
+}
+
+func MemoryViewClose(p0 uint32) {
+	if fake := Fake.MemoryViewClose; fake != nil {
+		fake(p0)
+	}
+
+}
+
+func NewIpfsClient(p0 *uint32) Errno {
+	if fake := Fake.NewIpfsClient; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func IpfsNewContent(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.IpfsNewContent; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func IpfsOpenFile(p0 uint32, p1 *uint32, p2 *byte) Errno {
+	if fake := Fake.IpfsOpenFile; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func IpfsCloseFile(p0 uint32, p1 uint32) Errno {
+	if fake := Fake.IpfsCloseFile; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func IpfsFileCid(p0 uint32, p1 uint32, p2 *byte) Errno {
+	if fake := Fake.IpfsFileCid; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func IpfsReadFile(p0 uint32, p1 uint32, p2 *byte, p3 uint32, p4 *uint32) Errno {
+	if fake := Fake.IpfsReadFile; fake != nil {
+		return fake(p0, p1, p2, p3, p4)
+	}
+	return Outside
+}
+
+func IpfsWriteFile(p0 uint32, p1 uint32, p2 *byte, p3 uint32, p4 *uint32) Errno {
+	if fake := Fake.IpfsWriteFile; fake != nil {
+		return fake(p0, p1, p2, p3, p4)
+	}
+	return Outside
+}
+
+func IpfsPushFile(p0 uint32, p1 uint32, p2 *byte) Errno {
+	if fake := Fake.IpfsPushFile; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func IpfsSeekFile(p0 uint32, p1 uint32, p2 int64, p3 int32, p4 *int32) Errno {
+	if fake := Fake.IpfsSeekFile; fake != nil {
+		return fake(p0, p1, p2, p3, p4)
+	}
+	return Outside
+}
+
+func GetP2PEventData(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.GetP2PEventData; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetP2PEventDataSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.GetP2PEventDataSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetP2PEventCommand(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.GetP2PEventCommand; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetP2PEventCommandSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.GetP2PEventCommandSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetP2PEventFrom(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.GetP2PEventFrom; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetP2PEventFromSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.GetP2PEventFromSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetP2PEventTo(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.GetP2PEventTo; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetP2PEventToSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.GetP2PEventToSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetP2PEventProtocol(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.GetP2PEventProtocol; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetP2PEventProtocolSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.GetP2PEventProtocolSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func WriteP2PResponse(p0 uint32, p1 *byte, p2 uint32) Errno {
+	if fake := Fake.WriteP2PResponse; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func NewCommand(p0 string, p1 string, p2 *uint32) Errno {
+	if fake := Fake.NewCommand; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func SendCommand(p0 uint32, p1 *byte, p2 uint32, p3 *uint32) Errno {
+	if fake := Fake.SendCommand; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func SendCommandTo(p0 uint32, p1 *byte, p2 *byte, p3 uint32, p4 *uint32) Errno {
+	if fake := Fake.SendCommandTo; fake != nil {
+		return fake(p0, p1, p2, p3, p4)
+	}
+	return Outside
+}
+
+func ReadCommandResponse(p0 uint32, p1 *byte, p2 uint32) Errno {
+	if fake := Fake.ReadCommandResponse; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func ListenToProtocolSize(p0 string, p1 *uint32) Errno {
+	if fake := Fake.ListenToProtocolSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func ListenToProtocol(p0 string, p1 *byte, p2 uint32) Errno {
+	if fake := Fake.ListenToProtocol; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func DiscoverPeersSize(p0 uint32, p1 uint32, p2 *uint32, p3 *uint32) Errno {
+	if fake := Fake.DiscoverPeersSize; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func DiscoverPeers(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.DiscoverPeers; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetMessageData(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.GetMessageData; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetMessageDataSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.GetMessageDataSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetMessageChannel(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.GetMessageChannel; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetMessageChannelSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.GetMessageChannelSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func SetSubscriptionChannel(p0 string) Errno {
+	if fake := Fake.SetSubscriptionChannel; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func PublishToChannel(p0 string, p1 *byte, p2 uint32) Errno {
+	if fake := Fake.PublishToChannel; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func GetWebSocketURLSize(p0 string, p1 *uint32) Errno {
+	if fake := Fake.GetWebSocketURLSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func GetWebSocketURL(p0 string, p1 *byte) Errno {
+	if fake := Fake.GetWebSocketURL; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func PublishTextToChannel(p0 string, p1 *byte, p2 uint32) Errno {
+	if fake := Fake.PublishTextToChannel; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func SelfApplicationSize(p0 *uint32) Errno {
+	if fake := Fake.SelfApplicationSize; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func SelfApplication(p0 *byte) Errno {
+	if fake := Fake.SelfApplication; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func SelfProjectSize(p0 *uint32) Errno {
+	if fake := Fake.SelfProjectSize; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func SelfProject(p0 *byte) Errno {
+	if fake := Fake.SelfProject; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func SelfIdSize(p0 *uint32) Errno {
+	if fake := Fake.SelfIdSize; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func SelfId(p0 *byte) Errno {
+	if fake := Fake.SelfId; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func SelfCommitSize(p0 *uint32) Errno {
+	if fake := Fake.SelfCommitSize; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func SelfCommit(p0 *byte) Errno {
+	if fake := Fake.SelfCommit; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func SelfBranchSize(p0 *uint32) Errno {
+	if fake := Fake.SelfBranchSize; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func SelfBranch(p0 *byte) Errno {
+	if fake := Fake.SelfBranch; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func SecretValueSize(p0 string, p1 *uint32) Errno {
+	if fake := Fake.SecretValueSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func SecretValue(p0 string, p1 *byte) Errno {
+	if fake := Fake.SecretValue; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func LogAtLevel(p0 int32, p1 *byte, p2 uint32) Errno {
+	if fake := Fake.LogAtLevel; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func StorageNew(p0 string, p1 *uint32) Errno {
+	if fake := Fake.StorageNew; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func StorageGet(p0 string, p1 *uint32) Errno {
+	if fake := Fake.StorageGet; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func StorageAddFile(p0 uint32, p1 string, p2 *uint32, p3 *byte, p4 uint32, p5 uint32) Errno {
+	if fake := Fake.StorageAddFile; fake != nil {
+		return fake(p0, p1, p2, p3, p4, p5)
+	}
+	return Outside
+}
+
+func StorageGetFile(p0 uint32, p1 string, p2 uint32, p3 *uint32) Errno {
+	if fake := Fake.StorageGetFile; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func StorageReadFile(p0 uint32, p1 uint32, p2 *byte, p3 uint32, p4 *uint32) Errno {
+	if fake := Fake.StorageReadFile; fake != nil {
+		return fake(p0, p1, p2, p3, p4)
+	}
+	return Outside
+}
+
+func StorageCloseFile(p0 uint32, p1 uint32) Errno {
+	if fake := Fake.StorageCloseFile; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func StorageDeleteFile(p0 uint32, p1 string, p2 uint32, p3 uint32) Errno {
+	if fake := Fake.StorageDeleteFile; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func StorageListVersionsSize(p0 uint32, p1 string, p2 *uint32) Errno {
+	if fake := Fake.StorageListVersionsSize; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func StorageListVersions(p0 uint32, p1 string, p2 *byte) Errno {
+	if fake := Fake.StorageListVersions; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func StorageUsedSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.StorageUsedSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func StorageUsed(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.StorageUsed; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func StorageCapacitySize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.StorageCapacitySize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func StorageCapacity(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.StorageCapacity; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func StorageCid(p0 uint32, p1 string, p2 *byte) Errno {
+	if fake := Fake.StorageCid; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func StorageCurrentVersionSize(p0 uint32, p1 string, p2 *uint32) Errno {
+	if fake := Fake.StorageCurrentVersionSize; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func StorageCurrentVersion(p0 string, p1 *byte) Errno {
+	if fake := Fake.StorageCurrentVersion; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func StorageListFilesSize(p0 uint32, p1 *uint32) Errno {
+	if fake := Fake.StorageListFilesSize; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func StorageListFiles(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.StorageListFiles; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func StorageNewContent(p0 *uint32) Errno {
+	if fake := Fake.StorageNewContent; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func StorageOpenCid(p0 *uint32, p1 *byte) Errno {
+	if fake := Fake.StorageOpenCid; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func ContentCloseFile(p0 uint32) Errno {
+	if fake := Fake.ContentCloseFile; fake != nil {
+		return fake(p0)
+	}
+	return Outside
+}
+
+func ContentFileCid(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.ContentFileCid; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func ContentReadFile(p0 uint32, p1 *byte, p2 uint32, p3 *uint32) Errno {
+	if fake := Fake.ContentReadFile; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func ContentWriteFile(p0 uint32, p1 *byte, p2 uint32, p3 *uint32) Errno {
+	if fake := Fake.ContentWriteFile; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func ContentPushFile(p0 uint32, p1 *byte) Errno {
+	if fake := Fake.ContentPushFile; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+func ContentSeekFile(p0 uint32, p1 int64, p2 int32, p3 *int32) Errno {
+	if fake := Fake.ContentSeekFile; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func StorageCreateFile(p0 uint32, p1 string, p2 uint32, p3 *uint32) Errno {
+	if fake := Fake.StorageCreateFile; fake != nil {
+		return fake(p0, p1, p2, p3)
+	}
+	return Outside
+}
+
+func StorageWriteFile(p0 uint32, p1 uint32, p2 *byte, p3 uint32, p4 *uint32) Errno {
+	if fake := Fake.StorageWriteFile; fake != nil {
+		return fake(p0, p1, p2, p3, p4)
+	}
+	return Outside
+}
+
+func StorageCommitFile(p0 uint32, p1 uint32, p2 *uint32) Errno {
+	if fake := Fake.StorageCommitFile; fake != nil {
+		return fake(p0, p1, p2)
+	}
+	return Outside
+}
+
+func StorageAbortFile(p0 uint32, p1 uint32) Errno {
+	if fake := Fake.StorageAbortFile; fake != nil {
+		return fake(p0, p1)
+	}
+	return Outside
+}
+
+// Functions are those of a host.
+type Functions struct {
+	CryptoRead                        func(*byte, uint32, *uint64) Errno
+	NewDatabase                       func(string, *uint32) Errno
+	DatabaseGet                       func(uint32, string, *byte) Errno
+	DatabaseGetSize                   func(uint32, string, *uint32) Errno
+	DatabasePut                       func(uint32, string, *byte, uint32) Errno
+	DatabaseClose                     func(uint32) Errno
+	DatabaseDelete                    func(uint32, string) Errno
+	DatabaseList                      func(uint32, string, *byte) Errno
+	DatabaseListSize                  func(uint32, string, *uint32) Errno
+	DnsNewResolver                    func(*uint32) Errno
+	DnsRerouteResolver                func(uint32, string, string) Errno
+	DnsResetResolver                  func(uint32) Errno
+	DnsLookupTxTSize                  func(uint32, string, *uint32) Errno
+	DnsLookupTxT                      func(uint32, string, *byte) Errno
+	DnsLookupAddressSize              func(uint32, string, *uint32) Errno
+	DnsLookupAddress                  func(uint32, string, *byte) Errno
+	DnsLookupCNAMESize                func(uint32, string, *uint32) Errno
+	DnsLookupCNAME                    func(uint32, string, *byte) Errno
+	DnsLookupMXSize                   func(uint32, string, *uint32) Errno
+	DnsLookupMX                       func(uint32, string, *byte) Errno
+	EthBlockByNumber                  func(uint32, uint32, *byte, *uint64) Errno
+	EthCurrentBlockNumber             func(uint32, *uint64) Errno
+	EthBlockNumberFromIdSize          func(uint32, *uint64, *uint32) Errno
+	EthBlockNumberFromId              func(uint32, *uint64, *byte) Errno
+	EthCurrentChainIdSize             func(uint32, *uint32) Errno
+	EthCurrentChainId                 func(uint32, *byte) Errno
+	EthNew                            func(*uint32, string, *byte, uint32) Errno
+	EthGetTransactionFromBlockByHash  func(uint32, *uint64, *uint32, *byte) Errno
+	EthGetTransactionsFromBlockSize   func(uint32, *uint64, *uint32, *uint32) Errno
+	EthGetTransactionsFromBlock       func(uint32, *uint64, *byte) Errno
+	EthGetTransactionMethodSize       func(uint32, *uint64, uint32, uint32, string, *uint32) Errno
+	EthGetTransactionMethodBytes      func(uint32, *uint64, uint32, uint32, string, *byte) Errno
+	EthTransactionRawSignaturesSize   func(uint32, *uint64, uint32, uint32, *uint32, *uint32, *uint32) Errno
+	EthTransactionRawSignatures       func(uint32, *uint64, uint32, uint32, *byte, *byte, *byte) Errno
+	EthSendTransaction                func(uint32, *uint64, uint32, uint32) Errno
+	EthGetTransactionMethodUint64     func(uint32, *uint64, uint32, uint32, string, *uint64) Errno
+	EthNewContractSize                func(uint32, *byte, uint32, string, *uint32, *uint32, *uint32) Errno
+	EthNewContract                    func(uint32, uint32, *byte, *byte) Errno
+	EthCallContractSize               func(uint32, uint32, string, *byte, uint32, uint32, *uint32) Errno
+	EthCallContract                   func(uint32, uint32, string, *byte) Errno
+	EthGetContractMethodSize          func(uint32, uint32, string, *uint32, *uint32) Errno
+	EthGetContractMethod              func(uint32, uint32, string, *byte, *byte) Errno
+	EthTransactContract               func(uint32, uint32, *byte, uint32, string, *byte, uint32, *byte, uint32, uint32, *uint32) Errno
+	EthCloseClient                    func(uint32) Errno
+	EthDeployContract                 func(uint32, *byte, uint32, string, *byte, uint32, *byte, uint32, *byte, *uint32, *uint32, *uint32, *uint32) Errno
+	EthSignMessage                    func(*byte, uint32, *byte, uint32, *byte) Errno
+	EthVerifySignature                func(*byte, uint32, *byte, uint32, *byte, *uint32) Errno
+	EthHexToECDSA                     func(string, *byte) Errno
+	EthPubFromPriv                    func(*byte, uint32, *byte) Errno
+	EthPubKeyFromSignedMessage        func(*byte, uint32, *byte, uint32, *byte) Errno
+	EthSubscribeContractEvent         func(uint32, uint32, string, string, uint32) Errno
+	GetEventType                      func(uint32, *uint32)
+	GetTimerEventScheduled            func(uint32, *uint64) Errno
+	GetGlobalValueSize                func(string, uint32, uint32, *uint32) Errno
+	GetGlobalValue                    func(string, uint32, uint32, *byte) Errno
+	GetOrCreateGlobalValueSize        func(string, uint32, uint32, *uint32) Errno
+	PutGlobalValue                    func(string, uint32, uint32, *byte, uint32, uint32) Errno
+	NewHttpClient                     func(*uint32) Errno
+	NewHttpRequest                    func(uint32, *uint32) Errno
+	GetHttpRequestHeaderSize          func(uint32, uint32, string, *uint32) Errno
+	GetHttpRequestHeader              func(uint32, uint32, string, *byte) Errno
+	SetHttpRequestHeader              func(uint32, uint32, string, *byte, uint32) Errno
+	DeleteHttpRequestHeader           func(uint32, uint32, string) Errno
+	AddHttpRequestHeader              func(uint32, uint32, string, string) Errno
+	GetHttpRequestHeaderKeysSize      func(uint32, uint32, *uint32) Errno
+	GetHttpRequestHeaderKeys          func(uint32, uint32, *byte, uint32) Errno
+	SetHttpRequestMethod              func(uint32, uint32, uint32) Errno
+	GetHttpRequestMethod              func(uint32, uint32, *uint32) Errno
+	SetHttpRequestBody                func(uint32, uint32, *byte, uint32) Errno
+	SetHttpRequestURL                 func(uint32, uint32, string) Errno
+	DoHttpRequest                     func(uint32, uint32) Errno
+	ReadHttpResponseBody              func(uint32, uint32, *byte, uint32, *uint32) Errno
+	CloseHttpResponseBody             func(uint32, uint32) Errno
+	GetHttpResponseHeaderSize         func(uint32, uint32, string, *uint32) Errno
+	GetHttpResponseHeader             func(uint32, uint32, string, *byte) Errno
+	GetHttpResponseHeaderKeysSize     func(uint32, uint32, *uint32) Errno
+	GetHttpResponseHeaderKeys         func(uint32, uint32, *byte, uint32) Errno
+	GetHttpResponseStatus             func(uint32, uint32, *uint32) Errno
+	GetHttpEventMethodSize            func(uint32, *uint32) Errno
+	GetHttpEventMethod                func(uint32, *byte, uint32) Errno
+	EventHttpWrite                    func(uint32, *byte, uint32, *uint32) Errno
+	EventHttpFlush                    func(uint32) Errno
+	EventHttpRetCode                  func(uint32, uint32) Errno
+	EventHttpHeaderAdd                func(uint32, string, string) Errno
+	EventHttpRedirect                 func(uint32, string, uint32) Errno
+	ReadHttpEventBody                 func(uint32, *byte, uint32, *uint32) Errno
+	GetHttpEventHostSize              func(uint32, *uint32) Errno
+	GetHttpEventHost                  func(uint32, *byte, uint32) Errno
+	GetHttpEventPathSize              func(uint32, *uint32) Errno
+	GetHttpEventPath                  func(uint32, *byte, uint32) Errno
+	GetHttpEventUserAgentSize         func(uint32, *uint32) Errno
+	GetHttpEventUserAgent             func(uint32, *byte, uint32) Errno
+	GetHttpEventQueryValueByNameSize  func(uint32, *uint32, string) Errno
+	GetHttpEventQueryValueByName      func(uint32, string, *byte, uint32) Errno
+	GetHttpEventRequestQueryKeys      func(uint32, *byte) Errno
+	GetHttpEventRequestQueryKeysSize  func(uint32, *uint32) Errno
+	GetHttpEventHeadersSize           func(uint32, *uint32, string) Errno
+	GetHttpEventHeaders               func(uint32, string, *byte, uint32) Errno
+	GetHttpEventHeaderVarNameById     func(uint32, *byte) Errno
+	GetHttpEventHeaderVarNameByIdSize func(uint32, *uint32) Errno
+	CloseHttpEventBody                func(uint32) Errno
+	GetHttpEventRequestHeaderKeysSize func(uint32, *uint32) Errno
+	GetHttpEventRequestHeaderKeys     func(uint32, *byte, uint32) Errno
+	GetHttpEventQueryValuesSize       func(uint32, *uint32, string) Errno
+	GetHttpEventQueryValues           func(uint32, string, *byte, uint32) Errno
+	GetHttpEventHeaderLinesSize       func(uint32, *uint32, string) Errno
+	GetHttpEventHeaderLines           func(uint32, string, *byte, uint32) Errno
+	FifoNew                           func(uint32) uint32
+	FifoPush                          func(uint32, uint32) Errno
+	FifoPop                           func(uint32, *byte) Errno
+	FifoIsCloser                      func(uint32, *uint32) Errno
+	FifoClose                         func(uint32)
+	MemoryViewNew                     func(*byte, uint32, uint32, *uint32) Errno
+	MemoryViewOpen                    func(uint32, *uint32, *uint32) Errno
+	MemoryViewRead                    func(uint32, uint32, uint32, *byte, *uint32) Errno
+	MemoryViewClose                   func(uint32)
+	NewIpfsClient                     func(*uint32) Errno
+	IpfsNewContent                    func(uint32, *uint32) Errno
+	IpfsOpenFile                      func(uint32, *uint32, *byte) Errno
+	IpfsCloseFile                     func(uint32, uint32) Errno
+	IpfsFileCid                       func(uint32, uint32, *byte) Errno
+	IpfsReadFile                      func(uint32, uint32, *byte, uint32, *uint32) Errno
+	IpfsWriteFile                     func(uint32, uint32, *byte, uint32, *uint32) Errno
+	IpfsPushFile                      func(uint32, uint32, *byte) Errno
+	IpfsSeekFile                      func(uint32, uint32, int64, int32, *int32) Errno
+	GetP2PEventData                   func(uint32, *byte) Errno
+	GetP2PEventDataSize               func(uint32, *uint32) Errno
+	GetP2PEventCommand                func(uint32, *byte) Errno
+	GetP2PEventCommandSize            func(uint32, *uint32) Errno
+	GetP2PEventFrom                   func(uint32, *byte) Errno
+	GetP2PEventFromSize               func(uint32, *uint32) Errno
+	GetP2PEventTo                     func(uint32, *byte) Errno
+	GetP2PEventToSize                 func(uint32, *uint32) Errno
+	GetP2PEventProtocol               func(uint32, *byte) Errno
+	GetP2PEventProtocolSize           func(uint32, *uint32) Errno
+	WriteP2PResponse                  func(uint32, *byte, uint32) Errno
+	NewCommand                        func(string, string, *uint32) Errno
+	SendCommand                       func(uint32, *byte, uint32, *uint32) Errno
+	SendCommandTo                     func(uint32, *byte, *byte, uint32, *uint32) Errno
+	ReadCommandResponse               func(uint32, *byte, uint32) Errno
+	ListenToProtocolSize              func(string, *uint32) Errno
+	ListenToProtocol                  func(string, *byte, uint32) Errno
+	DiscoverPeersSize                 func(uint32, uint32, *uint32, *uint32) Errno
+	DiscoverPeers                     func(uint32, *byte) Errno
+	GetMessageData                    func(uint32, *byte) Errno
+	GetMessageDataSize                func(uint32, *uint32) Errno
+	GetMessageChannel                 func(uint32, *byte) Errno
+	GetMessageChannelSize             func(uint32, *uint32) Errno
+	SetSubscriptionChannel            func(string) Errno
+	PublishToChannel                  func(string, *byte, uint32) Errno
+	GetWebSocketURLSize               func(string, *uint32) Errno
+	GetWebSocketURL                   func(string, *byte) Errno
+	PublishTextToChannel              func(string, *byte, uint32) Errno
+	SelfApplicationSize               func(*uint32) Errno
+	SelfApplication                   func(*byte) Errno
+	SelfProjectSize                   func(*uint32) Errno
+	SelfProject                       func(*byte) Errno
+	SelfIdSize                        func(*uint32) Errno
+	SelfId                            func(*byte) Errno
+	SelfCommitSize                    func(*uint32) Errno
+	SelfCommit                        func(*byte) Errno
+	SelfBranchSize                    func(*uint32) Errno
+	SelfBranch                        func(*byte) Errno
+	SecretValueSize                   func(string, *uint32) Errno
+	SecretValue                       func(string, *byte) Errno
+	LogAtLevel                        func(int32, *byte, uint32) Errno
+	StorageNew                        func(string, *uint32) Errno
+	StorageGet                        func(string, *uint32) Errno
+	StorageAddFile                    func(uint32, string, *uint32, *byte, uint32, uint32) Errno
+	StorageGetFile                    func(uint32, string, uint32, *uint32) Errno
+	StorageReadFile                   func(uint32, uint32, *byte, uint32, *uint32) Errno
+	StorageCloseFile                  func(uint32, uint32) Errno
+	StorageDeleteFile                 func(uint32, string, uint32, uint32) Errno
+	StorageListVersionsSize           func(uint32, string, *uint32) Errno
+	StorageListVersions               func(uint32, string, *byte) Errno
+	StorageUsedSize                   func(uint32, *uint32) Errno
+	StorageUsed                       func(uint32, *byte) Errno
+	StorageCapacitySize               func(uint32, *uint32) Errno
+	StorageCapacity                   func(uint32, *byte) Errno
+	StorageCid                        func(uint32, string, *byte) Errno
+	StorageCurrentVersionSize         func(uint32, string, *uint32) Errno
+	StorageCurrentVersion             func(string, *byte) Errno
+	StorageListFilesSize              func(uint32, *uint32) Errno
+	StorageListFiles                  func(uint32, *byte) Errno
+	StorageNewContent                 func(*uint32) Errno
+	StorageOpenCid                    func(*uint32, *byte) Errno
+	ContentCloseFile                  func(uint32) Errno
+	ContentFileCid                    func(uint32, *byte) Errno
+	ContentReadFile                   func(uint32, *byte, uint32, *uint32) Errno
+	ContentWriteFile                  func(uint32, *byte, uint32, *uint32) Errno
+	ContentPushFile                   func(uint32, *byte) Errno
+	ContentSeekFile                   func(uint32, int64, int32, *int32) Errno
+	StorageCreateFile                 func(uint32, string, uint32, *uint32) Errno
+	StorageWriteFile                  func(uint32, uint32, *byte, uint32, *uint32) Errno
+	StorageCommitFile                 func(uint32, uint32, *uint32) Errno
+	StorageAbortFile                  func(uint32, uint32) Errno
+}

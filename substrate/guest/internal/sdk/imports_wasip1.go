@@ -305,6 +305,10 @@ func GetHttpResponseHeaderKeysSize(uint32, uint32, *uint32) Errno
 //go:noescape
 func GetHttpResponseHeaderKeys(uint32, uint32, *byte, uint32) Errno
 
+//go:wasmimport taubyte/sdk getHttpResponseStatus
+//go:noescape
+func GetHttpResponseStatus(uint32, uint32, *uint32) Errno
+
 //go:wasmimport taubyte/sdk getHttpEventMethodSize
 //go:noescape
 func GetHttpEventMethodSize(uint32, *uint32) Errno
@@ -401,6 +405,22 @@ func GetHttpEventRequestHeaderKeysSize(uint32, *uint32) Errno
 //go:wasmimport taubyte/sdk getHttpEventRequestHeaderKeys
 //go:noescape
 func GetHttpEventRequestHeaderKeys(uint32, *byte, uint32) Errno
+
+//go:wasmimport taubyte/sdk getHttpEventQueryValuesSize
+//go:noescape
+func GetHttpEventQueryValuesSize(uint32, *uint32, string) Errno
+
+//go:wasmimport taubyte/sdk getHttpEventQueryValues
+//go:noescape
+func GetHttpEventQueryValues(uint32, string, *byte, uint32) Errno
+
+//go:wasmimport taubyte/sdk getHttpEventHeaderLinesSize
+//go:noescape
+func GetHttpEventHeaderLinesSize(uint32, *uint32, string) Errno
+
+//go:wasmimport taubyte/sdk getHttpEventHeaderLines
+//go:noescape
+func GetHttpEventHeaderLines(uint32, string, *byte, uint32) Errno
 
 //go:wasmimport taubyte/sdk fifoNew
 func FifoNew(uint32) uint32
@@ -576,6 +596,10 @@ func GetWebSocketURLSize(string, *uint32) Errno
 //go:noescape
 func GetWebSocketURL(string, *byte) Errno
 
+//go:wasmimport taubyte/sdk publishTextToChannel
+//go:noescape
+func PublishTextToChannel(string, *byte, uint32) Errno
+
 //go:wasmimport taubyte/sdk selfApplicationSize
 //go:noescape
 func SelfApplicationSize(*uint32) Errno
@@ -623,6 +647,10 @@ func SecretValueSize(string, *uint32) Errno
 //go:wasmimport taubyte/sdk secretValue
 //go:noescape
 func SecretValue(string, *byte) Errno
+
+//go:wasmimport taubyte/sdk logAtLevel
+//go:noescape
+func LogAtLevel(int32, *byte, uint32) Errno
 
 //go:wasmimport taubyte/sdk storageNew
 //go:noescape
@@ -725,3 +753,18 @@ func ContentPushFile(uint32, *byte) Errno
 //go:wasmimport taubyte/sdk contentSeekFile
 //go:noescape
 func ContentSeekFile(uint32, int64, int32, *int32) Errno
+
+//go:wasmimport taubyte/sdk storageCreateFile
+//go:noescape
+func StorageCreateFile(uint32, string, uint32, *uint32) Errno
+
+//go:wasmimport taubyte/sdk storageWriteFile
+//go:noescape
+func StorageWriteFile(uint32, uint32, *byte, uint32, *uint32) Errno
+
+//go:wasmimport taubyte/sdk storageCommitFile
+//go:noescape
+func StorageCommitFile(uint32, uint32, *uint32) Errno
+
+//go:wasmimport taubyte/sdk storageAbortFile
+func StorageAbortFile(uint32, uint32) Errno

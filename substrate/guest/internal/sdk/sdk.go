@@ -45,6 +45,25 @@ func Strings(size func(*uint32) errno.Errno, bytes func(buf *byte, size uint32) 
 	return strings.Split(strings.TrimSuffix(text, "\x00"), "\x00"), nil
 }
 
+// Each is Fetch for texts in which any character may stand: before each is its length, in
+// four bytes. What can't be had is nothing.
+func Each(size func(*uint32) errno.Errno, bytes func(buf *byte, size uint32) errno.Errno) []string {
+	text, err := Text(size, bytes)
+	if err != nil {
+		return nil
+	}
+	var list []string
+	for len(text) >= 4 {
+		n := int(text[0]) | int(text[1])<<8 | int(text[2])<<16 | int(text[3])<<24
+		if text = text[4:]; n < 0 || n > len(text) {
+			return nil
+		}
+		list = append(list, text[:n])
+		text = text[n:]
+	}
+	return list
+}
+
 // Join is the form in which the host takes a list of strings.
 func Join(list []string) []byte {
 	var b []byte

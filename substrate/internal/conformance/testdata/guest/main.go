@@ -19,6 +19,7 @@ import (
 	"github.com/taubyte/taubyte/substrate/guest/event"
 	"github.com/taubyte/taubyte/substrate/guest/fetch"
 	"github.com/taubyte/taubyte/substrate/guest/i2mv"
+	"github.com/taubyte/taubyte/substrate/guest/log"
 	"github.com/taubyte/taubyte/substrate/guest/random"
 	"github.com/taubyte/taubyte/substrate/guest/self"
 )
@@ -93,6 +94,7 @@ func init() {
 		url, _ := io.ReadAll(r.Body)
 		resp, err := fetch.Do(fetch.Request{Method: "PUT", URL: string(url), Header: map[string][]string{"X-Sent": {"1", "2"}}, Body: []byte("in")})
 		check("fetch", true, err)
+		check("status", resp.Status() == 200 && slices.Equal(resp.Headers()["X-Got"], []string{"1", "2"}), nil)
 		text("body", `far got "in"`)(io.ReadAll(resp.Body))
 		list("method", "PUT")(resp.Header("X-Method"), nil)
 		list("headers", "1", "2")(resp.Header("X-Got"), nil)
@@ -102,6 +104,10 @@ func init() {
 		check("method", errors.Is(err, errno.InvalidMethod), nil)
 		_, err = fetch.Get("http://10.0.0.1/")
 		check("refused", errors.Is(err, errno.HttpRequestFailed), nil)
+		fmt.Fprint(w, "ok")
+	}
+	families["log"] = func(w http.ResponseWriter, _ *http.Request) {
+		log.Warn("said at a level")
 		fmt.Fprint(w, "ok")
 	}
 	families["dns"] = func(w http.ResponseWriter, r *http.Request) {

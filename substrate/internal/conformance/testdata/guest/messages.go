@@ -26,6 +26,8 @@ func init() {
 		text, _ := io.ReadAll(r.Body)
 		check("subscribe", true, pubsub.Subscribe(room))
 		check("publish", true, pubsub.Publish(room, text))
+		check("publish text", true, pubsub.PublishText(room, "grüße"))
+		check("publish what is no text", errors.Is(pubsub.PublishText(room, "\xff"), errno.PublishFailed), nil)
 		url, err := pubsub.WebSocketURL(room)
 		check("url", strings.HasPrefix(url, "ws-") && strings.HasSuffix(url, "/"+room), err)
 		check("no channel", errors.Is(pubsub.Subscribe("nowhere"), errno.SubscribeFailed), nil)

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
+	"testing/iotest"
 
 	"github.com/taubyte/taubyte/substrate/guest/cid"
 	"github.com/taubyte/taubyte/substrate/guest/database"
@@ -16,6 +18,11 @@ import (
 	"github.com/taubyte/taubyte/substrate/guest/ipfs"
 	"github.com/taubyte/taubyte/substrate/guest/storage"
 )
+
+// zeros is without an end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 func init() {
 	families["database"] = func(w http.ResponseWriter, _ *http.Request) {
@@ -53,6 +60,13 @@ func init() {
 		s, err := storage.Open("files")
 		check("open", true, err)
 		list[storage.Entry]("empty")(s.List())
+		v, err := s.AddFrom("stream", io.LimitReader(zeros{}, 300_000), false)
+		check("add from", v == 1, err)
+		_, err = s.AddFrom("broken", io.MultiReader(strings.NewReader("x"), iotest.ErrReader(io.ErrUnexpectedEOF)), false)
+		check("add from what breaks", errors.Is(err, io.ErrUnexpectedEOF), nil)
+		equal("used", uint64(300_000))(s.Used())
+		list("list", storage.Entry{Name: "stream", Version: 1})(s.List())
+		check("delete", true, s.DeleteAll("stream"))
 		data := bytes.Repeat([]byte("data"), 100_000)
 		first, err := s.Add("doc.txt", data, false)
 		check("add", true, err)
