@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/internal/siterules"
 	"github.com/taubyte/taubyte/internal/unixfs"
 	"github.com/taubyte/taubyte/patrick"
 	"github.com/taubyte/taubyte/tns"
@@ -410,10 +412,11 @@ func (b *build) opened(in *os.Root, name string) (tree, error) {
 }
 
 func (b *build) addSite(ctx context.Context, n int, out tree, t target) (made artefact, err error) {
+	site := linked{out}
 	var size int64
 	files := 0
 	all := map[string]int64{} // with sizes, those of folders -1
-	err = out.walk(ctx, ".", func(name string, d fs.DirEntry, err error) error {
+	err = fs.WalkDir(site, ".", bounded(ctx, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -431,9 +434,12 @@ func (b *build) addSite(ctx context.Context, n int, out tree, t target) (made ar
 			return fmt.Errorf("the output: %w: more than %d bytes", taubyte.ErrTooLarge, b.s.o.outputLimit)
 		}
 		return nil
-	})
+	}))
 	if err == nil && files == 0 {
 		err = fmt.Errorf("%w output: it holds no file (a workflow leaves them in the folder $OUT)", taubyte.ErrInvalid)
+	}
+	if err == nil {
+		err = checkRules(out, all)
 	}
 	if err != nil {
 		return made, err
@@ -449,7 +455,7 @@ func (b *build) addSite(ctx context.Context, n int, out tree, t target) (made ar
 			}
 		})
 	}
-	root, err := unixfs.AddFS(ctx, b.s.host.Blocks(), out)
+	root, err := unixfs.AddFS(ctx, b.s.host.Blocks(), site)
 	if err != nil {
 		cancel(err)
 	}
@@ -459,6 +465,28 @@ func (b *build) addSite(ctx context.Context, n int, out tree, t target) (made ar
 	}
 	made.root = root
 	return made, nil
+}
+
+// checkRules reports what is wrong in a website's files of rules, by line.
+func checkRules(out tree, all map[string]int64) error {
+	var texts [2][]byte
+	for i, name := range []string{siterules.RedirectsFile, siterules.HeadersFile} {
+		if size, ok := all[name]; !ok || size < 0 {
+			continue
+		}
+		f, err := out.Open(name)
+		if err != nil {
+			return fmt.Errorf("reading the output: %w", err)
+		}
+		texts[i], err = io.ReadAll(io.LimitReader(f, siterules.MaxSize+1))
+		if err = errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("reading the output: %w", err)
+		}
+	}
+	if _, faults := siterules.Parse(texts[0], texts[1]); len(faults) > 0 {
+		return fmt.Errorf("%w website: %w", taubyte.ErrInvalid, errors.Join(faults...))
+	}
+	return nil
 }
 
 func (b *build) addModule(ctx context.Context, out tree, t target) (cid.Cid, error) {

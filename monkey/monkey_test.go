@@ -253,7 +253,7 @@ func TestBadOutput(t *testing.T) {
 		"there is no .taubyte/build.sh":          project(map[string]string{".taubyte/config.yaml": "workflow: [build]"}),
 		"nothing to build":                       project(map[string]string{"README": "x"}),
 		"no folder code/functions/ping":          merge(under("config", configuration), under("websites/site", site)),
-		"neither a directory nor a regular file": project(shFunction, map[string]string{"websites/site/link": "->/etc/passwd"}),
+		"the link link leads out of the website": project(shFunction, map[string]string{"websites/site/link": "->/etc/passwd"}),
 		"holds no file":                          project(shFunction, map[string]string{"websites/site/.taubyte/config.yaml": "workflow: [x]", "websites/site/.taubyte/x.sh": "true"}),
 	} {
 		out := b.wait(t, b.push(repo, auth.KindProject, files))

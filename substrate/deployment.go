@@ -288,8 +288,15 @@ func (s *Service) build(ctx context.Context, d *tns.Deployment) (*deployment, er
 						return fmt.Errorf("encodings of website %s: %w", site1.Name, err)
 					}
 				}
+				ready, err := site.New(ctx, content, root, encoded, s.files)
+				if err != nil {
+					return fmt.Errorf("website %s: %w", site1.Name, err)
+				}
+				for _, fault := range ready.Faults() {
+					s.log.Warn("a rule of a website is left out", "project", string(d.Project), "branch", string(d.Branch), "website", site1.Name, "err", fault)
+				}
 				mu.Lock()
-				made.websites[resourceKey{scope.id, site1.ID}] = site.New(content, root, encoded, s.files)
+				made.websites[resourceKey{scope.id, site1.ID}] = ready
 				mu.Unlock()
 				return nil
 			})

@@ -82,7 +82,8 @@ func (s *Service) serveRoute(w http.ResponseWriter, r *http.Request, route *tns.
 		if ok, err := d.admit(w, r, guarded{key, abi.ResourceWebsite}); !ok {
 			return err
 		}
-		site.ServeHTTP(w, r, strings.TrimPrefix(path, prefix(route)))
+		own := prefix(route)
+		site.ServeHTTP(w, r, own, strings.TrimPrefix(path, own))
 		return nil
 	}
 	f, ok := d.functions[key]

@@ -12,6 +12,10 @@
 // and never a page of HTML. %2F in a path is a character of a name and separates
 // nothing.
 //
+// The site's files _redirects and _headers (package siterules) lead requests elsewhere and
+// set headers. They are not served, and neither is what has a name that begins with a dot, but
+// for what is in the site's .well-known.
+//
 // A file's type is the one that is registered for its extension; where the name
 // tells nothing, its first bytes do.
 //

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/taubyte/taubyte/internal/mediatype"
+	"github.com/taubyte/taubyte/internal/siterules"
 )
 
 // script and media say what an extension is: what builders of web pages make out of
@@ -26,22 +27,30 @@ func media(ext string) bool {
 // hashed says whether a file's name has a hash of its content in it, as the
 // builders of web pages make them: then it never changes. To miss one costs a
 // user a 304; to see one where there is none would keep a stale file for a year.
-// So scripts may have hexadecimal hashes anywhere; other hashes, and those of
-// pictures, fonts and sounds, count in the folders of builders alone.
+// So scripts may have hashes that look like nothing else anywhere: in hexadecimal (webpack,
+// Parcel) or in base 32 (esbuild). Those in base 64 (Vite, Rollup), and those of pictures,
+// fonts and sounds, count in the folders of builders alone.
 func hashed(name string) bool {
 	dir, file := path.Split(name)
+	if immutable(dir) {
+		return true
+	}
 	ext := strings.ToLower(path.Ext(file))
 	if !script(ext) && !media(ext) {
 		return false
 	}
 	own, known := builderFolder(dir)
-	for stem := strings.TrimSuffix(file, path.Ext(file)); stem != ""; {
+	stem := strings.TrimSuffix(file, path.Ext(file))
+	if known && dashed(strings.TrimSuffix(stem, path.Ext(stem))) || known && dashed(stem) {
+		return true
+	}
+	for stem != "" {
 		i := strings.LastIndexAny(stem, ".-")
 		token := stem[i+1:]
 		if i <= 0 { // the whole name
 			return own && (hexadecimal(token) || mixed(token))
 		}
-		if hexadecimal(token) && (script(ext) || known) && !unique(stem) || mixed(token) && known {
+		if (hexadecimal(token) || base32(token)) && (script(ext) || known) && !unique(stem) || mixed(token) && known {
 			return true
 		}
 		if stem[i] != '.' { // main.3f2a9c01.chunk.js, but not a-b-c.js
@@ -50,6 +59,12 @@ func hashed(name string) bool {
 		stem = stem[:i]
 	}
 	return false
+}
+
+// immutable says whether a folder has nothing but what its builder promises to name anew.
+func immutable(dir string) bool {
+	dir = "/" + dir
+	return strings.Contains(dir, "/_next/static/") || strings.Contains(dir, "/_app/immutable/")
 }
 
 // hexadecimal says whether a token may be a hash in that form. A word is none, and
@@ -70,6 +85,39 @@ func hexadecimal(s string) bool {
 		}
 	}
 	return digits > 0 && letters > 0
+}
+
+// base32 says whether a token is a hash as esbuild makes them: eight capitals and digits from
+// 2 to 7, which are mixed. A code like ABC12345 may be a name.
+func base32(s string) bool {
+	if len(s) != 8 || word(s) {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < 'A' || c > 'Z') && (c < '2' || c > '7') {
+			return false
+		}
+	}
+	return true
+}
+
+// dashed says whether a name ends with a hash in base 64 of eight characters, one of them
+// a dash: index-B-x2_3dK. Words with dashes are none.
+func dashed(stem string) bool {
+	at := len(stem) - 9
+	if at <= 0 || stem[at] != '-' {
+		return false
+	}
+	hash := stem[at+1:]
+	if !strings.Contains(hash, "-") || !mixed(strings.ReplaceAll(hash, "-", "_")) {
+		return false
+	}
+	for part := range strings.SplitSeq(hash, "-") {
+		if !word(part) {
+			return true
+		}
+	}
+	return false
 }
 
 // mixed says whether a token may be a hash in base 64 or 32: eight or more
@@ -112,6 +160,16 @@ func word(s string) bool {
 		}
 	}
 	return !lower || !together
+}
+
+// hidden says whether a name is not for users: that of a file with rules, or of one that
+// begins with a dot or is in such a folder, but for the site's .well-known (RFC 8615).
+func hidden(name string) bool {
+	if name == siterules.RedirectsFile || name == siterules.HeadersFile {
+		return true
+	}
+	name = strings.TrimPrefix(name, ".well-known/")
+	return strings.HasPrefix(name, ".") && name != ".well-known" || strings.Contains(name, "/.")
 }
 
 // unique says whether a name ends with a UUID.

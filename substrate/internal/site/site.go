@@ -1,6 +1,7 @@
 package site
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/internal/mediatype"
+	"github.com/taubyte/taubyte/internal/siterules"
 )
 
 // A File is an open file of a tree.
@@ -35,32 +37,73 @@ type Site struct {
 	root      cid.Cid
 	encodings cid.Cid
 	cache     *Cache
+	rules     *siterules.Rules
+	faults    []error
 }
 
 // New returns the site with that root. What encodings leads to, unless it is cid.Undef, is
 // a tree of encodings of the site's files, by their names with the suffixes that siblings
-// have. No path of the site leads there.
-func New(tree Tree, root, encodings cid.Cid, cache *Cache) *Site {
-	return &Site{tree: tree, root: root, encodings: encodings, cache: cache}
+// have. No path of the site leads there. The site's rules are read, of which [Site.Faults]
+// tells what is wrong; an error is one of the tree.
+func New(ctx context.Context, tree Tree, root, encodings cid.Cid, cache *Cache) (*Site, error) {
+	s := &Site{tree: tree, root: root, encodings: encodings, cache: cache}
+	redirects, err := s.read(ctx, siterules.RedirectsFile)
+	if err != nil {
+		return nil, err
+	}
+	headers, err := s.read(ctx, siterules.HeadersFile)
+	if err != nil {
+		return nil, err
+	}
+	s.rules, s.faults = siterules.Parse(redirects, headers)
+	return s, nil
+}
+
+// Faults are the lines of the site's rules that can't be read, and are left out. A build
+// refuses them, but an older one may not have.
+func (s *Site) Faults() []error { return s.faults }
+
+// read returns a file of rules, nil where there is none.
+func (s *Site) read(ctx context.Context, name string) ([]byte, error) {
+	f, err := s.tree.Open(ctx, s.root, name)
+	if errors.Is(err, taubyte.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if f.IsDir() {
+		return nil, nil
+	}
+	return io.ReadAll(io.LimitReader(f, siterules.MaxSize+1))
 }
 
 // openTimeout bounds finding a file, whose blocks may be on another node.
 const openTimeout = 30 * time.Second
 
-// ServeHTTP answers a request for what is at a path of the site: the part of the
-// request's path behind the site's own, with slashes that are data left as %2F.
-func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, rest string) {
-	switch r.Method {
-	case http.MethodGet, http.MethodHead:
-	default:
-		w.Header().Set("Allow", "GET, HEAD")
-		plain(w, http.StatusMethodNotAllowed, "This is a file.")
-		return
-	}
-	folder := strings.HasSuffix(rest, "/")
-	name := strings.TrimPrefix(path.Clean("/"+rest), "/")
+// A request is one for what is at a path of the site.
+type request struct {
+	*http.Request
+	prefix string // of the site
+	at     string // the path in the site, decoded and clean; empty where prefix is all
+}
 
-	if err := s.serve(w, r, name, folder); err != nil {
+// path is the path in the site as rules see it.
+func (r *request) path() string { return cmp.Or(r.at, "/") }
+
+// ServeHTTP answers a request for what is at a path of the site: rest is the part of the
+// request's path behind prefix, the site's own, both decoded but for slashes that are data,
+// which are %2F.
+func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, prefix, rest string) {
+	at := path.Clean("/" + rest)
+	switch slash := strings.HasSuffix(rest, "/"); {
+	case at == "/" && !slash:
+		at = ""
+	case at != "/" && slash:
+		at += "/"
+	}
+	if err := s.serve(w, &request{r, prefix, at}); err != nil {
 		switch {
 		case errors.Is(err, context.Canceled):
 		default:
@@ -70,47 +113,112 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, rest string) {
 	}
 }
 
-func (s *Site) serve(w http.ResponseWriter, r *http.Request, name string, folder bool) error {
-	e, err := s.find(r.Context(), s.root, name)
+func (s *Site) serve(w http.ResponseWriter, r *request) error {
+	rule, ruled := s.rules.Redirect(r.Host, r.path(), r.URL.RawQuery)
+	if ruled && rule.Shadows {
+		return s.follow(w, r, rule)
+	}
+	found, folder, err := s.resolve(r.Context(), r.at)
 	if err != nil {
 		return err
 	}
+	if ruled && found == nil {
+		return s.follow(w, r, rule)
+	}
+	if !readable(w, r) {
+		return nil
+	}
+	switch {
+	case found == nil:
+		return s.notFound(w, r)
+	case folder:
+		to := r.URL.EscapedPath() + "/"
+		if strings.HasPrefix(to, "//") {
+			to = "/" + strings.TrimLeft(to, "/") // not another host
+		}
+		if r.URL.RawQuery != "" {
+			to += "?" + r.URL.RawQuery
+		}
+		w.Header().Set("Location", to)
+		plain(w, http.StatusTemporaryRedirect, "The page is at "+to)
+		return nil
+	}
+	return s.send(w, r, found)
+}
+
+// readable answers a request that does not only read, and reports whether it does.
+func readable(w http.ResponseWriter, r *request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		return true
+	}
+	w.Header().Set("Allow", "GET, HEAD")
+	plain(w, http.StatusMethodNotAllowed, "This is a file.")
+	return false
+}
+
+// resolve finds the file that is at a path of the site, nil where there is none. It is
+// folder where it is a folder's page and the path lacks the slash at its end.
+func (s *Site) resolve(ctx context.Context, at string) (found *entry, folder bool, err error) {
+	slash := strings.HasSuffix(at, "/")
+	name := strings.Trim(at, "/")
+	if hidden(name) {
+		return nil, false, nil
+	}
+	e, err := s.find(ctx, s.root, name)
+	if err != nil {
+		return nil, false, err
+	}
 	if e.dir {
-		index := join(name, "index.html")
-		if e, err = s.find(r.Context(), s.root, index); err != nil {
-			return err
-		}
-		if e.here() && folder {
-			return s.send(w, r, e)
+		if e, err = s.find(ctx, s.root, join(name, "index.html")); err != nil {
+			return nil, false, err
 		}
 		if e.here() {
-			to := r.URL.EscapedPath() + "/"
-			if strings.HasPrefix(to, "//") {
-				to = "/" + strings.TrimLeft(to, "/") // not another host
-			}
-			if r.URL.RawQuery != "" {
-				to += "?" + r.URL.RawQuery
-			}
-			w.Header().Set("Location", to)
-			plain(w, http.StatusTemporaryRedirect, "The page is at "+to)
-			return nil
+			return e, !slash, nil
 		}
-	} else if e.here() && !folder {
-		return s.send(w, r, e)
+	} else if e.here() && !slash {
+		return e, false, nil
 	}
-	if name != "" && !folder { // perhaps beside a folder without a page of its own
-		if e, err = s.find(r.Context(), s.root, name+".html"); err != nil {
-			return err
+	if name != "" && !slash { // perhaps beside a folder without a page of its own
+		if e, err = s.find(ctx, s.root, name+".html"); err != nil {
+			return nil, false, err
 		}
 		if e.here() {
-			return s.send(w, r, e)
+			return e, false, nil
 		}
 	}
-	return s.notFound(w, r, name)
+	return nil, false, nil
+}
+
+// follow does what a rule of the site asks for.
+func (s *Site) follow(w http.ResponseWriter, r *request, rule siterules.Redirect) error {
+	if rule.Status != http.StatusOK && rule.Status != http.StatusNotFound {
+		to := rule.To
+		if strings.HasPrefix(to, "/") {
+			to = siterules.EscapePath(r.prefix) + to
+		}
+		w.Header().Set("Location", to)
+		plain(w, rule.Status, "The page is at "+to)
+		return nil
+	}
+	if !readable(w, r) {
+		return nil
+	}
+	to := path.Clean("/" + rule.To)
+	found, _, err := s.resolve(r.Context(), to) // of a folder, its page
+	switch {
+	case err != nil:
+		return err
+	case found == nil:
+		return s.notFound(w, r)
+	case rule.Status == http.StatusNotFound:
+		return s.sendError(w, r, found)
+	}
+	return s.send(w, r, found)
 }
 
 // notFound answers what is not there.
-func (s *Site) notFound(w http.ResponseWriter, r *http.Request, name string) error {
+func (s *Site) notFound(w http.ResponseWriter, r *request) error {
 	e, err := s.find(r.Context(), s.root, "404.html")
 	if err != nil {
 		return err
@@ -119,7 +227,7 @@ func (s *Site) notFound(w http.ResponseWriter, r *http.Request, name string) err
 		return s.sendError(w, r, e)
 	}
 	// A browser that does not say where it goes asks for a script as it does for a page.
-	if yes, said := navigation(r); yes && (said || mediatype.Of(name) == "") {
+	if yes, said := navigation(r.Request); yes && (said || mediatype.Of(strings.Trim(r.at, "/")) == "") {
 		if e, err = s.find(r.Context(), s.root, "index.html"); err != nil {
 			return err
 		}
@@ -133,13 +241,13 @@ func (s *Site) notFound(w http.ResponseWriter, r *http.Request, name string) err
 }
 
 // send answers with a file, or with one of its encodings.
-func (s *Site) send(w http.ResponseWriter, r *http.Request, e *entry) error {
+func (s *Site) send(w http.ResponseWriter, r *request, e *entry) error {
 	h := w.Header()
 	body, encoding := e, ""
 	if e.compressible && !e.alone.Load() {
 		var any bool
 		var err error
-		if body, encoding, any, err = s.encoded(r, e); err != nil {
+		if body, encoding, any, err = s.encoded(r.Request, e); err != nil {
 			return err
 		}
 		if any {
@@ -148,10 +256,11 @@ func (s *Site) send(w http.ResponseWriter, r *http.Request, e *entry) error {
 			e.alone.Store(true)
 		}
 	}
-	if conditional(r) {
-		switch precondition(r, body.etag[0]) {
+	if conditional(r.Request) {
+		switch precondition(r.Request, body.etag[0]) {
 		case http.StatusNotModified:
 			h["Etag"], h["Cache-Control"] = body.etag, e.caching
+			s.rules.Apply(h, r.Host, r.path())
 			w.WriteHeader(http.StatusNotModified)
 			return nil
 		case http.StatusPreconditionFailed:
@@ -162,7 +271,7 @@ func (s *Site) send(w http.ResponseWriter, r *http.Request, e *entry) error {
 	parts := ""
 	if r.Method == http.MethodGet && r.Header["Range"] != nil {
 		var ok bool
-		if parts, ok = ranges(r, body.etag[0], body.size); !ok {
+		if parts, ok = ranges(r.Request, body.etag[0], body.size); !ok {
 			h.Set("Content-Range", "bytes */"+body.length[0])
 			plain(w, http.StatusRequestedRangeNotSatisfiable, "The file has "+body.length[0]+" bytes.")
 			return nil
@@ -180,6 +289,7 @@ func (s *Site) send(w http.ResponseWriter, r *http.Request, e *entry) error {
 	if encoding != "" {
 		h.Set("Content-Encoding", encoding)
 	}
+	s.rules.Apply(h, r.Host, r.path())
 	if parts != "" {
 		http.ServeContent(w, ranged(parts), "", time.Time{}, content)
 		return nil
@@ -226,15 +336,16 @@ func (s *Site) encoded(r *http.Request, e *entry) (best *entry, name string, any
 }
 
 // sendError answers with the site's page for what is not there.
-func (s *Site) sendError(w http.ResponseWriter, r *http.Request, e *entry) error {
+func (s *Site) sendError(w http.ResponseWriter, r *request, e *entry) error {
 	content, err := s.content(r.Context(), e)
 	if err != nil {
 		return err
 	}
 	defer content.Close()
 	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
+	h["Content-Type"] = e.kind
 	h["Cache-Control"] = askAgain
+	s.rules.Apply(h, r.Host, r.path())
 	h["Content-Length"] = e.length
 	w.WriteHeader(http.StatusNotFound)
 	if r.Method != http.MethodHead {

@@ -73,6 +73,15 @@ func newTree(files map[string]string) *tree {
 	return t
 }
 
+// made is a site without faults.
+func made(t testing.TB, tree site.Tree, root, encodings cid.Cid, cache *site.Cache) *site.Site {
+	t.Helper()
+	s, err := site.New(t.Context(), tree, root, encodings, cache)
+	require.NoError(t, err)
+	require.Empty(t, s.Faults())
+	return s
+}
+
 type ask struct {
 	*testing.T
 	*site.Site
@@ -80,7 +89,7 @@ type ask struct {
 }
 
 func newSite(t *testing.T, files map[string]string) ask {
-	return ask{t, site.New(newTree(files), idOf([]byte(t.Name())), cid.Undef, site.NewCache(1<<20)), ""}
+	return ask{t, made(t, newTree(files), idOf([]byte(t.Name())), cid.Undef, site.NewCache(1<<20)), ""}
 }
 
 func (a ask) get(target string, header ...string) *http.Response {
@@ -93,7 +102,7 @@ func (a ask) do(method, target string, header ...string) *http.Response {
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	a.ServeHTTP(w, r, strings.TrimPrefix(r.URL.Path, a.prefix))
+	a.ServeHTTP(w, r, a.prefix, strings.TrimPrefix(r.URL.Path, a.prefix))
 	return w.Result()
 }
 
@@ -262,7 +271,7 @@ func TestConditions(t *testing.T) {
 	r := httptest.NewRequest("GET", "/small.txt", nil)
 	r.Header["If-None-Match"] = []string{`"other"`, etag}
 	w := httptest.NewRecorder()
-	s.ServeHTTP(w, r, "/small.txt")
+	s.ServeHTTP(w, r, "", "/small.txt")
 	require.Equal(t, 304, w.Code, "lines of one header are one list")
 	require.Equal(t, 404, s.get("/nowhere.js", "If-Match", `"other"`).StatusCode, "what is not there has no version")
 }
@@ -405,7 +414,7 @@ func TestTypes(t *testing.T) {
 	} {
 		for _, content := range []string{zip, html, text, strings.Repeat("x", 100_000)} {
 			s := newSite(t, map[string]string{name: content})
-			s.Site = site.New(newTree(map[string]string{name: content}), idOf([]byte(name+content)), cid.Undef, site.NewCache(1<<20))
+			s.Site = made(t, newTree(map[string]string{name: content}), idOf([]byte(name+content)), cid.Undef, site.NewCache(1<<20))
 			r := s.get("/" + name)
 			kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 			require.Equal(t, want, kind, name)
@@ -467,7 +476,7 @@ func TestEncodings(t *testing.T) {
 	r := httptest.NewRequest("GET", "/app.js", nil)
 	r.Header["Accept-Encoding"] = []string{"deflate", "gzip;q=0.5", "zstd"}
 	w := httptest.NewRecorder()
-	s.ServeHTTP(w, r, "/app.js")
+	s.ServeHTTP(w, r, "", "/app.js")
 	require.Equal(t, "zstd", w.Header().Get("Content-Encoding"), "lines of one header are one list")
 	require.Empty(t, s.get("/only.css", "Accept-Encoding", "gzip").Header.Get("Vary"))
 	require.Equal(t, "jpg", body(t, s.get("/photo.jpg", "Accept-Encoding", "gzip")))
@@ -481,12 +490,24 @@ func TestCacheHeaders(t *testing.T) {
 		"main.3f2a9c01.js", "main.3f2a9c01.chunk.js", "css/app-0a1b2c3d4e5f.css", "assets/index-Diwr4Tda.js", "_app/chunk-2DZ7YZQK.js",
 		"assets/logo-BkT5xH1s.svg", "static/media/logo.3f2a9c01d4e5f6a7b8c9.png", "_next/static/css/3f2a9c01d4e5f6a7.css", "_nuxt/BkT5xH1s.js",
 		"_astro/hero.BkT5xH1s.webp", "assets/inter-DRtmQk3A.woff2", "assets/index-XK2WDRTM.js.map",
+		// esbuild and Angular
+		"app-3NLHZDZC.js", "chunk-2DZ7YZQK.js", "styles-5INURTSO.css", "chunks/logo-3NLHZDZC.png",
+		// Vite and Rollup
+		"assets/index-B-x2_3dK.js", "assets/vendor-_kX-2b9Q.css", "assets/index-B-x2_3dK.js.map", "assets/KaTeX_Main-Regular-B22Nviop.woff2", "assets/roboto-latin-400-normal-mTIRXP6Y.woff2",
+		// webpack and Parcel
+		"static/js/787.28cb0dcd.chunk.js", "js/chunk-vendors.7c1f8a3b.js", "runtime~main.3f2a9c01d4e5f6a7b8c9.js", "index.3f2a9c01.css",
+		// Next.js, with and without a base path
+		"_next/static/chunks/main-app-3f2a9c01d4e5f6a7.js", "_next/static/chunks/pages/_app-72b849fbd24ac258.js", "_next/static/wX3kq9/_buildManifest.js", "_next/static/media/a34f9d1faa5f3315-s.p.woff2",
+		"shop/_next/static/chunks/app/layout-0123456789abcdef.js", "_next/static/chunks/0a1b2c3d.js",
+		// SvelteKit
+		"_app/immutable/entry/start.B2k9fXcQ.js", "_app/immutable/nodes/0.DqS1zXyW.js",
 	}
 	asked := []string{
+		"sku-ABCD2345.js", "chunk-ABCDEFGH.js", "assets/my-long-A-name.js", "assets/the-Old-Page.png", "assets/a-My-Photo.png", "_next/data/wX3kq9/index.json", "_app/version.json", "_nuxt/builds/latest.json", "app-3nlhzdzc.js", "team-3NLHZDZC.jpg", "3NLHZDZC.js",
 		"index.html", "app.js", "my-component.js", "photo-20240115.jpg", "js/my-MainView.js", "feedface.js", "a-deadbeef.js", "jquery-3.7.1.min.js",
 		"my-story-3f2a9c01.html", "assets/my-story-3f2a9c01.html", "static/report.3f2a9c01.html", "report-deadbeef1.html", "post-3f2a9c01.xhtml",
 		"report.3f2a9c01.pdf", "assets/invoice-3f2a9c01.pdf", "data-3f2a9c01.json", "assets/data.3f2a9c01.json", "notes-3f2a9c01.txt", "3f2a9c01.html",
-		"photo-3f2a9c01.jpg", "photo.3f2a9c01.jpg", "team/IMG-A1B2C3D4.jpg", "logo-BkT5xH1s.svg", "app-3NLHZDZC.js", "feed-3f2a9c01.xml", "3f2a9c01d4e5f6a7.css",
+		"photo-3f2a9c01.jpg", "photo.3f2a9c01.jpg", "team/IMG-A1B2C3D4.jpg", "logo-BkT5xH1s.svg", "feed-3f2a9c01.xml", "3f2a9c01d4e5f6a7.css",
 		"assets/a-deadbeef1.png", "assets/hero-MainPhoto.jpg", "assets/photo-DSC00012.jpg", "assets/photo-IMG_1234.jpg", "assets/guide-Chapter1.png", "assets/BkT5xH1s.js",
 		"assets/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed.jpg", "assets/photo-20240115.jpg", "assets/index-DiwrgTda.js", "assets/report-3f2a9c01.docx", "my-story-3f2a9c01",
 	}
@@ -508,7 +529,7 @@ func TestCacheHeaders(t *testing.T) {
 // remember it so.
 func TestUnavailable(t *testing.T) {
 	files := newTree(map[string]string{"index.html": "home", "a.js": "a"})
-	s := ask{t, site.New(files, idOf(nil), cid.Undef, site.NewCache(1<<20)), ""}
+	s := ask{t, made(t, files, idOf(nil), cid.Undef, site.NewCache(1<<20)), ""}
 	files.down = true
 	r := s.get("/a.js")
 	require.Equal(t, 503, r.StatusCode)
@@ -524,31 +545,106 @@ func TestCacheIsUsedAndBounded(t *testing.T) {
 		files[fmt.Sprintf("%d.txt", i)] = strings.Repeat("x", 1000)
 	}
 	tr := newTree(files)
-	s := ask{t, site.New(tr, idOf(nil), cid.Undef, site.NewCache(50_000)), ""}
+	s := ask{t, made(t, tr, idOf(nil), cid.Undef, site.NewCache(50_000)), ""}
 	for range 3 {
 		for i := range 200 {
 			require.Equal(t, 1000, len(body(t, s.get(fmt.Sprintf("/%d.txt", i)))))
 		}
 	}
+	one := ask{t, made(t, tr, idOf([]byte("one")), cid.Undef, site.NewCache(50_000)), ""}
 	opens := tr.opens
-	one := ask{t, site.New(tr, idOf([]byte("one")), cid.Undef, site.NewCache(50_000)), ""}
 	for range 10 {
 		one.get("/7.txt")
 	}
 	require.LessOrEqual(t, tr.opens-opens, 4, "the file and its encodings, once")
 }
 
+// What a site's own rules ask for.
+func TestRules(t *testing.T) {
+	s := newSite(t, map[string]string{
+		"index.html": "home", "app.js": "1+1", "about.html": "about", "docs/index.html": "docs", "gone.html": "gone", "new.html": "new", "app/index.html": "app", "a.css": "plain", "a.css.br": "br",
+		"_redirects": "/old /new 301\n/about /new 302\n/docs /app 200\n/app/* /app/index.html 200\n/gone/* /gone.html 404\n/lost/* /nowhere 200\n/x/* /y/:splat 307\n/a.c* /no 302\n/i* /forced 302!\n/submit https://forms.example.com/ 308\n",
+		"_headers":   "/*\n  X-Frame-Options: DENY\n/app.js\n  Cache-Control: public, max-age=60\n  Content-Type: application/x-own\n/gone/*\n  X-Gone: yes\n",
+	})
+	for target, want := range map[string]string{
+		"/":              "200 home",
+		"/old?a=1":       "301 /new?a=1",
+		"/about":         "302 /new", // one path is led away even from a file
+		"/docs":          "200 app",
+		"/docs/":         "200 app",
+		"/app/deep/er":   "200 app",
+		"/gone/x":        "404 gone",
+		"/lost/x":        "404 There is no such page.\n",
+		"/x/a/b/?c=d":    "307 /y/a/b/?c=d",
+		"/a.css":         "200 plain", // many paths leave a file where it is
+		"/a.ccc":         "302 /no",
+		"/index.html":    "302 /forced",
+		"/_redirects":    "404 There is no such page.\n",
+		"/_headers":      "404 There is no such page.\n",
+		"/sub/_headers":  "404 There is no such page.\n",
+		"/docs/../old":   "301 /new",
+		"/x/%5cevil.com": "307 /y/%5Cevil.com",
+	} {
+		r := s.get(target)
+		got := r.Header.Get("Location")
+		if got == "" {
+			got = body(t, r)
+		}
+		require.Equal(t, want, fmt.Sprint(r.StatusCode, " ", got), target)
+	}
+	r := s.get("/app.js")
+	require.Equal(t, "DENY public, max-age=60 application/x-own", r.Header.Get("X-Frame-Options")+" "+r.Header.Get("Cache-Control")+" "+r.Header.Get("Content-Type"))
+	r = s.get("/app.js", "If-None-Match", r.Header.Get("Etag"))
+	require.Equal(t, "304 public, max-age=60", fmt.Sprint(r.StatusCode, " ", r.Header.Get("Cache-Control")))
+	require.Equal(t, "yes", s.get("/gone/x").Header.Get("X-Gone"))
+	require.Equal(t, "no-cache", s.get("/").Header.Get("Cache-Control"))
+	require.Equal(t, "br DENY", s.get("/a.css", "Accept-Encoding", "br").Header.Get("Content-Encoding")+" "+s.get("/a.css").Header.Get("X-Frame-Options"))
+
+	require.Equal(t, "308 https://forms.example.com/", fmt.Sprint(s.do(http.MethodPost, "/submit").StatusCode, " ", s.do(http.MethodPost, "/submit").Header.Get("Location")))
+	require.Equal(t, 405, s.do(http.MethodPost, "/app/x").StatusCode)
+
+	s.prefix = "/my site"
+	require.Equal(t, "/my%20site/new", s.get("/my%20site/old").Header.Get("Location"))
+	require.Equal(t, "app", body(t, s.get("/my%20site/app/x")))
+
+	// A rule that can't be read is left out.
+	old, err := site.New(t.Context(), newTree(map[string]string{"_redirects": "/a /b\nnonsense\n"}), idOf([]byte("faulty")), cid.Undef, site.NewCache(1<<20))
+	require.NoError(t, err)
+	require.Len(t, old.Faults(), 1)
+	require.ErrorContains(t, old.Faults()[0], "_redirects:2: ")
+	require.Equal(t, 301, ask{t, old, ""}.get("/a").StatusCode)
+	down := newTree(nil)
+	down.down = true
+	_, err = site.New(t.Context(), down, idOf(nil), cid.Undef, site.NewCache(1<<20))
+	require.ErrorIs(t, err, taubyte.ErrUnavailable)
+}
+
+func TestDotFiles(t *testing.T) {
+	s := newSite(t, map[string]string{
+		"index.html": "home", ".env": "secret", ".git/config": "secret", "docs/.htpasswd": "secret", "docs/.x/a.txt": "secret", ".well-known/.secret": "secret", "docs/.well-known/a": "secret",
+		".html": "secret", ".well-known/security.txt": "contact", ".well-known/acme/index.html": "acme", "a.b": "dots", "..c": "secret", "x..y": "dots", ".env.br": "secret",
+		"_redirects": "/leak /.env 200\n/leak2/* /:splat 200\n",
+	})
+	for target, want := range map[string]string{
+		"/.env": "404", "/.git/config": "404", "/.git/": "404", "/.git": "404", "/docs/.htpasswd": "404", "/docs/.x/a.txt": "404", "/.well-known/.secret": "404", "/docs/.well-known/a": "404", "/.html": "404", "/..c": "404",
+		"/.env.br": "404", "/%2eenv": "404", "/docs/../.env": "404", "/leak": "404", "/leak2/.env": "404", "/leak2/_redirects": "404", "/.well-known/../.env": "404",
+		"/.well-known/security.txt": "200", "/.well-known/acme/": "200", "/a.b": "200", "/x..y": "200", "/leak2/a.b": "200",
+	} {
+		require.Equal(t, want, fmt.Sprint(s.get(target).StatusCode), target)
+	}
+}
+
 func FuzzPath(f *testing.F) {
 	f.Add("/a/../b", "br;q=0.1,*")
 	f.Add("/%00", ";;q=,")
 	tr := newTree(map[string]string{"index.html": "home", "a.js": "a", "a.js.br": "b"})
-	s := site.New(tr, idOf(nil), cid.Undef, site.NewCache(1<<16))
+	s := made(f, tr, idOf(nil), cid.Undef, site.NewCache(1<<16))
 	f.Fuzz(func(t *testing.T, path, accept string) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.URL.Path = path
 		r.Header.Set("Accept-Encoding", accept)
 		w := httptest.NewRecorder()
-		s.ServeHTTP(w, r, path)
+		s.ServeHTTP(w, r, "", path)
 		if w.Code != 200 && w.Code != 404 && w.Code != 307 {
 			t.Fatal(w.Code)
 		}
@@ -574,10 +670,10 @@ func TestEncodingsBesideTheSite(t *testing.T) {
 		encodings: newTree(map[string]string{"index.html.br": "compressed", "index.html.gz": "gz", "app.js.gz": "never", "app.js.zst": "zst", "photo.jpg.br": "never"}),
 	}
 	cache := site.NewCache(1 << 20)
-	without := ask{t, site.New(of, root, cid.Undef, cache), ""}
+	without := ask{t, made(t, of, root, cid.Undef, cache), ""}
 	require.Empty(t, without.get("/index.html", "Accept-Encoding", "br").Header.Get("Content-Encoding"))
 
-	s := ask{t, site.New(of, root, encodings, cache), ""}
+	s := ask{t, made(t, of, root, encodings, cache), ""}
 	plain := s.get("/index.html")
 	require.Equal(t, "0123456789", body(t, plain))
 	r := s.get("/index.html", "Accept-Encoding", "gzip, br")
