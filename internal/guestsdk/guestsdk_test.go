@@ -51,6 +51,18 @@ func build(t *testing.T, cache, dir string) ([]byte, error) {
 	return os.ReadFile(out)
 }
 
+// A function's folder is one for go vet and go test on the developer's machine.
+func TestFunctionOnTheDevelopersMachine(t *testing.T) {
+	dir := filepath.Join("testdata", "hello")
+	gowork, err := guestsdk.Workspace(t.TempDir(), dir, "")
+	require.NoError(t, err)
+	cmd := exec.Command("go", "test", "-vet=all", ".")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOWORK="+gowork, "GOFLAGS=", "GOPROXY=off", "GOTOOLCHAIN=local")
+	text, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", text)
+}
+
 func TestFunctionOfTwoLines(t *testing.T) {
 	cache := t.TempDir()
 	module, err := build(t, cache, filepath.Join("testdata", "hello"))
@@ -75,7 +87,7 @@ func TestFunctionOfTwoLines(t *testing.T) {
 	// The function's folder is as it was, and all is found again.
 	entries, err := os.ReadDir(filepath.Join("testdata", "hello"))
 	require.NoError(t, err)
-	require.Len(t, entries, 2)
+	require.Len(t, entries, 3)
 	before, err := os.ReadDir(cache)
 	require.NoError(t, err)
 	_, err = guestsdk.Workspace(cache, filepath.Join("testdata", "hello"), "")

@@ -33,7 +33,7 @@
 // This package imports net/http, which makes modules of 5 MB. Package event does
 // the same work without it in less than 2 MB. The other packages are what the
 // host offers: database, storage, pubsub, p2p, fetch (an HTTP client), dns, self,
-// globals, random, ipfs and i2mv (data between modules). Their errors are
+// globals, random, log, secret, ipfs and i2mv (data between modules). Their errors are
 // numbers of package errno.
 //
 // None of them has state of its own but handles of the host, and none may be used
@@ -44,8 +44,8 @@
 //
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -ldflags="-s -w" -o hello.wasm
 //
-// Elsewhere all packages compile as well, and every call of the host gives
-// errno.Outside, so that code around them can be tested.
+// Elsewhere all packages compile as well, so that editors and go vet see what they are, and
+// every call of the host gives errno.Outside. Package guesttest is a host for go test.
 //
 // # Code for the public go-sdk
 //

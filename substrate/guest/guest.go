@@ -31,7 +31,7 @@ func ServeHTTP(e uint32, handler http.Handler) uint32 {
 	}
 	result, broken := serve(event.HTTP(e), handler)
 	if broken {
-		os.Exit(1) // the host answers what it says to
+		end() // the host answers what it says to
 	}
 	return result
 }
