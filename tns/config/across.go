@@ -26,6 +26,7 @@ func (c *compiler) across(scopes []*scope) {
 	for _, s := range scopes {
 		c.names(s)
 		c.channels(s)
+		c.protocols(s, scopes)
 	}
 }
 
@@ -236,37 +237,95 @@ func conflict(a, b *served) pathtemplate.Relation {
 	return worst
 }
 
-// names finds what is opened or called by name and would hide another of its scope.
+// names finds what is opened or called by name and would hide another of its scope, or is
+// hidden by what the project has: of protocols, commands and channels the project's own
+// is found first, where an application's stores are found before the project's.
 func (c *compiler) names(s *scope) {
-	unique := func(group, at string, key func(*resource) string) {
+	unique := func(group, at string, projectFirst bool, key func(*resource) string) {
 		first := map[string]*resource{}
+		if projectFirst && s.parent != nil {
+			for _, r := range s.parent.in(group) {
+				first[key(r)] = r
+			}
+		}
 		for _, r := range s.in(group) {
 			k := key(r)
-			if other := first[k]; other == nil {
+			switch other := first[k]; {
+			case k == "":
+			case other == nil:
 				first[k] = r
-			} else if k != "" {
+			case s.resources[group][other.name] == other:
 				r.fault(r.at(at), fmt.Sprintf("%s is that of %s", at, other.said()), "only one of them would ever be found")
+			default:
+				r.report(r.at(at), Warning, fmt.Sprintf("%s is that of %s and has no effect", at, other.said()), "what the project has is found first")
 			}
 		}
 	}
-	match := func(r *resource) string {
-		text, _ := r.object["match"].(string)
-		if text == "" {
-			return ""
+	match := func(flag string) func(*resource) string {
+		return func(r *resource) string {
+			text, _ := r.object["match"].(string)
+			if text == "" {
+				return ""
+			}
+			return fmt.Sprint(r.object[flag] == true, " ", text)
 		}
-		return fmt.Sprint(r.object["useRegex"] == true, " ", text)
 	}
-	unique(groupDatabases, "match", match)
-	unique(groupStorages, "match", match)
-	unique(groupServices, "protocol", func(r *resource) string { text, _ := r.object["protocol"].(string); return text })
-	unique(groupFunctions, "trigger.command", func(r *resource) string {
-		service, _ := r.object["service"].(string)
-		command, _ := r.object["command"].(string)
-		if r.object["type"] != TriggerP2P || service == "" || command == "" {
+	unique(groupDatabases, "match", false, match("useRegex"))
+	unique(groupStorages, "match", false, match("useRegex"))
+	unique(groupServices, "protocol", true, func(r *resource) string { text, _ := r.object["protocol"].(string); return text })
+	unique(groupFunctions, "trigger.command", true, func(r *resource) string {
+		service, command := r.command()
+		if service == "" || command == "" {
 			return ""
 		}
 		return service + " " + command
 	})
+	if s.parent != nil { // in one scope several messaging resources may share a channel
+		hidden := match("regex")
+		for _, r := range s.in(groupMessaging) {
+			for _, other := range s.parent.in(groupMessaging) {
+				if k := hidden(r); k != "" && k == hidden(other) {
+					r.report(r.at("channel.match"), Warning, fmt.Sprintf("channel.match is that of %s and has no effect", other.said()), "what the project has is found first")
+				}
+			}
+		}
+	}
+}
+
+// command is what a function of the type p2p answers.
+func (r *resource) command() (service, command string) {
+	if r.object["type"] == TriggerP2P {
+		service, _ = r.object["service"].(string)
+		command, _ = r.object["command"].(string)
+	}
+	return service, command
+}
+
+// protocols warns of functions that no command can reach. A function of the project
+// serves the services of applications as well.
+func (c *compiler) protocols(s *scope, scopes []*scope) {
+	for _, r := range s.in(groupFunctions) {
+		protocol, _ := r.command()
+		if protocol == "" {
+			continue
+		}
+		reached := false
+		for _, from := range scopes {
+			if s.parent != nil && from != s && from != s.parent {
+				continue
+			}
+			for _, service := range from.in(groupServices) {
+				reached = reached || service.object["protocol"] == protocol
+			}
+		}
+		if !reached {
+			n := r.at("trigger.protocol")
+			if n == nil {
+				n = r.at("trigger.service")
+			}
+			r.report(n, Warning, fmt.Sprintf("no service has the protocol %q: the function is never called", protocol), "add services/<name>.yaml with protocol: "+protocol)
+		}
+	}
 }
 
 // channels warns of functions that no message can reach.

@@ -81,7 +81,7 @@ func TestFaultsAcrossFiles(t *testing.T) {
 		{"of what is built alike", map[string]string{"websites/w.yaml": site(id3, "/")}, "has the id of functions/ping"},
 		{"of what is not", map[string]string{"services/s.yaml": "id: " + id3 + "\nprotocol: /a\n"}, ""},
 		{"two applications of an id", map[string]string{"applications/z/config.yaml": "id: " + id7 + "\n"}, "applications/z/config.yaml:1:5: error: has the id of application x"},
-		{"a command twice", map[string]string{"functions/a.yaml": peer(id4), "functions/b.yaml": peer(id5)}, "functions/b.yaml:3:48: error: trigger.command is that of functions/a"},
+		{"a command twice", map[string]string{"services/s.yaml": "id: " + id6 + "\nprotocol: /a/v1\n", "functions/a.yaml": peer(id4), "functions/b.yaml": peer(id5)}, "functions/b.yaml:3:48: error: trigger.command is that of functions/a"},
 		{"a protocol twice", map[string]string{"services/a.yaml": "id: " + id4 + "\nprotocol: /a\n", "services/b.yaml": "id: " + id5 + "\nprotocol: /a\n"}, "services/b.yaml:2:11: error: protocol is that of services/a"},
 		{"a database's name twice", map[string]string{"databases/a.yaml": "id: " + id4 + "\nmatch: a\nstorage: {size: 1MB}\n", "databases/b.yaml": "id: " + id5 + "\nmatch: a\nstorage: {size: 1MB}\n"}, "databases/b.yaml:2:8: error: match is that of databases/a"},
 		{"an application's own", map[string]string{"databases/a.yaml": "id: " + id4 + "\nmatch: a\nstorage: {size: 1MB}\n", "applications/x/databases/b.yaml": "id: " + id5 + "\nmatch: a\nstorage: {size: 1MB}\n"}, ""},
@@ -116,6 +116,8 @@ func TestNothingIsIgnoredInSilence(t *testing.T) {
 	storage := func(more string) map[string]string {
 		return map[string]string{"storages/s.yaml": "id: " + id4 + "\nmatch: s\nobject: {size: 1MB}\n" + more}
 	}
+	peer := "id: " + id3 + "\nsource: .\ntrigger: {type: p2p, protocol: /a/v1, command: run}\nexecution: {timeout: 5s, memory: 32MB, call: f}\n"
+	service := func(id string) string { return "id: " + id + "\nprotocol: /a/v1\n" }
 	for _, c := range []struct {
 		files map[string]string
 		want  string
@@ -140,6 +142,16 @@ func TestNothingIsIgnoredInSilence(t *testing.T) {
 			"functions/ping.yaml:3:34: warning: no messaging has the channel \"c\""},
 		{map[string]string{"functions/ping.yaml": "id: " + id3 + "\nsource: .\ntrigger: {type: pubsub, channel: c}\nexecution: {timeout: 5s, memory: 32MB, call: f}\n",
 			"messaging/m.yaml": "id: " + id4 + "\nchannel: {match: \"^[a-c]$\", regex: true}\n"}, ""},
+		{map[string]string{"functions/ping.yaml": peer}, "functions/ping.yaml:3:32: warning: no service has the protocol \"/a/v1\": the function is never called"},
+		{map[string]string{"functions/ping.yaml": peer, "services/s.yaml": service(id4)}, ""},
+		{map[string]string{"functions/ping.yaml": peer, "applications/x/config.yaml": "id: " + id7 + "\n", "applications/x/services/s.yaml": service(id4)}, ""},
+		{map[string]string{"applications/x/functions/peer.yaml": strings.Replace(peer, id3, id5, 1), "applications/y/config.yaml": "id: " + id8 + "\n", "applications/x/config.yaml": "id: " + id7 + "\n", "applications/y/services/s.yaml": service(id4)},
+			"applications/x/functions/peer.yaml:3:32: warning: no service has the protocol"},
+		{map[string]string{"services/s.yaml": service(id4), "applications/x/config.yaml": "id: " + id7 + "\n", "applications/x/services/s.yaml": service(id5)}, "applications/x/services/s.yaml:2:11: warning: protocol is that of services/s and has no effect"},
+		{map[string]string{"functions/ping.yaml": peer, "services/s.yaml": service(id4), "applications/x/config.yaml": "id: " + id7 + "\n", "applications/x/functions/peer.yaml": strings.Replace(peer, id3, id5, 1)},
+			"applications/x/functions/peer.yaml:3:48: warning: trigger.command is that of functions/ping and has no effect"},
+		{map[string]string{"messaging/m.yaml": "id: " + id4 + "\nchannel: {match: c}\n", "applications/x/config.yaml": "id: " + id7 + "\n", "applications/x/messaging/m.yaml": "id: " + id5 + "\nchannel: {match: c}\n"},
+			"applications/x/messaging/m.yaml:2:18: warning: channel.match is that of messaging/m and has no effect"},
 	} {
 		p, faults := config.Compile(project(c.files))
 		require.Equal(t, strings.Contains(c.want, " error: "), p == nil, c.want)

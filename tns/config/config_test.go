@@ -312,6 +312,7 @@ func TestLegacyPlaces(t *testing.T) {
 	p, faults := config.Compile(project(map[string]string{
 		"functions/ping.yaml": legacy,
 		"functions/peer.yaml": "id: " + id4 + "\nsource: .\ntrigger: {type: p2p, service: /a/v1, command: c}\nexecution: {timeout: 1s, memory: 1GB512MB, call: c}\n",
+		"services/a.yaml":     "id: " + id4 + "\nprotocol: /a/v1\n",
 		"databases/d.yaml":    "id: " + id4 + "\nmatch: x\nuseRegex: true\nstorage: {size: 1.5GB}\nencryption:\n",
 	}))
 	require.Empty(t, faults)
