@@ -45,6 +45,7 @@ require (
 	github.com/distribution/reference v0.6.0
 	github.com/moby/moby/api v1.56.1
 	github.com/moby/moby/client v0.6.2
+	github.com/moby/patternmatcher v0.6.0
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.2
 )
 

@@ -354,7 +354,7 @@ func (b *build) target(ctx context.Context, n int, t target) (made artefact, cac
 
 // make runs a target's build, and opens what has come of it.
 func (b *build) make(ctx context.Context, n int, t target, p plan, given given) (tree, error) {
-	if p.k == nil {
+	if p.k == nil && p.builder == nil {
 		return b.opened(b.src.root, p.dir) // it is taken as it is
 	}
 	w, err := b.workshop(ctx, n, p)
@@ -370,7 +370,10 @@ func (b *build) make(ctx context.Context, n int, t target, p plan, given given) 
 	defer lines.Close()
 	spec.Log = lines
 	switch {
+	case p.builder != nil:
+		err = b.runDockerfile(ctx, spec, w, p)
 	case p.w != nil:
+		spec.Dockerfile = p.docker
 		err = b.s.runWorkflow(ctx, spec, p.dir, w.src, w.tmp, w.utils, p.w, given, p.k)
 	case p.golang:
 		err = b.s.buildGo(ctx, spec, "${SRC}", w.src, w.tmp, p.k)

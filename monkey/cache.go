@@ -148,10 +148,17 @@ func (b *build) cacheKey(ctx context.Context, t target, p plan, given given) (st
 		field(p.w.env...)
 		field(given.key...)
 	}
+	if p.builder != nil {
+		bases, err := p.builder.Bases(ctx, string(b.job.Project), p.docker)
+		if err != nil {
+			return "", err
+		}
+		field("dockerfile", b.s.o.envName, fmt.Sprint(b.s.o.network), bases)
+	}
 	if p.k != nil {
 		field(b.s.o.envName, p.script, fmt.Sprint(b.s.o.network))
 		field(p.k.version...)
-		version, err := b.s.imageVersion(ctx, p)
+		version, err := b.imageVersion(ctx, p)
 		if err != nil {
 			return "", err
 		}
@@ -171,7 +178,11 @@ func (b *build) cacheKey(ctx context.Context, t target, p plan, given given) (st
 
 // imageVersion is what the name of a build's image stands for now, where the environment
 // runs images.
-func (s *Service) imageVersion(ctx context.Context, p plan) (string, error) {
+func (b *build) imageVersion(ctx context.Context, p plan) (string, error) {
+	s := b.s
+	if builder, ok := s.o.env.(ImageBuilder); ok && p.docker != nil {
+		return builder.Bases(ctx, string(b.job.Project), p.docker)
+	}
 	images, ok := s.o.env.(interface {
 		Resolve(ctx context.Context, image string) (string, error)
 	})

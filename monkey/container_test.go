@@ -48,6 +48,26 @@ func TestContainerBuilds(t *testing.T) {
 	require.False(t, cached(b.succeed(t, j))["function ping"])
 	require.Contains(t, b.text(j), "function ping: by second")
 
+	// A Dockerfile builds a folder, or makes the image of a workflow.
+	dockerfile := "FROM " + image + "\nCOPY ping.wasm /out/main.wasm\nCOPY VERSION /\nRUN cat /VERSION; cat " + secret + " || true\n"
+	folder := func(version string) map[string]string {
+		return project(map[string]string{"Dockerfile": dockerfile, "ping.wasm": string(tinyModule), "VERSION": version + "\n"})
+	}
+	j = b.push(repo, auth.KindProject, folder("one"))
+	require.False(t, cached(b.succeed(t, j))["function ping"])
+	require.Contains(t, b.text(j), "function ping: one")
+	require.NotContains(t, b.text(j), "ROOTKEY")
+	require.True(t, cached(b.succeed(t, b.push(repo, auth.KindProject, folder("one"))))["function ping"])
+	j = b.push(repo, auth.KindProject, project(map[string]string{
+		".taubyte/config.yaml":       "workflow: [build]\n",
+		".taubyte/build.sh":          "cat /made; cp /src/ping.wasm /out/main.wasm\n",
+		".taubyte/docker/Dockerfile": "FROM " + image + "\nRUN echo by its own image > /made\n",
+		"ping.wasm":                  string(tinyModule),
+	}))
+	b.succeed(t, j)
+	require.Contains(t, b.text(j), "function ping: by its own image")
+	containertest.ForgetBuilt(t, t.Name())
+
 	// The same source gives the same bytes, in a container or not.
 	plainly := newBench(t)
 	plainly.start(t)

@@ -29,7 +29,8 @@
 //
 //	monkey.New(ctx, host, store, monkey.WithEnvironment("process", &monkey.Process{}))
 //
-// Package container has the one that runs the images that projects name.
+// Package container has the one that runs the images that projects name, or that it builds
+// from their Dockerfiles (an ImageBuilder).
 //
 // What the node itself does in a build's folders stays inside of them, whatever links and
 // devices are there, and is bounded.

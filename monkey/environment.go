@@ -54,9 +54,12 @@ type Session interface {
 // A Spec is what a session needs.
 type Spec struct {
 	// Owner says whose code runs: sessions of one owner are not protected from each other.
-	Owner  string
-	Image  string // the container image that the project asks for; "" where none
-	Mounts []Mount
+	Owner string
+	Image string // the container image that the project asks for; "" where none
+	// Dockerfile is what the image is built from that stands in the place of Image. An
+	// environment that does not build images ignores it, which its Log says.
+	Dockerfile *Dockerfile
+	Mounts     []Mount
 	// Path are folders with programs of the machine that are looked into before the
 	// environment's own PATH. Commands see those that are in a mount or, where the
 	// environment is Native, of the system.

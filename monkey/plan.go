@@ -22,6 +22,10 @@ type plan struct {
 	script string
 	site   *manifest // of a website that a package.json builds
 	golang bool
+	// docker is the Dockerfile of the workflow's image or, with a builder, what the folder is
+	// built by.
+	docker  *Dockerfile
+	builder ImageBuilder
 	// wide: the build may read the whole repository, and not its folder alone.
 	wide bool
 }
@@ -43,7 +47,7 @@ func (b *build) plan(ctx context.Context, t target, dir string) (p plan, err err
 		}
 		// tau's own images see the folder alone, and so does what was a repository of its own.
 		p.wide = !p.k.tau && !t.isAlone(dir) && dir != "."
-		return p, nil
+		return p, b.dockerfile(t, &p, src)
 	}
 	tool := ""
 	m, err := readManifest(src)
@@ -57,7 +61,7 @@ func (b *build) plan(ctx context.Context, t target, dir string) (p plan, err err
 		p.script = b.s.packageScript(src, m)
 	case files:
 		if !hasFile(src, "index.html") && hasFile(src, "Dockerfile") {
-			return p, b.s.dockerfile(dir)
+			return p, b.dockerfile(t, &p, src)
 		}
 		return p, nil
 	case hasGo(src):
@@ -72,24 +76,15 @@ func (b *build) plan(ctx context.Context, t target, dir string) (p plan, err err
 	case m != nil && m.Scripts["build"] != "":
 		tool, p.script = toolNode, b.s.packageScript(src, m)
 	case hasFile(src, "Dockerfile"):
-		return p, b.s.dockerfile(dir)
+		return p, b.dockerfile(t, &p, src)
 	default:
-		return p, fmt.Errorf("%w: nothing to build in %s: neither .taubyte/config.yaml nor Go, Rust, AssemblyScript or a package.json with a script \"build\"", taubyte.ErrInvalid, dir)
+		return p, fmt.Errorf("%w: nothing to build in %s: neither .taubyte/config.yaml nor Go, Rust, AssemblyScript, a package.json with a script \"build\" or a Dockerfile", taubyte.ErrInvalid, dir)
 	}
 	if p.k, err = b.s.kit(ctx, tool, standIn[tool], true); err != nil {
 		return p, err
 	}
 	p.wide = !t.isAlone(dir) && dir != "." && (hasLinks(b.src, dir) || p.golang && localModules(b.src, dir) || m != nil && m.beside())
 	return p, nil
-}
-
-// dockerfile refuses a folder that holds nothing to build but a Dockerfile.
-func (s *Service) dockerfile(dir string) error {
-	engine := ""
-	if _, ok := s.native(); ok {
-		engine = ", and there is no container engine on this node"
-	}
-	return fmt.Errorf("%w: %s holds a Dockerfile and nothing else that is built%s: have a .taubyte/config.yaml say how it is built", taubyte.ErrInvalid, dir, engine)
 }
 
 // beside reports whether a package may need folders beside its own.
@@ -193,7 +188,7 @@ func (b *build) spec(w *workshop, p plan) Spec {
 	}
 	if _, native := b.s.native(); native {
 		spec.Mounts = append(spec.Mounts, Mount{Name: "UTILS", Dir: at("utils")})
-	} else if p.w == nil && !p.golang {
+	} else if p.w == nil && !p.golang && p.k != nil {
 		spec.Image = p.k.image()
 		spec.Mounts = append(spec.Mounts, Mount{Name: "UTILS", Dir: at("utils"), Place: "/taubyte"})
 	}

@@ -49,6 +49,9 @@ func (p *Process) Open(ctx context.Context, spec Spec) (Session, error) {
 }
 
 func noteImage(spec Spec, how string) {
+	if spec.Dockerfile != nil && spec.Log != nil {
+		fmt.Fprintf(spec.Log, "note: no image is built of the %s: this node runs builds %s (builds: container would build it)\n", spec.Dockerfile.Name, how)
+	}
 	if spec.Image != "" && spec.Log != nil {
 		fmt.Fprintf(spec.Log, "note: the image %s is not used: this node runs builds %s\n", spec.Image, how)
 	}

@@ -45,7 +45,24 @@ type Config struct {
 	// "bridge", from which the node's ports on addresses other than loopback are reached,
 	// and whatever the node's firewall lets through.
 	Network string `yaml:"network,omitempty"`
+	// Dockerfiles says whether images are built from projects' Dockerfiles. The default is
+	// DockerfilesBuild.
+	Dockerfiles Dockerfiles `yaml:"dockerfiles,omitempty"`
+	// Layers is how many bytes of such images are kept for next builds, beyond those that
+	// are in use. The default is DefaultLayers.
+	Layers int64 `yaml:"layers,omitempty"`
 }
+
+// Dockerfiles says whether images are built.
+type Dockerfiles string
+
+const (
+	DockerfilesBuild  Dockerfiles = "build"
+	DockerfilesRefuse Dockerfiles = "refuse"
+)
+
+// DefaultLayers is 20 GiB.
+const DefaultLayers = 20 << 30
 
 // DefaultImage is for builds that name no image.
 const DefaultImage = "debian:stable-slim"
@@ -81,6 +98,21 @@ const (
 //
 // Without Spec.Network there is none but an own loopback. With it there is Config.Network.
 //
+// # Images of Dockerfiles
+//
+// An image is built by the engine's own builder (not BuildKit, which keeps to no limit), with
+// the Limits of the session, from the files of Dockerfile.Context that its .dockerignore does
+// not name. Its steps are root in containers with the engine's usual capabilities, and
+// otherwise apart from the node like commands: a step has no file of the node, no variable,
+// no secret, and no network without Spec.Network. What the engine would do itself, past all
+// limits, is refused: ADD of addresses and archives, ONBUILD, and images with that or with
+// volumes to begin with. These come by the same policy as others.
+//
+// Layers are kept between builds of one owner's target, and never used for another owner:
+// each stage begins with a label of the owner's. No other owner may name such an image. What
+// a target's last build has not used is removed, and all of a target 30 days after the last
+// layer was made.
+//
 // # What is left behind
 //
 // Containers are removed with the command. Those of a node's process that has crashed go on
@@ -96,6 +128,9 @@ type Engine struct {
 	user string // of all commands; "" for one of each owner
 	host bool   // the engine gives users other numbers, unless told not to
 	n    atomic.Int64
+
+	builds *builds
+	root   string // the engine's folder, where it is this machine's
 }
 
 // Labels of what is the node's.
@@ -114,7 +149,7 @@ const tidyTime = time.Minute
 // Two Engines at a time have different nodes. Where there is no engine that confines, the
 // error is a *monkey.MissingError.
 func New(ctx context.Context, node string, c Config) (*Engine, error) {
-	e := &Engine{node: node, boot: rand.Text()}
+	e := &Engine{node: node, boot: rand.Text(), builds: newBuilds()}
 	var err error
 	if e.c, err = c.complete(); err != nil {
 		return nil, err
@@ -165,7 +200,19 @@ func (e *Engine) start(ctx context.Context) error {
 	case uid > 0:
 		e.user = fmt.Sprintf("%d:%d", uid, os.Getgid())
 	}
-	return e.tidy(ctx, func(boot string) bool { return boot != e.boot })
+	e.root = info.DockerRootDir
+	if err := e.tidy(ctx, func(boot string) bool { return boot != e.boot }); err != nil {
+		return err
+	}
+	return e.tidyImages(ctx, nil)
+}
+
+// disk are the folders that the engine has images in, as far as they are this machine's.
+func (e *Engine) disk() []string {
+	if _, err := os.Stat(e.root); err != nil {
+		return nil
+	}
+	return []string{e.root}
 }
 
 // tidy removes containers of the node.

@@ -39,6 +39,18 @@ func (c Config) complete() (Config, error) {
 	if c.Network == "" {
 		c.Network = "bridge"
 	}
+	if c.Dockerfiles == "" {
+		c.Dockerfiles = DockerfilesBuild
+	}
+	if !slices.Contains([]Dockerfiles{DockerfilesBuild, DockerfilesRefuse}, c.Dockerfiles) {
+		return c, fmt.Errorf("%w policy: of Dockerfiles, %q (there are build and refuse)", taubyte.ErrInvalid, c.Dockerfiles)
+	}
+	if c.Layers < 0 {
+		return c, fmt.Errorf("%w size of layers: %d", taubyte.ErrInvalid, c.Layers)
+	}
+	if c.Layers == 0 {
+		c.Layers = DefaultLayers
+	}
 	return c, nil
 }
 
@@ -47,25 +59,25 @@ type image struct {
 	id      string
 	path    string   // PATH
 	volumes []string // that it declares
+	onBuild bool     // it has instructions for what is built from it
 }
 
 // Resolve makes an image one that the engine has, by the policy, and returns what its name
 // stands for now: what is built by it depends on that.
 func (e *Engine) Resolve(ctx context.Context, name string) (string, error) {
-	i, err := e.image(ctx, name, io.Discard)
+	i, err := e.image(ctx, "", name, io.Discard)
 	return i.id, err
 }
 
-// image finds an image, and pulls it if it should.
-func (e *Engine) image(ctx context.Context, name string, log io.Writer) (i image, err error) {
+// image finds an image for an owner, and pulls it if it should.
+func (e *Engine) image(ctx context.Context, owner, name string, log io.Writer) (i image, err error) {
 	if name == "" {
 		name = e.c.Image
 	}
-	ref, err := reference.ParseNormalizedNamed(name)
+	ref, err := named(name)
 	if err != nil {
-		return i, fmt.Errorf("%w image %q: %w", taubyte.ErrInvalid, name, err)
+		return i, err
 	}
-	ref = reference.TagNameOnly(ref)
 	if e.c.Pull == PullAlways {
 		if err := e.pull(ctx, name, ref, log); err != nil {
 			return i, err
@@ -84,8 +96,17 @@ func (e *Engine) image(ctx context.Context, name string, log io.Writer) (i image
 	case err != nil:
 		return i, outage(ctx, fmt.Sprintf("looking for the image %s", name), err)
 	}
-	i = image{id: found.ID, path: defaultPath}
+	if found.Config != nil && !own(found.Config.Labels, owner) {
+		return i, fmt.Errorf("%w: the image %s was built from another project's Dockerfile", taubyte.ErrForbidden, name)
+	}
+	return inspected(found), nil
+}
+
+// inspected is what is known of an image.
+func inspected(found client.ImageInspectResult) image {
+	i := image{id: found.ID, path: defaultPath}
 	if found.Config != nil {
+		i.onBuild = len(found.Config.OnBuild) > 0
 		for _, kv := range found.Config.Env {
 			if path, ok := strings.CutPrefix(kv, "PATH="); ok {
 				i.path = path
@@ -95,7 +116,7 @@ func (e *Engine) image(ctx context.Context, name string, log io.Writer) (i image
 			i.volumes = append(i.volumes, at)
 		}
 	}
-	return i, nil
+	return i
 }
 
 // defaultPath is the PATH of images that have none.

@@ -38,6 +38,7 @@ type session struct {
 	mounts []mount.Mount
 	path   string
 	write  []string // folders that may be written
+	done   func()   // with the image
 }
 
 // Open implements monkey.Environment. The image is pulled if the policy says so.
@@ -50,10 +51,15 @@ func (e *Engine) Open(ctx context.Context, spec monkey.Spec) (monkey.Session, er
 		log = io.Discard
 	}
 	s := &session{Turn: confine.NewTurn(), e: e, spec: spec, places: map[string]string{}, user: e.user}
-	var err error
-	if s.image, err = e.image(ctx, spec.Image, log); err != nil {
+	if err := s.find(ctx, log); err != nil {
 		return nil, err
 	}
+	opened := false
+	defer func() {
+		if !opened {
+			s.done()
+		}
+	}()
 	own := confine.User(spec.Owner)
 	if s.user == "" {
 		s.user = fmt.Sprintf("%d:%d", own, own)
@@ -105,7 +111,34 @@ func (e *Engine) Open(ctx context.Context, spec monkey.Spec) (monkey.Session, er
 		}
 	}
 	s.path = strings.Join(append(dirs, s.image.path), ":")
+	opened = true
 	return s, nil
+}
+
+// find finds the session's image, or builds it.
+func (s *session) find(ctx context.Context, log io.Writer) (err error) {
+	s.done = func() {}
+	if s.spec.Dockerfile == nil {
+		s.image, err = s.e.image(ctx, s.spec.Owner, s.spec.Image, log)
+		return err
+	}
+	id, done, err := s.e.build(ctx, s.spec)
+	if err != nil {
+		return err
+	}
+	found, err := s.e.api.ImageInspect(ctx, id)
+	if err != nil {
+		done()
+		return outage(ctx, "looking for the image that was built", err)
+	}
+	s.image, s.done = inspected(found), done
+	return nil
+}
+
+// Close implements monkey.Session.
+func (s *session) Close() error {
+	defer s.done()
+	return s.Turn.Close()
 }
 
 // Place implements monkey.Session.
@@ -222,7 +255,10 @@ const lateOutput = time.Second
 // failed says how a command has failed.
 func (s *session) failed(name string, c monkey.Command, status int64, said []byte) error {
 	in := "the image " + s.spec.Image
-	if s.spec.Image == "" {
+	switch {
+	case s.spec.Dockerfile != nil:
+		in = "the image of " + s.spec.Dockerfile.Name
+	case s.spec.Image == "":
 		in = "the image " + s.e.c.Image
 	}
 	switch {
@@ -295,8 +331,14 @@ func (s *session) hostConfig() *container.HostConfig {
 		most := int64(max(l.Processes+overheads, fewest))
 		host.PidsLimit = &most
 	}
+	host.Ulimits = ulimits(l)
+	return host
+}
+
+// ulimits are the limits that are of each process.
+func ulimits(l monkey.Limits) (all []*container.Ulimit) {
 	limit := func(name string, most int64) {
-		host.Ulimits = append(host.Ulimits, &container.Ulimit{Name: name, Soft: most, Hard: most})
+		all = append(all, &container.Ulimit{Name: name, Soft: most, Hard: most})
 	}
 	limit("core", 0)
 	if l.CPU > 0 {
@@ -305,7 +347,7 @@ func (s *session) hostConfig() *container.HostConfig {
 	if l.File > 0 {
 		limit("fsize", l.File)
 	}
-	return host
+	return all
 }
 
 const watchEvery = 200 * time.Millisecond
@@ -349,7 +391,7 @@ func (s *session) watch(ctx context.Context, id string, k kills, ended <-chan st
 		case <-tick.C:
 		}
 		if init == 0 && disk.Bytes > 0 {
-			init = s.process(ctx, id)
+			init = s.e.process(ctx, id)
 		}
 		var held int64
 		if init > 0 {
@@ -358,7 +400,7 @@ func (s *session) watch(ctx context.Context, id string, k kills, ended <-chan st
 		if limit := disk.Over(ctx, held); limit != "" {
 			return limit
 		}
-		if l.Processes > 0 && s.processes(ctx, id) > uint64(l.Processes+overheads-1) {
+		if l.Processes > 0 && s.e.processes(ctx, id) > uint64(l.Processes+overheads-1) {
 			return fmt.Sprintf("more than %d processes", l.Processes)
 		}
 	}
@@ -375,8 +417,8 @@ func (s *session) tooMuchMemory() string {
 }
 
 // processes is how many the container has, threads too.
-func (s *session) processes(ctx context.Context, id string) uint64 {
-	got, err := s.e.api.ContainerStats(ctx, id, client.ContainerStatsOptions{})
+func (e *Engine) processes(ctx context.Context, id string) uint64 {
+	got, err := e.api.ContainerStats(ctx, id, client.ContainerStatsOptions{})
 	if err != nil {
 		return 0
 	}
@@ -390,8 +432,8 @@ func (s *session) processes(ctx context.Context, id string) uint64 {
 
 // process is the number of the container's first process on this machine, 0 where that is
 // not known: the engine may be in a machine of its own.
-func (s *session) process(ctx context.Context, id string) int {
-	got, err := s.e.api.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+func (e *Engine) process(ctx context.Context, id string) int {
+	got, err := e.api.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
 	if err != nil || got.Container.State == nil || got.Container.State.Pid <= 0 {
 		return 0
 	}

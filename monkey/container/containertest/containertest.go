@@ -28,7 +28,7 @@ func Client(t *testing.T) *client.Client {
 	api, err := client.New(client.FromEnv)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, api.Close()) })
-	if _, err := api.Ping(t.Context(), client.PingOptions{}); err != nil {
+	if _, err := api.Ping(context.Background(), client.PingOptions{}); err != nil { // also at the end of a test
 		t.Skipf("no container engine: %v", err)
 	}
 	return api
@@ -73,6 +73,31 @@ func Forget(t *testing.T, api *client.Client, name string) {
 		_, err := api.ImageRemove(context.Background(), found.ID, client.ImageRemoveOptions{Force: true})
 		require.True(t, err == nil || errdefs.IsNotFound(err), err)
 	})
+}
+
+// Built are the images that were built for a node.
+func Built(t *testing.T, node string) (ids []string) {
+	t.Helper()
+	list, err := Client(t).ImageList(context.Background(), client.ImageListOptions{All: true, Filters: make(client.Filters).Add("label", "taubyte.node="+node)})
+	require.NoError(t, err)
+	for _, i := range list.Items {
+		ids = append(ids, i.ID)
+	}
+	return ids
+}
+
+// ForgetBuilt takes these away.
+func ForgetBuilt(t *testing.T, node string) {
+	t.Helper()
+	api := Client(t)
+	for all := Built(t, node); len(all) > 0; {
+		for _, id := range all {
+			_, _ = api.ImageRemove(context.Background(), id, client.ImageRemoveOptions{Force: true, PruneChildren: true})
+		}
+		left := Built(t, node)
+		require.Less(t, len(left), len(all), "they are in use")
+		all = left
+	}
 }
 
 // Files are those of an image with busybox, as a tar.
