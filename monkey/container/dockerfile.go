@@ -36,7 +36,7 @@ const (
 )
 
 // kept are the instructions that are handed on as they are.
-var kept = []string{"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "RUN", "SHELL", "STOPSIGNAL", "USER", "WORKDIR"}
+var kept = []string{"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "MAINTAINER", "RUN", "SHELL", "STOPSIGNAL", "USER", "WORKDIR"}
 
 var (
 	directiveRule = regexp.MustCompile(`^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$`)
@@ -123,8 +123,10 @@ func (d *dockerfile) add(line string) error {
 		return d.from(s)
 	case s.name == "ONBUILD":
 		return fmt.Errorf("ONBUILD is not built: write out what it stands for")
-	case s.name == "VOLUME":
-		return nil // a build keeps nothing in volumes, and nothing would bound what is in them
+	case s.name == "VOLUME", s.name == "LABEL":
+		// A build keeps nothing in volumes, and nothing would bound what is in them. Labels are
+		// what the build's layers are found by.
+		return nil
 	case s.name == "ADD":
 	case !slices.Contains(kept, s.name):
 		return fmt.Errorf("there is no instruction %q", s.name)
@@ -236,7 +238,7 @@ func (d *dockerfile) text(context fs.FS, label string, image place) ([]byte, err
 			}
 		}
 		out = append(out, strings.Join(slices.DeleteFunc(append(append([]string{s.name}, s.flags...), s.rest), func(w string) bool { return w == "" }), " "))
-		if label != "" && (s.name == "FROM" || s.name == "LABEL") {
+		if label != "" && s.name == "FROM" {
 			out = append(out, "LABEL "+label)
 		}
 	}

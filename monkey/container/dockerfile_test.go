@@ -145,13 +145,13 @@ COPY --from=build /out /out
 	got, err = d.files(t.Context(), e)
 	require.NoError(t, err)
 	require.Equal(t, "2\n", got["out/index.html"])
+	shared := 0
 	for _, id := range layers(t, t.Name()) {
-		found, err := containertest.Client(t).ImageInspect(t.Context(), id)
-		require.NoError(t, err)
-		if found.Config.Labels["taubyte.owner"] != "" {
-			require.True(t, !slices.Contains(before, id), "a layer of the first build is there still: %v", found.Config.Labels)
+		if slices.Contains(before, id) {
+			shared++
 		}
 	}
+	require.LessOrEqual(t, shared, 1, "both begin with the same label")
 
 	// No other project may name it, whoever has given it a name.
 	found := ""
@@ -292,14 +292,7 @@ func FuzzDockerfile(f *testing.F) {
 		}
 		again, err := container.Rewrite(out)
 		require.NoError(t, err, "%q", out)
-		labels := 0 // which the second time gives
-		for line := range strings.Lines(string(out)) {
-			if strings.HasPrefix(line, "FROM ") || strings.HasPrefix(line, "LABEL ") {
-				labels++
-			}
-		}
-		require.GreaterOrEqual(t, labels, 2)
-		require.Equal(t, len(strings.Split(string(out), "\n"))+labels, len(strings.Split(string(again), "\n")), "its instructions are on one line each: %q", out)
+		require.Equal(t, string(out), string(again), "its instructions are on one line each")
 		for line := range strings.Lines(string(out)) {
 			if strings.HasPrefix(line, "ADD ") || strings.HasPrefix(line, "ONBUILD ") || strings.HasPrefix(line, "FROM ") && !strings.HasPrefix(line, "FROM sha256") && !strings.HasPrefix(line, "FROM scratch") {
 				earlier := strings.Contains(strings.ToLower(string(out)), " as "+strings.ToLower(strings.Fields(line)[1]))
