@@ -35,7 +35,6 @@ func gone(t *testing.T, h taubyte.Host, p peer.ID, what string) {
 }
 
 func TestStrangersAreDisconnected(t *testing.T) {
-	t.Parallel()
 	net := testnet.New(t)
 	member := net.Node()
 	other, err := taubyte.NewAuthority()
@@ -79,8 +78,7 @@ func failing(a *taubyte.Authority, times int, lifetime time.Duration) taubyte.Me
 	}
 }
 
-// subscribe joins a topic on some nodes and waits until each sees all others there: what
-// is published once before that may reach only some.
+// subscribe joins a topic on some nodes and waits until they see each other.
 func subscribe(t *testing.T, name string, nodes ...*testnet.Node) (topics []*pubsub.Topic, subs []*pubsub.Subscription) {
 	t.Helper()
 	for _, n := range nodes {
@@ -91,7 +89,7 @@ func subscribe(t *testing.T, name string, nodes ...*testnet.Node) (topics []*pub
 		topics, subs = append(topics, topic), append(subs, sub)
 	}
 	for _, topic := range topics {
-		testnet.Eventually(t, func() bool { return len(topic.ListPeers()) == len(nodes)-1 }, "gossip")
+		testnet.Eventually(t, func() bool { return len(topic.ListPeers()) > 0 }, "gossip")
 	}
 	return topics, subs
 }
@@ -107,10 +105,9 @@ func hears(t *testing.T, sub *pubsub.Subscription, author peer.ID) {
 }
 
 func TestAMembershipEndsOnTime(t *testing.T) {
-	t.Parallel()
 	net := testnet.New(t)
 	a := net.Node()
-	const life = 6 * time.Second // what comes before its end takes a loaded machine a while
+	const life = 2 * time.Second
 	b := net.Member(failing(net.Authority, 1, life))
 	ends := time.Now().Add(life)
 	stream := make(chan network.Stream, 1)
@@ -140,11 +137,9 @@ func TestAMembershipEndsOnTime(t *testing.T) {
 }
 
 func TestAMembershipIsRenewedInTime(t *testing.T) {
-	t.Parallel()
 	net := testnet.New(t)
 	a := net.Node()
-	// It is renewed after two thirds, and what is left has to be enough for a loaded machine.
-	b := net.Member(failing(net.Authority, 1000, 4500*time.Millisecond))
+	b := net.Member(failing(net.Authority, 1000, 1500*time.Millisecond))
 	lost := make(chan struct{}, 8)
 	a.Network().Notify(&network.NotifyBundle{DisconnectedF: func(network.Network, network.Conn) { lost <- struct{}{} }})
 	first, ok := a.Members().Known(b.ID())
@@ -158,7 +153,6 @@ func TestAMembershipIsRenewedInTime(t *testing.T) {
 }
 
 func TestRevocation(t *testing.T) {
-	t.Parallel()
 	net := testnet.New(t)
 	dir := filepath.Join(t.TempDir(), "store")
 	store, err := taubyte.OpenDatastore(dir)

@@ -71,6 +71,8 @@ type Config struct {
 	// Images says what stands for container images that projects name: see
 	// WithBuildImages.
 	Images map[string]monkey.Image `yaml:"images,omitempty"`
+	// BuildLabels say what the node has for builds that ask for it: see WithBuildLabels.
+	BuildLabels []string `yaml:"build-labels,omitempty"`
 	// Network, Membership and Authority are files that "taubyte init" makes: the
 	// network's keys, this node's membership of it, and, on nodes that sign
 	// memberships, the root key. Without them the node is a network of its own.
@@ -267,6 +269,9 @@ func (c *Config) Options() ([]Option, error) {
 	}
 	if len(c.Images) > 0 {
 		opts = append(opts, WithBuildImages(c.Images))
+	}
+	if len(c.BuildLabels) > 0 {
+		opts = append(opts, WithBuildLabels(c.BuildLabels...))
 	}
 	membership, err := c.membership(roles)
 	return append(opts, membership...), err

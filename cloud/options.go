@@ -40,6 +40,7 @@ type options struct {
 	plainBuilds bool
 	containers  *container.Config // nil: builds are no containers
 	images      map[string]monkey.Image
+	labels      []string
 	buildNet    bool
 	authority   *taubyte.Authority
 	membership  *membershipFile
@@ -191,6 +192,10 @@ func WithBuildNetwork() Option { return func(o *options) { o.buildNet = true } }
 func WithBuildImages(table map[string]monkey.Image) Option {
 	return func(o *options) { o.images = table }
 }
+
+// WithBuildLabels says what the node has that not every node with monkey has, such as "gpu",
+// for builds that ask for it. See monkey.WithLabels.
+func WithBuildLabels(labels ...string) Option { return func(o *options) { o.labels = labels } }
 
 // WithTNS passes options to the node's tns, after those that the node itself gives it, so
 // that these count. So do the options below for the other services. On a node that does

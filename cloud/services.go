@@ -139,6 +139,9 @@ func (n *Node) builds(ctx context.Context) (opts []monkey.Option, err error) {
 	if len(n.opts.images) > 0 {
 		opts = append(opts, monkey.WithImages(n.opts.images))
 	}
+	if len(n.opts.labels) > 0 {
+		opts = append(opts, monkey.WithLabels(n.opts.labels...))
+	}
 	plain := monkey.WithEnvironment("process", &monkey.Process{})
 	if n.opts.plainBuilds {
 		n.unconfined = "so it was asked for"

@@ -57,10 +57,12 @@ type build struct {
 	s    *Service
 	held *held
 	job  patrick.Job
-	dir  string   // holds src, and a folder for each target
-	root *os.Root // of dir
-	src  tree     // in dir
-	log  *jobLog
+	// labels are what the worker has stated to get the job.
+	labels []string
+	dir    string   // holds src, and a folder for each target
+	root   *os.Root // of dir
+	src    tree     // in dir
+	log    *jobLog
 
 	lacks []lack // of the source
 	// repositories are those of the project, nil where they are not known.
@@ -171,6 +173,10 @@ func (b *build) compile(folder string) (c *config.Project, err error) {
 	return c, err
 }
 
+// errUnconfigured: what the job builds is in no configuration yet. That of another
+// repository may be under way.
+var errUnconfigured = errors.New("there is no configuration yet")
+
 // current is the configuration that the branch runs with.
 func (b *build) current(ctx context.Context) (*config.Project, error) {
 	var d *tns.Deployment
@@ -182,8 +188,7 @@ func (b *build) current(ctx context.Context) (*config.Project, error) {
 		return nil, ofService(fmt.Errorf("reading the configuration of branch %s: %w", b.job.Branch, err))
 	}
 	if err != nil || d.Config() == nil {
-		return nil, fmt.Errorf("%w: branch %s has no configuration yet: push the configuration's repository on this branch first, then run this job again",
-			taubyte.ErrInvalid, b.job.Branch)
+		return nil, ours(fmt.Errorf("%w: branch %s: push the configuration's repository on this branch, this job goes on by itself then", errUnconfigured, b.job.Branch))
 	}
 	return d.Config(), nil
 }
@@ -244,6 +249,9 @@ func (b *build) targets(ctx context.Context, p *product, all []target) error {
 	p.assets = map[taubyte.ResourceID]cid.Cid{}
 	p.encodings = map[taubyte.ResourceID]cid.Cid{}
 	p.kinds = map[taubyte.ResourceID]string{}
+	if err := b.suits(all); err != nil {
+		return err
+	}
 	errs := make([]error, len(all))
 	var mu sync.Mutex
 	var wg sync.WaitGroup

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
@@ -23,9 +24,11 @@ import (
 type broken struct {
 	*queue
 	*tns.Service
-	calls  atomic.Pointer[error] // of renewing, logging and finishing
-	source atomic.Pointer[error]
-	tns    atomic.Pointer[error]
+	keep    *hoarder.Service
+	calls   atomic.Pointer[error] // of renewing, logging and finishing
+	source  atomic.Pointer[error]
+	tns     atomic.Pointer[error]
+	hoarder atomic.Pointer[error]
 }
 
 func (b *broken) set(p *atomic.Pointer[error], err error) {
@@ -78,9 +81,20 @@ func (b *broken) Publish(ctx context.Context, p taubyte.ProjectID, branch taubyt
 	return b.Service.Publish(ctx, p, branch, part)
 }
 
+func (b *broken) Hold(ctx context.Context) (release func(), err error) {
+	if err := failing(&b.hoarder); err != nil {
+		return nil, err
+	}
+	return b.keep.Hold(ctx)
+}
+
+func (b *broken) Keep(ctx context.Context, root cid.Cid, o hoarder.KeepOptions) error {
+	return b.keep.Keep(ctx, root, o)
+}
+
 func (b *bench) startBroken(t *testing.T) *broken {
-	x := &broken{queue: b.queue, Service: b.tns}
-	b.start(t, monkey.WithPatrick(x), monkey.WithTNS(x), monkey.WithPatience(200*time.Millisecond, 500*time.Millisecond))
+	x := &broken{queue: b.queue, Service: b.tns, keep: b.keep}
+	b.start(t, monkey.WithPatrick(x), monkey.WithTNS(x), monkey.WithHoarder(x), monkey.WithPatience(200*time.Millisecond, 500*time.Millisecond))
 	return x
 }
 
@@ -88,7 +102,7 @@ func (b *bench) startBroken(t *testing.T) *broken {
 func TestAnOutageGivesTheJobBack(t *testing.T) {
 	b := newBench(t)
 	x := b.startBroken(t)
-	for name, at := range map[string]*atomic.Pointer[error]{"source": &x.source, "tns": &x.tns} {
+	for name, at := range map[string]*atomic.Pointer[error]{"source": &x.source, "tns": &x.tns, "hoarder": &x.hoarder} {
 		for _, fault := range []error{
 			fmt.Errorf("%w: away", taubyte.ErrUnavailable),
 			fmt.Errorf("%w: git repository", taubyte.ErrNotFound), // not on the node that was asked yet

@@ -39,6 +39,7 @@ type options struct {
 	env      Environment
 	envName  string
 	images   map[string]Image
+	labels   []string
 	capacity int
 	replicas int
 	workDir  string
@@ -92,6 +93,13 @@ func WithCacheDir(dir string) Option { return func(o *options) { o.cacheDir = di
 // WithCapacity sets how many jobs are built at a time. The default is 1: within a
 // job, targets are built in parallel already.
 func WithCapacity(jobs int) Option { return func(o *options) { o.capacity = jobs } }
+
+// WithLabels says what this worker has that not every worker has, such as "gpu": builds that
+// ask for it (labels in .taubyte/config.yaml) are run where it is. A label is up to 63 of a
+// to z, 0 to 9, '.', '_' and '-'. The default is what the node knows of itself, which these
+// add to: the operating system and architecture by Go's names ("linux", "arm64"), and the
+// toolchains that are there ("go", "tinygo", "rust", "node") or, in containers, "container".
+func WithLabels(labels ...string) Option { return func(o *options) { o.labels = labels } }
 
 // WithReplicas sets how many hoarders should hold what is built, as far as there are so
 // many. The default is 2.
@@ -187,6 +195,9 @@ func (s *Service) start(ctx context.Context) (err error) {
 		return fmt.Errorf("%w option: a capacity of %d jobs, %d replicas", taubyte.ErrInvalid, s.o.capacity, s.o.replicas)
 	}
 	if err := checkImages(s.o.images); err != nil {
+		return err
+	}
+	if s.o.labels, err = readLabels(s.o.labels); err != nil {
 		return err
 	}
 	if s.o.workDir, err = filepath.Abs(s.o.workDir); err != nil {

@@ -291,12 +291,15 @@ func TestRepositoriesOfEachKind(t *testing.T) {
 	b := newBench(t)
 	b.start(t)
 	code := under("functions/ping", shFunction)
-	out := b.wait(t, b.push("github/2", auth.KindCode, code))
-	require.Contains(t, out.Error, "no configuration yet")
+	early := b.push("github/2", auth.KindCode, code)
+	testnet.Eventually(t, func() bool { return len(b.returned(early)) > 0 }, "it waits")
+	require.Contains(t, b.returned(early)[0].Error, "no configuration yet: branch main")
+	require.True(t, b.returned(early)[0].Unconfigured)
 
 	files := maps.Clone(configuration)
 	files["websites/site.yaml"] = strings.Replace(files["websites/site.yaml"], "source:", "source:\n  github:\n    id: \"3\"\n    fullname: acme/site", 1)
 	b.succeed(t, b.push("github/1", auth.KindConfig, files))
+	b.succeed(t, early)
 	b.succeed(t, b.push("github/2", auth.KindCode, code))
 	b.succeed(t, b.push("github/3", auth.KindWebsite, site))
 	d := b.current(t)
@@ -307,7 +310,7 @@ func TestRepositoriesOfEachKind(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, "<p>hello", b.read(t, pages, "index.html"))
 
-	out = b.wait(t, b.push("github/4", auth.KindWebsite, site))
+	out := b.wait(t, b.push("github/4", auth.KindWebsite, site))
 	require.Contains(t, out.Error, "names the repository github/4")
 }
 

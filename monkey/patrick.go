@@ -11,12 +11,12 @@ import (
 	"github.com/taubyte/taubyte/tns"
 )
 
-// Jobs is what a worker needs of patrick. Claim waits for a job, and gives a lease
-// without one, or taubyte.ErrNotFound, when it has waited for long. The others give
+// Jobs is what a worker needs of patrick. Claim waits for a job that needs none but the
+// worker's labels, and gives a lease without one, or taubyte.ErrNotFound, when it has waited for long. The others give
 // taubyte.ErrConflict once the lease is lost or the job cancelled. What fails in another
 // way is tried again.
 type Jobs interface {
-	Claim(ctx context.Context) (patrick.Lease, error)
+	Claim(ctx context.Context, labels ...string) (patrick.Lease, error)
 	Renew(ctx context.Context, l patrick.Lease) (patrick.Lease, error)
 	Log(ctx context.Context, l patrick.Lease, lines []byte) error
 	Finish(ctx context.Context, l patrick.Lease, o patrick.Outcome) error

@@ -81,7 +81,7 @@ func (b *build) plan(ctx context.Context, t target, dir string) (p plan, err err
 		return p, fmt.Errorf("%w: nothing to build in %s: neither .taubyte/config.yaml nor Go, Rust, AssemblyScript, a package.json with a script \"build\" or a Dockerfile", taubyte.ErrInvalid, dir)
 	}
 	if p.k, err = b.s.kit(ctx, tool, standIn[tool], true); err != nil {
-		return p, err
+		return p, b.lacksTool(tool, err)
 	}
 	p.wide = !t.isAlone(dir) && dir != "." && (hasLinks(b.src, dir) || p.golang && localModules(b.src, dir) || m != nil && m.beside())
 	return p, nil

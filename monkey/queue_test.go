@@ -38,6 +38,7 @@ type queued struct {
 	expires time.Time
 	log     strings.Builder
 	out     *patrick.Outcome
+	needs   []string
 	back    []patrick.Outcome // how often it was given back, and why
 }
 
@@ -63,11 +64,11 @@ func (q *queue) pushCommit(repo taubyte.RepositoryID, kind auth.Kind, files map[
 	return j
 }
 
-func (q *queue) Claim(ctx context.Context) (patrick.Lease, error) {
+func (q *queue) Claim(ctx context.Context, labels ...string) (patrick.Lease, error) {
 	for {
 		q.mu.Lock()
 		for _, j := range q.jobs {
-			if j.out == nil && time.Now().After(j.expires) {
+			if j.out == nil && time.Now().After(j.expires) && !slices.ContainsFunc(j.needs, func(l string) bool { return !slices.Contains(labels, l) }) {
 				q.fence++
 				j.fence, j.expires = q.fence, time.Now().Add(q.ttl)
 				j.job.Attempt++
@@ -112,6 +113,7 @@ func (q *queue) Log(_ context.Context, l patrick.Lease, lines []byte) error {
 func (q *queue) Finish(_ context.Context, l patrick.Lease, o patrick.Outcome) error {
 	return q.with(l, func(j *queued) {
 		if o.State == patrick.Queued { // given back
+			j.needs = append(j.needs, o.Needs...)
 			j.back, j.fence, j.expires = append(j.back, o), 0, time.Now().Add(q.backOff)
 			return
 		}

@@ -60,11 +60,12 @@ func (s *Service) work() {
 			continue
 		}
 		full = false
-		lease, err := s.o.jobs.Claim(s.life)
+		labels := s.labels()
+		lease, err := s.o.jobs.Claim(s.life, labels...)
 		switch {
 		case err == nil && lease.Job.ID != "":
 			wait = firstWait
-			s.do(lease)
+			s.do(lease, labels)
 		case err == nil, errors.Is(err, taubyte.ErrNotFound): // nothing to do so far
 			wait = firstWait
 			pause(s.life, wait)
@@ -104,8 +105,9 @@ func principal(l patrick.Lease) taubyte.Principal {
 	}
 }
 
-// do builds one job and says how it ended, unless it is no longer this worker's.
-func (s *Service) do(lease patrick.Lease) {
+// do builds one job, which was claimed with those labels, and says how it ended, unless it
+// is no longer this worker's.
+func (s *Service) do(lease patrick.Lease, labels []string) {
 	job := lease.Job
 	s.mu.Lock()
 	s.running[job.ID] = Running{Job: job, Since: time.Now()}
@@ -132,7 +134,7 @@ func (s *Service) do(lease patrick.Lease) {
 		s.mu.Unlock()
 	}
 
-	b := &build{s: s, held: h, job: job, log: log, dir: filepath.Join(s.o.workDir, fmt.Sprintf("%s%s-%d", workPrefix, job.ID, lease.Fence))}
+	b := &build{s: s, held: h, job: job, log: log, labels: labels, dir: filepath.Join(s.o.workDir, fmt.Sprintf("%s%s-%d", workPrefix, job.ID, lease.Fence))}
 	err := b.do(ctx)
 	if e := s.remove(filepath.Base(b.dir)); e != nil {
 		s.o.log.Warn("removing a build", "job", job.ID, "err", e)
@@ -208,7 +210,7 @@ func outcome(err error) patrick.Outcome {
 	case errors.Is(err, errTimeout):
 		return patrick.Outcome{State: patrick.TimedOut, Error: err.Error()}
 	case isOutage(err):
-		return patrick.Outcome{State: patrick.Queued, Error: err.Error()}
+		return patrick.Outcome{State: patrick.Queued, Error: err.Error(), Needs: needs(err), Unconfigured: errors.Is(err, errUnconfigured)}
 	}
 	return patrick.Outcome{State: patrick.Failed, Error: err.Error()}
 }

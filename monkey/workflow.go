@@ -21,6 +21,7 @@ type workflow struct {
 	image   string
 	env     []string
 	asks    []string // names of the project's variables and secrets
+	labels  []string // of the worker that is needed
 	scripts []string // without ".sh"
 }
 
@@ -83,6 +84,8 @@ func parseWorkflow(text []byte) (*workflow, error) {
 		// What is set by "taubyte secrets" and "taubyte env" is given to the scripts by name.
 		Secrets []string `yaml:"secrets"`
 		Env     []string `yaml:"env"`
+		// Labels are what the worker has to have, beside what it needs for the image.
+		Labels []string `yaml:"labels"`
 	}
 	var file struct {
 		Version     any          `yaml:"version"`
@@ -105,6 +108,9 @@ func parseWorkflow(text []byte) (*workflow, error) {
 			return nil, err
 		}
 		w.env = vars
+		if w.labels, err = readLabels(env.Labels); err != nil {
+			return nil, err
+		}
 		w.asks = append(env.Secrets, env.Env...)
 		for _, name := range w.asks {
 			if !variableName.MatchString(name) {

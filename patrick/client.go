@@ -148,11 +148,15 @@ func (c *Client) Watch(ctx context.Context) (<-chan Job, error) {
 }
 
 // Claim is Service.Claim.
-func (c *Client) Claim(ctx context.Context) (l Lease, err error) {
+func (c *Client) Claim(ctx context.Context, labels ...string) (l Lease, err error) {
 	if s := c.local(); s != nil {
-		return s.Claim(ctx)
+		return s.Claim(ctx, labels...)
 	}
-	err = c.rpc.Call(ctx, http.MethodPost, "/claim", nil, &l)
+	path := "/claim"
+	if len(labels) > 0 {
+		path += "?labels=" + url.QueryEscape(joinLabels(labels))
+	}
+	err = c.rpc.Call(ctx, http.MethodPost, path, nil, &l)
 	l.Expires = time.Now().Add(l.Lasts)
 	return l, err
 }

@@ -29,9 +29,18 @@
 // worker renews it while it builds, and only the holder of the newest lease may log
 // to the job, read its source and say how it ended. The job of a worker that is
 // lost is queued again, a few times. What a worker gives back, because it stops or lacks
-// something, is queued again as often as need be, and Job.Error says why it waits. Jobs of
-// one project do not wait for those of another that pushes more. A removal never runs
+// something, is queued again as often as need be, and Job.Error says why it waits. A removal never runs
 // beside a build of its branch.
+//
+// A worker states labels when it claims: an architecture, a toolchain, a GPU. One that
+// finds that a job needs others gives it back with them (Outcome.Needs), and from then on the
+// job is given to workers alone that state them. A job whose branch has no configuration
+// (Outcome.Unconfigured) is tried again when another repository of the project was built on
+// the branch, and fails after an hour.
+//
+// A free worker gets a job of the project that has fewest running, and of those the one that
+// has waited longest: a project with many jobs does not hold up another. Within a project
+// the oldest is next; one more of priority is worth a minute of waiting.
 //
 // # Several nodes
 //

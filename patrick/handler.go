@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,6 +46,8 @@ var (
 		{Name: "worker", Text: "Asked by a node of role patrick: the peer ID of the worker that it speaks for."},
 	}
 )
+
+var labels = api.Parameter{Name: "labels", Text: "The labels of the worker, with commas between them."}
 
 // handleJobs mounts what users call.
 func (s *Service) handleJobs(mux *api.Mux) {
@@ -113,13 +116,18 @@ func (s *Service) handleJobs(mux *api.Mux) {
 
 // handleLeases mounts what workers call.
 func (s *Service) handleLeases(mux *api.Mux) {
-	worker := api.Nodes(taubyte.RoleMonkey).Guarded()
+	monkeys := api.Nodes(taubyte.RoleMonkey).Guarded()
 	workers := api.Nodes(taubyte.RoleMonkey, taubyte.RolePatrick).Guarded()
 	mux.Handle("POST /claim", api.Operation{
 		Summary: "Waits for a job, and returns its lease.", Text: "The lease is empty where there was none for a while.",
-		Rights: worker,
+		Query:  []api.Parameter{labels},
+		Rights: monkeys,
 	}, api.Answer(func(r *http.Request) (Lease, error) {
-		return s.claim(r.Context(), caller(r.Context()))
+		stated, err := splitLabels(r.URL.Query().Get("labels"))
+		if err != nil {
+			return Lease{}, err
+		}
+		return s.claim(r.Context(), worker{caller(r.Context()), stated})
 	}))
 	mux.Handle("POST /jobs/{id}/renew", api.Operation{
 		Summary: "Renews a lease.", Path: jobID, Query: lease, Rights: workers,
@@ -143,12 +151,12 @@ func (s *Service) handleLeases(mux *api.Mux) {
 		return s.finish(r.Context(), id, o, forward)
 	}))
 	mux.Handle("GET /jobs/{id}/source", api.Operation{
-		Summary: "Returns the tree that a job builds.", Path: jobID, Query: lease, Rights: worker,
+		Summary: "Returns the tree that a job builds.", Path: jobID, Query: lease, Rights: monkeys,
 	}, api.Serve(s.serveSource).
 		Bytes("application/x-tar", "The tree; the header "+kindHeader+" says of what kind of repository, and "+repositoryHeader+" which others the project has.").
 		Empty("There is none: the branch is gone."))
 	mux.Handle("POST /jobs/{id}/environment", api.Operation{
-		Summary: "Returns the variables and secrets that a build sees.", Path: jobID, Query: lease, Rights: worker,
+		Summary: "Returns the variables and secrets that a build sees.", Path: jobID, Query: lease, Rights: monkeys,
 	}, api.Call(1<<18, func(r *http.Request, in EnvironmentRequest) ([]environment.Variable, error) {
 		id, _, err := leaseOf(r)
 		if err != nil {
@@ -177,13 +185,17 @@ func (s *Service) handlePeers(mux *api.Mux) {
 		return s.heard(leases), nil
 	}))
 	mux.Handle("POST /jobs/{id}/grant", api.Operation{
-		Summary: "Asks an arbiter for the lease of a job.", Path: jobID, Query: lease, Rights: peers,
+		Summary: "Asks an arbiter for the lease of a job.", Path: jobID, Query: append(slices.Clone(lease), labels), Rights: peers,
 	}, api.Answer(func(r *http.Request) (Lease, error) {
 		id, _, err := leaseOf(r)
 		if err != nil {
 			return Lease{}, err
 		}
-		return s.grant(r.Context(), id.job, id.worker)
+		stated, err := splitLabels(r.URL.Query().Get("labels"))
+		if err != nil {
+			return Lease{}, err
+		}
+		return s.grant(r.Context(), id.job, worker{id.worker, stated})
 	}))
 	mux.Handle("POST /deliveries", api.Operation{
 		Summary: "Hands on what a git provider sent to a webhook.", Rights: api.Nodes(taubyte.RoleGateway, taubyte.RolePatrick).Guarded(),

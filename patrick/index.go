@@ -26,43 +26,60 @@ type branch struct {
 
 func (b *branch) newest() *entry { return b.jobs[len(b.jobs)-1] }
 
+// deployedBranch names what a project runs of a branch, whatever repositories it is of.
+type deployedBranch struct {
+	project taubyte.ProjectID
+	branch  taubyte.Branch
+}
+
 // index holds every job in memory. What the queue does costs as much as is queued
-// and running, however many jobs have ended.
+// and running, however many jobs have ended. It decides for one node of patrick from what
+// that one knows and from the time that it is told; decide.go says what.
 type index struct {
+	self     peer.ID
+	numbers  *claim.Numbers // orders, fences and stamps
 	patience patience
 	timing   *claim.Timing[taubyte.JobID] // of the leases on what is running
 
 	all      map[taubyte.JobID]*entry
 	ids      []taubyte.JobID // of those with a specification, sorted
 	branches map[branchID]*branch
-	queued   map[taubyte.ProjectID]map[*entry]bool
+	queued   map[taubyte.ProjectID][]*entry // by rank
 	running  map[*entry]bool
+	busy     map[taubyte.ProjectID]int // of each project, what runs or is about to
+	// unconfigured are the jobs that wait for a configuration.
+	unconfigured map[deployedBranch]map[*entry]bool
 	// served is when a project last got a worker: who waits longest is next.
 	served map[taubyte.ProjectID]time.Time
 }
 
-func newIndex(p patience, lease time.Duration) *index {
+func newIndex(self peer.ID, numbers *claim.Numbers, p patience, lease time.Duration) *index {
 	return &index{
-		patience: p, timing: claim.NewTiming[taubyte.JobID](lease),
+		self: self, numbers: numbers, patience: p, timing: claim.NewTiming[taubyte.JobID](lease),
 		all: map[taubyte.JobID]*entry{}, branches: map[branchID]*branch{},
-		queued: map[taubyte.ProjectID]map[*entry]bool{}, running: map[*entry]bool{},
-		served: map[taubyte.ProjectID]time.Time{},
+		queued: map[taubyte.ProjectID][]*entry{}, running: map[*entry]bool{}, busy: map[taubyte.ProjectID]int{},
+		unconfigured: map[deployedBranch]map[*entry]bool{}, served: map[taubyte.ProjectID]time.Time{},
 	}
 }
 
 // add takes a record in and returns the jobs that it changed.
 func (x *index) add(key string, value []byte, now time.Time) []Job {
-	r, ok := parseKey(key)
-	if !ok {
+	f, err := parse(key, value)
+	if err != nil {
 		return nil
 	}
-	e := x.all[r.job]
+	return x.take(f, now)
+}
+
+// take is add for a record that is parsed already.
+func (x *index) take(f fact, now time.Time) []Job {
+	e := x.all[f.job]
 	if e == nil {
-		e = newEntry(r.job)
-		x.all[r.job] = e
+		e = newEntry(f.job)
+		x.all[f.job] = e
 	}
 	had := e.spec != nil
-	if e.add(r, value, now) != nil || e.spec == nil {
+	if e.take(f, now); e.spec == nil {
 		return nil
 	}
 	id := branchID{e.spec.Repository, e.spec.Branch}
@@ -100,18 +117,30 @@ func (x *index) settle(b *branch, e *entry, now time.Time, changed []Job) []Job 
 	if e.job.State == Queued && b.newest() != e {
 		e.job.State, e.job.Ended = Superseded, b.newest().spec.Created
 	}
+	x.file(b, e, now)
+	if was.ID == "" || was.State != e.job.State || was.Attempt != e.job.Attempt || was.Error != e.job.Error || !was.Ended.Equal(e.job.Ended) {
+		changed = append(changed, e.job)
+	}
+	if e.job.State == Succeeded && was.State != Succeeded && !e.job.Deleted {
+		changed = x.configured(e, now, changed)
+	}
+	return changed
+}
+
+// file has a job where its state says that it is looked for.
+func (x *index) file(b *branch, e *entry, now time.Time) {
 	project := e.job.Project
-	if q := x.queued[project]; e.job.State != Queued && q[e] {
-		delete(q, e)
-		if len(q) == 0 {
+	if queued := e.job.State == Queued; queued != e.queued {
+		q := x.queued[project]
+		i, _ := slices.BinarySearchFunc(q, e, (*entry).compare)
+		if e.queued = queued; queued {
+			q = slices.Insert(q, i, e)
+		} else {
+			q = slices.Delete(q, i, i+1)
+		}
+		if x.queued[project] = q; len(q) == 0 {
 			delete(x.queued, project)
 		}
-	}
-	if e.job.State == Queued {
-		if x.queued[project] == nil {
-			x.queued[project] = map[*entry]bool{}
-		}
-		x.queued[project][e] = true
 	}
 	if e.job.State == Running {
 		x.running[e] = true
@@ -120,13 +149,46 @@ func (x *index) settle(b *branch, e *entry, now time.Time, changed []Job) []Job 
 		delete(x.running, e)
 		x.timing.Forget(e.id)
 	}
+	x.count(e)
 	if e.job.State.Done() {
 		delete(b.open, e)
 	} else {
 		b.open[e] = true
 	}
-	if was.ID == "" || was.State != e.job.State || was.Attempt != e.job.Attempt || was.Error != e.job.Error || !was.Ended.Equal(e.job.Ended) {
-		changed = append(changed, e.job)
+	at := deployedBranch{project, e.job.Branch}
+	if e.waitsForConfiguration() {
+		if x.unconfigured[at] == nil {
+			x.unconfigured[at] = map[*entry]bool{}
+		}
+		x.unconfigured[at][e] = true
+	} else if delete(x.unconfigured[at], e); len(x.unconfigured[at]) == 0 {
+		delete(x.unconfigured, at)
+	}
+}
+
+// count has a job among the busy ones of its project while it runs or a lease on it is
+// being granted.
+func (x *index) count(e *entry) {
+	busy := e.job.State == Running || e.job.State == Queued && (e.picked || e.granting)
+	if busy == e.busy {
+		return
+	}
+	if e.busy = busy; busy {
+		x.busy[e.job.Project]++
+	} else if x.busy[e.job.Project]--; x.busy[e.job.Project] == 0 {
+		delete(x.busy, e.job.Project)
+	}
+}
+
+// configured has jobs tried again at once that waited for a configuration, when another
+// repository of their branch was built: it may have brought it.
+func (x *index) configured(by *entry, now time.Time, changed []Job) []Job {
+	for e := range x.unconfigured[deployedBranch{by.job.Project, by.job.Branch}] {
+		if e.job.Repository == by.job.Repository {
+			continue
+		}
+		e.configured = e.lease.Grant.Fence
+		changed = x.settle(x.branches[branchID{e.job.Repository, e.job.Branch}], e, now, changed)
 	}
 	return changed
 }
@@ -143,53 +205,34 @@ func (x *index) blocked(e *entry) bool {
 }
 
 // pick chooses the queued job that is next for a worker, and says when to look again if
-// one waits for its time. Of the projects that have work the one that has fewest jobs
-// running is served, then the one that waits longest.
-func (x *index) pick(now time.Time, worker peer.ID, mine func(*entry) bool) (best *entry, again time.Time) {
-	busy := map[taubyte.ProjectID]int{}
-	for e := range x.running {
-		busy[e.job.Project]++
-	}
+// one waits for its time. Of the projects that have work for it the one that has fewest
+// jobs running is served, then the one that waits longest; of a project the job of the
+// first rank.
+func (x *index) pick(now time.Time, w worker, mine func(*entry) bool) (best *entry, again time.Time) {
 	for p, q := range x.queued {
-		for e := range q {
-			if e.picked || e.granting {
-				busy[p]++ // as good as running
-			}
+		if best != nil && !x.first(p, best.job.Project) {
+			continue
 		}
-	}
-	for p, q := range x.queued {
-		for e := range q {
-			if e.picked || e.granting || !mine(e) || x.blocked(e) {
+		for _, e := range q {
+			if e.picked || e.granting || !w.has(e.job.Labels) || !mine(e) || x.blocked(e) {
 				continue
 			}
-			if ready := e.ready(worker); ready.After(now) {
+			if ready := e.ready(w.id); ready.After(now) {
 				if again.IsZero() || ready.Before(again) {
 					again = ready
 				}
 				continue
 			}
-			if best == nil || x.before(e, best, busy[p], busy[best.job.Project]) {
-				best = e
-			}
+			best = e
+			break
 		}
 	}
 	return best, again
 }
 
-func (x *index) before(a, b *entry, busyA, busyB int) bool {
-	if a.job.Project != b.job.Project {
-		if busyA != busyB {
-			return busyA < busyB
-		}
-		if c := x.served[a.job.Project].Compare(x.served[b.job.Project]); c != 0 {
-			return c < 0
-		}
-		return a.id < b.id
-	}
-	if a.job.Priority != b.job.Priority {
-		return a.job.Priority > b.job.Priority
-	}
-	return a.id < b.id
+// first reports whether project a gets a worker before project b.
+func (x *index) first(a, b taubyte.ProjectID) bool {
+	return cmp.Or(cmp.Compare(x.busy[a], x.busy[b]), x.served[a].Compare(x.served[b]), cmp.Compare(a, b)) < 0
 }
 
 // serve notes that a project got a worker.

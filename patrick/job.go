@@ -48,8 +48,11 @@ type Job struct {
 	// Deleted: the branch is gone, and so has to be what it runs. Such a job has
 	// no commit.
 	Deleted bool `json:"deleted,omitempty"`
-	// Priority puts a job before others of its project; the default is 0.
+	// Priority puts a job before others of its project, from -10 to 10; the default is 0.
 	Priority int `json:"priority,omitempty"`
+	// Labels are what a worker has to state to get the job. They are known once a worker
+	// without one has looked at the source.
+	Labels []string `json:"labels,omitempty"`
 
 	State   State     `json:"state"`
 	Attempt int       `json:"attempt"` // how often it was claimed

@@ -27,6 +27,12 @@ type Outcome struct {
 	State State  `json:"state"`
 	Error string `json:"error,omitempty"`
 	Steps []Step `json:"steps,omitempty"`
+	// Needs are labels that the job needs and the worker has not stated. The job waits for
+	// one that does: see Job.Labels.
+	Needs []string `json:"needs,omitempty"`
+	// Unconfigured: the job's branch has no configuration, which another repository
+	// brings. The job is tried again when that was built, and fails after an hour.
+	Unconfigured bool `json:"unconfigured,omitempty"`
 	// Stopping: the worker gives the job back because it stops. Nobody waits for that.
 	Stopping bool `json:"stopping,omitempty"`
 }
@@ -43,6 +49,12 @@ func (o Outcome) check() error {
 	case Succeeded, Failed, TimedOut, Superseded, Queued:
 	default:
 		return fmt.Errorf("%w outcome: state %q", taubyte.ErrInvalid, o.State)
+	}
+	if (len(o.Needs) > 0 || o.Unconfigured || o.Stopping) && o.State != Queued {
+		return fmt.Errorf("%w outcome: %s, and what a job waits for", taubyte.ErrInvalid, o.State)
+	}
+	if err := checkLabels(o.Needs, maxNeeds); err != nil {
+		return fmt.Errorf("outcome: %w", err)
 	}
 	if len(o.Error) > maxErrorText || len(o.Steps) > maxSteps {
 		return fmt.Errorf("%w outcome: an error of %d bytes, %d steps", taubyte.ErrTooLarge, len(o.Error), len(o.Steps))
@@ -93,12 +105,17 @@ func allowJob(ctx context.Context, j Job) error {
 	return taubyte.AllowJob(ctx, j.Project, j.Branch, j.ID, taubyte.RoleMonkey)
 }
 
-// Claim gives the calling worker the next job, as soon as there is one. After a
-// while without one it returns a lease without job, to be asked again. It takes a node of
-// role monkey.
-func (s *Service) Claim(ctx context.Context) (Lease, error) { return s.claim(ctx, s.host.ID()) }
+// Claim gives the calling worker the next job, as soon as there is one: one that needs
+// none but these labels. After a while without one it returns a lease without job, to be
+// asked again. It takes a node of role monkey.
+func (s *Service) Claim(ctx context.Context, labels ...string) (Lease, error) {
+	if err := checkLabels(labels, maxLabels); err != nil {
+		return Lease{}, err
+	}
+	return s.claim(ctx, worker{s.host.ID(), labels})
+}
 
-func (s *Service) claim(ctx context.Context, worker peer.ID) (Lease, error) {
+func (s *Service) claim(ctx context.Context, w worker) (Lease, error) {
 	if p := taubyte.PrincipalOf(ctx); p.Kind != taubyte.KindNode && p.Kind != taubyte.KindAdministrator {
 		return Lease{}, fmt.Errorf("%w: jobs are claimed by workers, and not by %s", taubyte.ErrForbidden, p)
 	}
@@ -107,18 +124,13 @@ func (s *Service) claim(ctx context.Context, worker peer.ID) (Lease, error) {
 	}
 	deadline := time.NewTimer(s.opts.poll)
 	defer deadline.Stop()
-	refused := map[taubyte.JobID]time.Time{} // until when, by their arbiters
-	for {
-		now := time.Now()
+	for c := newClaimant(w); ; {
 		s.mu.Lock()
 		more := s.more
-		e, again := s.index.pick(now, worker, func(e *entry) bool { return !now.Before(refused[e.id]) })
-		if e != nil {
-			e.picked = true // others that wait here take another
-		}
+		e, again := s.index.next(c, time.Now())
 		s.mu.Unlock()
 		if e != nil {
-			lease, err := s.lease(ctx, e, worker)
+			lease, err := s.lease(ctx, e, w)
 			if err == nil {
 				return lease, nil
 			}
@@ -129,15 +141,8 @@ func (s *Service) claim(ctx context.Context, worker peer.ID) (Lease, error) {
 				return Lease{}, fmt.Errorf("patrick: %w", taubyte.ErrClosed)
 			}
 			s.log.Debug("job not granted", "job", e.id, "err", err)
-			refused[e.id] = time.Now().Add(refusedFor)
+			c.refuse(e.id, time.Now())
 			continue
-		}
-		for id, until := range refused {
-			if !now.Before(until) {
-				delete(refused, id)
-			} else if again.IsZero() || until.Before(again) {
-				again = until
-			}
 		}
 		wait := time.Duration(1<<63 - 1)
 		if !again.IsZero() {
@@ -163,17 +168,17 @@ func (s *Service) claim(ctx context.Context, worker peer.ID) (Lease, error) {
 
 // lease has a picked job granted to a worker. One that has gone meanwhile does not keep
 // it.
-func (s *Service) lease(ctx context.Context, e *entry, worker peer.ID) (Lease, error) {
-	lease, err := s.grantBy(ctx, e, worker)
+func (s *Service) lease(ctx context.Context, e *entry, w worker) (Lease, error) {
+	lease, err := s.grantBy(ctx, e, w)
 	s.mu.Lock()
-	e.picked = false
+	s.index.asked(e)
 	if err != nil {
 		s.wake() // for those that have passed it over
 	}
 	s.mu.Unlock()
 	if err == nil && ctx.Err() != nil && s.life.Err() == nil {
 		back := Outcome{State: Queued, Error: "the worker did not wait for it", Stopping: true}
-		id := leaseID{job: lease.Job.ID, fence: lease.Fence, worker: worker, arbiter: lease.Arbiter}
+		id := leaseID{job: lease.Job.ID, fence: lease.Fence, worker: w.id, arbiter: lease.Arbiter}
 		if e := s.finish(context.WithoutCancel(ctx), id, back, true); e != nil {
 			s.log.Debug("lease not taken back", "job", id.job, "err", e)
 		}
@@ -182,15 +187,16 @@ func (s *Service) lease(ctx context.Context, e *entry, worker peer.ID) (Lease, e
 	return lease, err
 }
 
-func (s *Service) grantBy(ctx context.Context, e *entry, worker peer.ID) (Lease, error) {
+func (s *Service) grantBy(ctx context.Context, e *entry, w worker) (Lease, error) {
 	arbiter := claim.Arbiter(e.key(), s.live())
 	if arbiter == s.host.ID() {
-		return s.grant(ctx, e.id, worker)
+		return s.grant(ctx, e.id, w)
 	}
 	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
 	defer cancel()
 	var lease Lease
-	err := s.peers.CallPeer(ctx, arbiter, http.MethodPost, "/jobs/"+string(e.id)+"/grant?worker="+worker.String(), nil, &lease)
+	err := s.peers.CallPeer(ctx, arbiter, http.MethodPost,
+		fmt.Sprintf("/jobs/%s/grant?worker=%s&labels=%s", e.id, w.id, joinLabels(w.labels)), nil, &lease)
 	if err != nil && ctx.Err() == nil && away(err) {
 		s.suspect(arbiter, err)
 	}
@@ -199,43 +205,29 @@ func (s *Service) grantBy(ctx context.Context, e *entry, worker peer.ID) (Lease,
 
 // grant gives a worker a job for which this node is the arbiter: that one or, if another
 // worker was faster, the next.
-func (s *Service) grant(ctx context.Context, id taubyte.JobID, worker peer.ID) (Lease, error) {
+func (s *Service) grant(ctx context.Context, id taubyte.JobID, w worker) (Lease, error) {
 	s.inStep(ctx)
 	live := s.live()
-	e, err := s.find(ctx, id)
-	if err != nil {
+	if _, err := s.find(ctx, id); err != nil {
 		return Lease{}, err
 	}
 	now := time.Now()
-	mine := func(e *entry) bool { return claim.Arbiter(e.key(), live) == s.host.ID() }
-	if !mine(e) {
-		s.mu.Unlock()
-		return Lease{}, fmt.Errorf("%w: another node grants job %s", taubyte.ErrConflict, id)
-	}
-	if e.job.State != Queued || e.granting || e.ready(worker).After(now) || s.index.blocked(e) {
-		err := fmt.Errorf("%w: job %s is %s, or not to be had now", taubyte.ErrConflict, id, e.job.State)
-		if e, _ = s.index.pick(now, worker, mine); e == nil {
-			s.mu.Unlock()
-			return Lease{}, err
-		}
-		id = e.id
-	}
-	e.granting = true
-	fence := s.numbers.Next(e.top())
-	s.index.serve(e.job.Project, now)
+	e, fence, err := s.index.grant(id, w, live, now)
 	s.mu.Unlock()
-
+	if err != nil {
+		return Lease{}, err
+	}
 	err = s.write(context.WithoutCancel(ctx), map[ds.Key]any{
-		jobKey(id, "lease", fence, s.host.ID()): attempt{Worker: worker, Started: now.UTC()},
+		jobKey(e.id, "lease", fence, s.host.ID()): attempt{Worker: w.id, Started: now.UTC()},
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e.granting = false
+	s.index.granted(e)
 	if err != nil {
 		s.wake()
-		return Lease{}, fmt.Errorf("granting job %s: %w", id, err)
+		return Lease{}, fmt.Errorf("granting job %s: %w", e.id, err)
 	}
-	s.log.Info("job claimed", "job", id, "worker", worker, "attempt", e.job.Attempt)
+	s.log.Info("job claimed", "job", e.id, "worker", w.id, "attempt", e.job.Attempt)
 	return s.granted(e, fence, now.Add(s.opts.lease)), nil
 }
 
@@ -246,20 +238,20 @@ func (s *Service) granted(e *entry, fence uint64, until time.Time) Lease {
 
 // holds checks, under mu, that a worker has the job under its lease.
 func (s *Service) holds(ctx context.Context, l leaseID) (*entry, error) {
-	e, err := s.entry(l.job)
+	e, err := s.allowed(ctx, l)
 	if err != nil {
 		return nil, err
 	}
-	if err := allowJob(ctx, e.job); err != nil {
-		return nil, err
+	return e, e.holds(l)
+}
+
+// allowed finds, under mu, the job of a lease whose principal is right for it.
+func (s *Service) allowed(ctx context.Context, l leaseID) (*entry, error) {
+	e, err := s.index.entry(l.job)
+	if err == nil {
+		err = allowJob(ctx, e.job)
 	}
-	if err := e.history.Check(l.fence, l.worker); err != nil {
-		return e, fmt.Errorf("job %s: %w", l.job, err)
-	}
-	if e.job.State != Running {
-		return e, fmt.Errorf("%w: job %s is %s", taubyte.ErrConflict, l.job, e.job.State)
-	}
-	return e, nil
+	return e, err
 }
 
 // withLease has the node that looks after a lease do something: another one by remote,
@@ -283,8 +275,7 @@ func (s *Service) withLease(ctx context.Context, l leaseID, forward bool, remote
 	known := func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		_, err := s.holds(ctx, l)
-		return !errors.Is(err, claim.ErrUnknown) && !errors.Is(err, taubyte.ErrNotFound)
+		return s.index.knows(l)
 	}
 	if validID(string(l.job)) {
 		s.learn(ctx, ds.RawKey(jobsPrefix+"/"+string(l.job)), known)
@@ -316,12 +307,15 @@ func (s *Service) renew(ctx context.Context, l leaseID, forward bool) (lease Lea
 		lease.Expires = began.Add(lease.Lasts)
 		return err
 	}, func() error {
-		e, err := s.holds(ctx, l)
+		e, err := s.allowed(ctx, l)
 		if err != nil {
 			return err
 		}
-		lease = s.granted(e, l.fence, s.index.timing.Hear(l.job, l.fence, time.Now()))
-		return nil
+		until, err := s.index.renew(e, l, time.Now())
+		if err == nil {
+			lease = s.granted(e, l.fence, until)
+		}
+		return err
 	})
 	return lease, err
 }
@@ -339,42 +333,34 @@ func (s *Service) finish(ctx context.Context, l leaseID, o Outcome, forward bool
 	if err := o.check(); err != nil {
 		return err
 	}
-	said := false
-	sent := false
+	var end ending
+	said, sent := false, false
 	err := s.withLease(ctx, l, forward, func(ctx context.Context, p peer.ID) error {
 		err := s.peers.CallPeer(ctx, p, http.MethodPost, leasePath(l, "finish", true), o, nil)
 		sent = err == nil
 		return err
 	}, func() error {
-		e, err := s.entry(l.job)
-		if err == nil {
-			err = allowJob(ctx, e.job)
-		}
+		e, err := s.allowed(ctx, l)
 		if err != nil {
 			return err
 		}
-		err = e.history.CheckEnd(l.fence, l.worker)
-		switch end, ended := e.history.End(l.fence); {
-		case errors.Is(err, taubyte.ErrConflict) && ended && end.Kind != claim.Lost && end.Result.State == o.State && end.Result.Error == o.Error:
-			said = true // the answer to the first time was lost
-			return nil
-		case err != nil:
-			return fmt.Errorf("job %s: %w", l.job, err)
-		case e.job.State == Cancelled || e.job.State == Queued && o.State == Queued:
-			return fmt.Errorf("%w: job %s is %s", taubyte.ErrConflict, l.job, e.job.State)
-		}
-		if e.running(l.fence) {
-			s.index.timing.Hear(l.job, l.fence, time.Now()) // it does not run out in what follows
-		}
-		return nil
+		end, said, err = s.index.finish(e, l, o, time.Now())
+		return err
 	})
 	if err != nil || said || sent {
 		return err
 	}
-	if err := s.end(context.WithoutCancel(ctx), l.job, l.fence, "end", ending{Outcome: o, Ended: time.Now().UTC()}); err != nil {
+	defer s.endWritten(l.job)
+	if err := s.end(context.WithoutCancel(ctx), l.job, l.fence, "end", end); err != nil {
 		return fmt.Errorf("ending job %s: %w", l.job, err)
 	}
 	return nil
+}
+
+func (s *Service) endWritten(id taubyte.JobID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.index.ended(id)
 }
 
 // end writes how an attempt ended, together with what this node has of its log.
@@ -402,18 +388,11 @@ func (s *Service) end(ctx context.Context, id taubyte.JobID, fence uint64, kind 
 // killed as well. One that is stopped in order gives its jobs back itself.
 func (s *Service) takeBack(ctx context.Context) error {
 	s.mu.Lock()
-	lost := map[taubyte.JobID]ending{}
-	fences := map[taubyte.JobID]uint64{}
-	for e := range s.index.running {
-		if g := e.lease.Grant; g.Holder == s.host.ID() {
-			fences[e.id] = g.Fence
-			lost[e.id] = e.lose(s.index.patience, time.Now(), "the node was killed in the midst of it")
-		}
-	}
+	lost := s.index.abandoned(time.Now())
 	s.mu.Unlock()
-	for id, end := range lost {
-		if err := s.end(ctx, id, fences[id], "lost", end); err != nil {
-			return fmt.Errorf("taking up job %s again: %w", id, err)
+	for _, o := range lost {
+		if err := s.end(ctx, o.Job, o.Fence, o.kind, o.end); err != nil {
+			return fmt.Errorf("taking up job %s again: %w", o.Job, err)
 		}
 	}
 	return nil
@@ -435,29 +414,10 @@ func (s *Service) watchLeases() {
 }
 
 func (s *Service) checkLeases() {
-	type over struct {
-		claim.Expired[taubyte.JobID]
-		kind string
-		end  ending
-	}
 	live := s.live()
 	now := time.Now()
-	var all []over
 	s.mu.Lock()
-	expired := s.index.timing.Tick(now, func(id taubyte.JobID) claim.View {
-		e := s.index.all[id]
-		g := e.lease.Grant
-		return claim.View{Kept: claim.Keeper(g, e.key(), live) == s.host.ID(), Near: s.near(g.Holder)}
-	})
-	for _, x := range expired {
-		e := s.index.all[x.Key]
-		o := over{Expired: x, kind: "lost", end: e.lose(s.index.patience, now, fmt.Sprintf("the worker %s is lost", e.lease.Grant.Holder))}
-		if !x.Taken {
-			o.kind = "end"
-			o.end = ending{Ended: now.UTC(), Outcome: Outcome{State: Queued, Error: "no worker has taken it", Stopping: true}}
-		}
-		all = append(all, o)
-	}
+	all := s.index.overdue(live, s.near, now)
 	s.mu.Unlock()
 	s.members.mu.Lock()
 	if now.Sub(s.members.ticked) <= s.opts.lease/2 {
@@ -469,20 +429,26 @@ func (s *Service) checkLeases() {
 	}
 	refs := make([]heldLease, len(all))
 	for i, o := range all {
-		refs[i] = heldLease{o.Key, o.Fence}
+		refs[i] = o.heldLease
 	}
 	heard := s.heardElsewhere(refs, live)
 	for _, o := range all {
-		if heard[heldLease{o.Key, o.Fence}] {
+		if heard[o.heldLease] {
 			s.mu.Lock()
-			if e := s.index.all[o.Key]; e.running(o.Fence) {
-				s.index.timing.Hear(o.Key, o.Fence, time.Now())
-			}
+			s.index.heardOf(o.heldLease, time.Now())
 			s.mu.Unlock()
 			continue
 		}
-		if err := s.end(s.life, o.Key, o.Fence, o.kind, o.end); err != nil && s.life.Err() == nil {
-			s.log.Error("lost job not queued again", "job", o.Key, "err", err)
+		s.mu.Lock()
+		lapsed := s.index.lapsed(o.heldLease, time.Now())
+		s.mu.Unlock()
+		if !lapsed {
+			continue
+		}
+		err := s.end(s.life, o.Job, o.Fence, o.kind, o.end)
+		s.endWritten(o.Job)
+		if err != nil && s.life.Err() == nil {
+			s.log.Error("lost job not queued again", "job", o.Job, "err", err)
 		}
 	}
 }
@@ -526,10 +492,6 @@ func (s *Service) heardElsewhere(leases []heldLease, live []peer.ID) map[heldLea
 	}
 	wg.Wait()
 	return all
-}
-
-func lastAttempt(why string, n, of int) string {
-	return fmt.Sprintf("%s (attempt %d of %d)", why, n, of)
 }
 
 // leasePath is where a worker's call goes. named: it is sent on for the worker.

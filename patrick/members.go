@@ -14,7 +14,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
-	"github.com/taubyte/taubyte/internal/claim"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
 
@@ -294,14 +293,14 @@ func (s *Service) find(ctx context.Context, id taubyte.JobID) (*entry, error) {
 	known := func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		_, err := s.entry(id)
+		_, err := s.index.entry(id)
 		return err == nil
 	}
 	if validID(string(id)) && !s.hear(ctx, known) {
 		s.learn(ctx, ds.RawKey(jobsPrefix+"/"+string(id)), known)
 	}
 	s.mu.Lock()
-	e, err := s.entry(id)
+	e, err := s.index.entry(id)
 	if err != nil {
 		s.mu.Unlock()
 	}
@@ -312,17 +311,7 @@ func (s *Service) find(ctx context.Context, id taubyte.JobID) (*entry, error) {
 func (s *Service) keeper(l leaseID, live []peer.ID) peer.ID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g := claim.Grant{Fence: l.fence, Arbiter: l.arbiter}
-	e, err := s.entry(l.job)
-	if err != nil {
-		return claim.Keeper(g, "", live)
-	}
-	for _, known := range e.history.Grants() {
-		if known.Fence == l.fence {
-			g = known
-		}
-	}
-	return claim.Keeper(g, e.key(), live)
+	return s.index.keeper(l, live)
 }
 
 // near reports whether a worker is connected to this node.

@@ -75,8 +75,9 @@ func WithAttempts(n int, backOff time.Duration) Option {
 // WithLogLimit bounds the log of an attempt. The default is 4 MiB.
 func WithLogLimit(bytes int) Option { return func(o *options) { o.logLimit = bytes } }
 
-// WithPriority ranks the jobs of a project. By default all are alike, and the oldest
-// is first.
+// WithPriority ranks the jobs of a project, from -10 to 10: one more is worth a minute of
+// waiting, so that none waits for ever. Between projects it counts for nothing. By default
+// all are alike, and the oldest is first.
 func WithPriority(f func(auth.Repository, auth.Push) int) Option {
 	return func(o *options) { o.priority = f }
 }
@@ -103,7 +104,6 @@ type Service struct {
 	blocks *blockshare.Blocks // of logs, for the other nodes of patrick
 	peers  *rpc.Client        // other nodes of patrick
 
-	numbers *claim.Numbers // orders, fences and stamps
 	members *members
 
 	mu     sync.Mutex // guards what follows
@@ -144,8 +144,8 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 	}
 	s := &Service{
 		opts: o, log: o.log, host: host, own: namespace.Wrap(store, ds.NewKey("/patrick")),
-		numbers: claim.NewNumbers(host.ID(), time.Now), peers: rpc.NewClient(host, Protocol, nil), members: newMembers(),
-		index: newIndex(patience{o.attempts, o.backOff}, o.lease), more: make(chan struct{}), events: newBroadcast(), logs: map[attemptID]*logBuffer{},
+		peers: rpc.NewClient(host, Protocol, nil), members: newMembers(),
+		index: newIndex(host.ID(), claim.NewNumbers(host.ID(), time.Now), patience{o.attempts, o.backOff}, o.lease), more: make(chan struct{}), events: newBroadcast(), logs: map[attemptID]*logBuffer{},
 		deliveries: newDeliveries(), looks: make(chan taubyte.RepositoryID, 256), statuses: newStatuses(),
 		closeAuth: func() error { return nil },
 	}
@@ -396,15 +396,6 @@ func (s *Service) job(ctx context.Context, id taubyte.JobID) (Job, error) {
 	return e.job, nil
 }
 
-// entry finds a job, under mu.
-func (s *Service) entry(id taubyte.JobID) (*entry, error) {
-	e := s.index.all[id]
-	if e == nil || e.spec == nil {
-		return nil, fmt.Errorf("%w: job %q", taubyte.ErrNotFound, id)
-	}
-	return e, nil
-}
-
 // Watch sends every job that changes, in its newest state, until ctx ends or the
 // service closes. A slow reader misses states that are past, never the newest.
 //
@@ -432,12 +423,7 @@ func (s *Service) Cancel(ctx context.Context, id taubyte.JobID) error {
 	if err := s.allow(ctx, taubyte.VerbDeploy, j, err, operators); err != nil {
 		return err
 	}
-	return s.wish(ctx, id, "cancel", func(e *entry) error {
-		if e.job.State.Done() && e.job.State != Cancelled {
-			return fmt.Errorf("%w: job %s has ended: %s", taubyte.ErrConflict, id, e.job.State)
-		}
-		return nil
-	})
+	return s.wish(ctx, id, "cancel")
 }
 
 // Retry queues a job again that failed, was cancelled or timed out. One that is not
@@ -449,29 +435,19 @@ func (s *Service) Retry(ctx context.Context, id taubyte.JobID) error {
 	if err := s.allow(ctx, taubyte.VerbDeploy, j, err, operators); err != nil {
 		return err
 	}
-	return s.wish(ctx, id, "retry", func(e *entry) error {
-		if s.index.branches[branchID{e.job.Repository, e.job.Branch}].newest() != e {
-			return fmt.Errorf("%w: job %s: there is a later push of the branch", taubyte.ErrConflict, id)
-		}
-		switch e.job.State {
-		case Failed, Cancelled, TimedOut:
-			return nil
-		}
-		return fmt.Errorf("%w: job %s is %s", taubyte.ErrConflict, id, e.job.State)
-	})
+	return s.wish(ctx, id, "retry")
 }
 
-func (s *Service) wish(ctx context.Context, id taubyte.JobID, kind string, check func(*entry) error) error {
+func (s *Service) wish(ctx context.Context, id taubyte.JobID, kind string) error {
 	e, err := s.find(ctx, id)
 	if err != nil {
 		return err
 	}
-	if err = check(e); err != nil || kind == "cancel" && e.job.State == Cancelled {
-		s.mu.Unlock()
+	stamp, err := s.index.wish(e, kind)
+	s.mu.Unlock()
+	if err != nil || stamp == 0 {
 		return err
 	}
-	stamp := s.numbers.Next(e.top())
-	s.mu.Unlock()
 	s.log.Info("job "+kind, "job", id)
 	return s.write(ctx, map[ds.Key]any{jobKey(id, kind, stamp, s.host.ID()): wish{At: time.Now().UTC()}})
 }

@@ -114,14 +114,14 @@ func push(t *testing.T, s *patrick.Service, id taubyte.RepositoryID, b taubyte.B
 }
 
 type claimer interface {
-	Claim(ctx context.Context) (patrick.Lease, error)
+	Claim(ctx context.Context, labels ...string) (patrick.Lease, error)
 }
 
-func claim(t *testing.T, c claimer) patrick.Lease {
+func claim(t *testing.T, c claimer, labels ...string) patrick.Lease {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	l, err := c.Claim(ctx)
+	l, err := c.Claim(ctx, labels...)
 	require.NoError(t, err)
 	require.NotEmpty(t, l.Job.ID, "a job")
 	return l

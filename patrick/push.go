@@ -66,7 +66,7 @@ func (s *Service) submitTo(ctx context.Context, sub submission) (Job, error) {
 	if err != nil {
 		return Job{}, fmt.Errorf("push of %s: %w", p.Repository, err)
 	}
-	sub.Project, sub.Registered, sub.Priority = repo.Project, repo.Since, s.opts.priority(repo, p)
+	sub.Project, sub.Registered, sub.Priority = repo.Project, repo.Since, min(max(s.opts.priority(repo, p), -maxPriority), maxPriority)
 	for {
 		arbiter := claim.Arbiter(branchKey(p.Repository, p.Branch), s.live())
 		if arbiter == s.host.ID() {
@@ -105,40 +105,21 @@ func (s *Service) make(ctx context.Context, sub submission) (j Job, made bool, e
 	one.Lock()
 	defer one.Unlock()
 	taken := s.deliveries.known(sub.Deliveries)
-	var last uint64
 	s.mu.Lock()
-	b := s.index.branches[branchID{p.Repository, p.Branch}]
-	if b != nil {
-		e := b.find(p, sub.Registered)
-		if e == nil && (taken || sub.Missed && b.newest().id != sub.Known) {
-			e = b.newest()
-		}
-		if e != nil {
-			j = e.job
-		}
-		last = b.newest().spec.Order
-	}
+	a := s.index.submission(sub, taken, time.Now())
 	s.mu.Unlock()
 	records := map[ds.Key]any{}
 	if !taken {
 		records = s.deliveryRecords(sub.Deliveries)
 	}
-	// Of a branch that nobody knows nothing is to be removed.
-	if j.ID != "" || taken || b == nil && p.Commit == "" && len(sub.Deliveries) > 0 {
-		if len(records) > 0 {
-			err = s.write(ctx, records)
-		}
-		return j, false, err
+	if a.spec != nil {
+		a.job.ID, made = a.id, true
+		records[specKey(a.id)] = a.spec
 	}
-	order := s.numbers.Next(last)
-	id := newID(order, s.host.ID())
-	records[specKey(id)] = spec{
-		Project: sub.Project, Repository: p.Repository, Branch: p.Branch, Commit: p.Commit, Order: order,
-		Created: time.Now().UTC(), Deleted: p.Commit == "", Priority: sub.Priority, Delivery: p.Delivery,
-		Registered: sub.Registered, Follows: sub.Follows,
+	if len(records) > 0 {
+		err = s.write(ctx, records)
 	}
-	err = s.write(ctx, records)
-	return Job{ID: id}, true, err
+	return a.job, made, err
 }
 
 // confirm returns when another node of patrick has a job, so that it survives this one.

@@ -1,6 +1,7 @@
 package patrick
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -60,6 +61,8 @@ type attempt struct {
 type ending struct {
 	Outcome
 	Ended time.Time `json:"ended"`
+	// GaveUp: the worker has given it back, and it has waited too long.
+	GaveUp bool `json:"gave-up,omitempty"`
 }
 
 // kind says what an ending is in terms of package claim.
@@ -143,15 +146,23 @@ type entry struct {
 	retries map[uint64]wish
 	// seen is when this node heard of each end: what waits, waits from then.
 	seen map[uint64]time.Time
+	// configured is the lease with which it was given back for want of a configuration
+	// that may be there now.
+	configured uint64
 
 	job   Job
 	lease claim.Status[ending]
 	// after: a queued job is not tried before; avoid: not by that worker.
 	after time.Time
 	avoid map[peer.ID]time.Time
+	// unconfigured is when it was first given back for want of a configuration.
+	unconfigured time.Time
 
 	picked   bool // this node is asking for a lease for a worker
 	granting bool // this node is writing a lease
+	ending   bool // this node is writing how the lease ends
+	queued   bool // it is in index.queued
+	busy     bool // it is counted in index.busy
 }
 
 func newEntry(id taubyte.JobID) *entry {
@@ -161,69 +172,76 @@ func newEntry(id taubyte.JobID) *entry {
 	}
 }
 
-// add takes a record in. Taking one in again changes nothing.
-func (e *entry) add(r record, value []byte, now time.Time) error {
-	switch r.kind {
-	case "spec":
-		var v spec
-		if err := json.Unmarshal(value, &v); err != nil {
-			return err
-		}
-		if e.spec == nil { // it is read without the lock, and does not change
-			e.spec = &v
-		}
-	case "lease":
-		var v attempt
-		if err := json.Unmarshal(value, &v); err != nil {
-			return err
-		}
-		by, err := peer.Decode(r.peer)
-		if err != nil {
-			return err
-		}
-		e.history.Add(claim.Grant{Fence: r.fence, Arbiter: by, Holder: v.Worker})
-		if same, ok := e.started[r.fence]; !ok || v.Started.Before(same) {
-			e.started[r.fence] = v.Started
-		}
-	case "end", "lost":
-		var v ending
-		if err := json.Unmarshal(value, &v); err != nil {
-			return err
-		}
-		by, err := peer.Decode(r.peer)
-		if err != nil {
-			return err
-		}
-		e.history.AddEnd(r.fence, claim.End[ending]{Kind: v.kind(r.kind == "lost"), By: by, At: v.Ended, Result: v})
-		if _, known := e.seen[r.fence]; !known {
-			e.seen[r.fence] = now
-		}
-	case "log":
-		var v logPart
-		if err := json.Unmarshal(value, &v); err != nil {
-			return err
-		}
-		if e.logs[r.fence] == nil {
-			e.logs[r.fence] = map[string]logPart{}
-		}
-		e.logs[r.fence][r.peer] = v
-	case "cancel":
-		return addWish(e.cancels, r, value)
-	case "retry":
-		return addWish(e.retries, r, value)
-	}
-	return nil
+// A fact is a record that was read. What it holds is in the field of its kind.
+type fact struct {
+	record
+	by      peer.ID
+	spec    spec
+	attempt attempt
+	ending  ending
+	log     logPart
+	wish    wish
 }
 
-func addWish(m map[uint64]wish, r record, value []byte) error {
-	var v wish
-	if err := json.Unmarshal(value, &v); err != nil {
-		return err
+// parse reads a record.
+func parse(key string, value []byte) (f fact, err error) {
+	var ok bool
+	if f.record, ok = parseKey(key); !ok {
+		return f, fmt.Errorf("%w key %.200q", taubyte.ErrInvalid, key)
 	}
-	if same, ok := m[r.fence]; !ok || v.At.Before(same.At) { // of two nodes' with one number, alike everywhere
-		m[r.fence] = v
+	switch f.kind {
+	case "spec":
+		err = json.Unmarshal(value, &f.spec)
+	case "lease":
+		err = json.Unmarshal(value, &f.attempt)
+	case "end", "lost":
+		err = json.Unmarshal(value, &f.ending)
+	case "log":
+		return f, json.Unmarshal(value, &f.log)
+	case "cancel", "retry":
+		return f, json.Unmarshal(value, &f.wish)
+	default:
+		return f, fmt.Errorf("%w key %.200q", taubyte.ErrInvalid, key)
 	}
-	return nil
+	if err == nil && f.kind != "spec" {
+		f.by, err = peer.Decode(f.peer)
+	}
+	return f, err
+}
+
+// take takes a record in. Taking one in again changes nothing.
+func (e *entry) take(f fact, now time.Time) {
+	switch f.kind {
+	case "spec":
+		if e.spec == nil { // it is read without the lock, and does not change
+			e.spec = &f.spec
+		}
+	case "lease":
+		e.history.Add(claim.Grant{Fence: f.fence, Arbiter: f.by, Holder: f.attempt.Worker})
+		if same, ok := e.started[f.fence]; !ok || f.attempt.Started.Before(same) {
+			e.started[f.fence] = f.attempt.Started
+		}
+	case "end", "lost":
+		e.history.AddEnd(f.fence, claim.End[ending]{Kind: f.ending.kind(f.kind == "lost"), By: f.by, At: f.ending.Ended, Result: f.ending})
+		if _, known := e.seen[f.fence]; !known {
+			e.seen[f.fence] = now
+		}
+	case "log":
+		if e.logs[f.fence] == nil {
+			e.logs[f.fence] = map[string]logPart{}
+		}
+		e.logs[f.fence][f.peer] = f.log
+	case "cancel":
+		addWish(e.cancels, f)
+	case "retry":
+		addWish(e.retries, f)
+	}
+}
+
+func addWish(m map[uint64]wish, f fact) {
+	if same, ok := m[f.fence]; !ok || f.wish.At.Before(same.At) { // of two nodes' with one number, alike everywhere
+		m[f.fence] = f.wish
+	}
 }
 
 func newest(m map[uint64]wish) (stamp uint64, w wish) {
@@ -241,6 +259,25 @@ func (e *entry) top() uint64 {
 	c, _ := newest(e.cancels)
 	r, _ := newest(e.retries)
 	return max(e.spec.Order, last.Fence, c, r)
+}
+
+const (
+	// maxPriority bounds priorities, and priorityWorth is what one more is worth in time of
+	// waiting: so a job gives way to what is pushed 20 minutes later at most.
+	maxPriority   = 10
+	priorityWorth = time.Minute
+)
+
+// rank orders the jobs of a project: the least is next. It is when the job was pushed, in
+// milliseconds, less what its priority is worth.
+func (s spec) rank() int64 {
+	priority := int64(min(max(s.Priority, -maxPriority), maxPriority))
+	return int64(s.Order>>16) - priority*priorityWorth.Milliseconds()
+}
+
+// compare orders the jobs of a project by rank.
+func (e *entry) compare(o *entry) int {
+	return cmp.Or(cmp.Compare(e.spec.rank(), o.spec.rank()), cmp.Compare(e.id, o.id))
 }
 
 // branchKey is what a branch's jobs are arbitrated by: together, so that their arbiter

@@ -2,5 +2,6 @@
 
 package meter_test
 
-// raceDetector makes the engine's compiler ten times slower.
+// raceDetector makes the engine's compiler ten times slower: large modules are
+// interpreted with it.
 const raceDetector = true

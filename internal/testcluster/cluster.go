@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,8 +19,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
-
-	"github.com/taubyte/taubyte/internal/testnet"
 )
 
 // Config says what Start starts.
@@ -129,7 +128,7 @@ func (c *Cluster) newNode(spec Spec) *Node {
 		n.p2p, n.api, n.users = ip+":4001", ip+":4002", ip+":80"
 		prepare = func() error { return c.wire.plug(last) }
 	} else {
-		n.p2p, n.api, n.users = freeAddr(c.root), freeAddr(c.root), freeAddr(c.root)
+		n.p2p, n.api, n.users = freeAddr(c.t), freeAddr(c.t), freeAddr(c.t)
 	}
 	var err error
 	n.machine, err = newMachine(c.wire != nil, prepare)
@@ -141,7 +140,13 @@ func (c *Cluster) newNode(spec Spec) *Node {
 	return n
 }
 
-func freeAddr(t testing.TB) string { return fmt.Sprintf("127.0.0.1:%d", testnet.FreePort(t)) }
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
 
 // configure writes the node's own addresses into its configuration.
 func (n *Node) configure() {
