@@ -2,9 +2,12 @@ package patrick_test
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -322,55 +325,148 @@ func TestPushesOnBothSidesOfACut(t *testing.T) {
 	}
 }
 
-// From a free worker to its claim, with three nodes and eight workers.
-func TestTheRaceForJobs(t *testing.T) {
-	const jobs = 90
-	c := newCluster(t, 3)
+var raceJobs = flag.Int("race-jobs", 200, "how many jobs workers race for")
+
+// A raced job was claimed after a wait by a free worker, and ended with a result.
+type raced struct {
+	mu     sync.Mutex
+	waits  []time.Duration
+	ended  map[taubyte.JobID]int
+	killed atomic.Bool // the first worker
+}
+
+func (r *raced) done() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.ended)
+}
+
+// race has eight workers claim and end jobs until all have ended.
+func race(t testing.TB, jobs int, nodes []*testnet.Node) (r *raced, wait func()) {
+	r = &raced{ended: map[taubyte.JobID]int{}}
 	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var mu sync.Mutex
-	var waits []time.Duration
-	seen := map[taubyte.JobID]int{}
 	var wg sync.WaitGroup
+	for i, node := range nodes {
+		w := patrick.NewClient(node)
+		wg.Go(func() {
+			defer w.Close()
+			dead := func() bool { return i == 0 && r.killed.Load() }
+			for ctx.Err() == nil && !dead() {
+				free := time.Now()
+				l, err := w.Claim(ctx)
+				if err != nil || l.Job.ID == "" {
+					time.Sleep(10 * time.Millisecond)
+					continue
+				}
+				took := time.Since(free)
+				out := patrick.Outcome{State: patrick.Succeeded, Steps: []patrick.Step{{Name: fmt.Sprintf("lease %d of %s", l.Fence, node.ID())}}}
+				for ctx.Err() == nil && !dead() {
+					if err = w.Finish(ctx, l, out); err == nil || errors.Is(err, taubyte.ErrConflict) {
+						break
+					}
+					time.Sleep(20 * time.Millisecond)
+				}
+				r.mu.Lock()
+				if r.waits = append(r.waits, took); err == nil {
+					r.ended[l.Job.ID]++
+				}
+				if len(r.ended) == jobs {
+					cancel()
+				}
+				r.mu.Unlock()
+			}
+		})
+	}
+	return r, func() {
+		wg.Wait()
+		cancel()
+	}
+}
+
+// With three nodes and eight workers, of which one of each is killed, and the network cut for
+// longer than a lease: every job has one result, the same everywhere.
+func TestTheRaceForJobs(t *testing.T) {
+	const lease = 2 * time.Second
+	jobs := *raceJobs
+	c := newCluster(t, 3, patrick.WithLease(lease), patrick.WithAttempts(100, time.Millisecond))
+	var nodes []*testnet.Node
+	for range 8 {
+		nodes = append(nodes, c.net.Node(taubyte.RoleMonkey))
+	}
 	for i := range jobs {
 		push(t, c.services[i%3], taubyte.RepositoryID(fmt.Sprint("local/p", i%10)), taubyte.Branch(fmt.Sprint(i)), hash(i))
 	}
 	began := time.Now()
-	for range 8 {
-		w := client(t, c.net.Node(taubyte.RoleMonkey))
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				free := time.Now()
-				l, err := w.Claim(ctx)
-				if err != nil || l.Job.ID == "" {
-					continue
-				}
-				took := time.Since(free)
-				if err := w.Finish(t.Context(), l, patrick.Outcome{State: patrick.Succeeded}); err != nil {
-					t.Errorf("finish: %v", err)
-				}
-				mu.Lock()
-				seen[l.Job.ID]++
-				waits = append(waits, took)
-				if len(seen) == jobs {
-					cancel()
-				}
-				mu.Unlock()
-			}
-		})
+	r, wait := race(t, jobs, nodes)
+	after := func(share int) {
+		for until := time.Now().Add(2 * time.Minute); r.done() < jobs*share/4; time.Sleep(10 * time.Millisecond) {
+			require.True(t, time.Now().Before(until), "%d of %d jobs have ended", r.done(), jobs)
+		}
 	}
-	wg.Wait()
+	after(1)
+	r.killed.Store(true)
+	require.NoError(t, nodes[0].Close())
+	after(2)
+	mend := cut(c.nodes[0], c.nodes[1])
+	mended := time.AfterFunc(lease+time.Second, mend)
+	after(3)
+	c.stop(t, 2)
+	wait()
+	if mended.Stop() {
+		mend()
+	}
+	left := c.services[:2]
 	twice := 0
-	for id, n := range seen {
+	for id, n := range r.ended {
 		if n > 1 {
 			twice++
 		}
-		everywhere(t, c.services, id, patrick.Succeeded)
+		everywhere(t, left, id, patrick.Succeeded)
+		testnet.Eventually(t, func() bool {
+			a, err := left[0].Job(t.Context(), id)
+			require.NoError(t, err)
+			b, err := left[1].Job(t.Context(), id)
+			require.NoError(t, err)
+			return len(a.Steps) == 1 && slices.Equal(a.Steps, b.Steps)
+		}, "one result of job %s", id)
 	}
-	// On a machine that stands still for seconds a node is taken for gone, and another
-	// grants what it has granted. One result is kept all the same.
-	require.LessOrEqual(t, twice, jobs/10)
-	slices.Sort(waits)
-	t.Logf("%d jobs in %s, %d of them twice; from free to claimed: median %s, p99 %s", jobs, time.Since(began), twice, waits[len(waits)/2], waits[len(waits)*99/100])
-	require.Less(t, waits[len(waits)*99/100], 30*time.Second)
+	require.Len(t, r.ended, jobs)
+	slices.Sort(r.waits)
+	t.Logf("%d jobs in %s, %d of them with two leases that ended; from free to claimed: median %s, p99 %s",
+		jobs, time.Since(began), twice, r.waits[len(r.waits)/2], r.waits[len(r.waits)*99/100])
+}
+
+// From a free worker to its claim, while there are jobs: three nodes, eight workers.
+func BenchmarkClaim(b *testing.B) {
+	const jobs = 1000
+	for b.Loop() {
+		net := testnet.New(b)
+		c := &cluster{net: net, origin: newOrigin()}
+		for range 3 {
+			c.nodes = append(c.nodes, net.Node(taubyte.RolePatrick))
+		}
+		for _, n := range c.nodes {
+			s, err := patrick.New(b.Context(), n, n.Store, patrick.WithAuth(c.origin), patrick.WithReconcile(time.Hour), patrick.WithLogger(testnet.Logger(b)))
+			require.NoError(b, err)
+			b.Cleanup(func() { require.NoError(b, s.Close()) })
+			c.services = append(c.services, s)
+		}
+		var nodes []*testnet.Node
+		for range 8 {
+			nodes = append(nodes, net.Node(taubyte.RoleMonkey))
+		}
+		for i := range jobs {
+			_, err := c.services[i%3].Submit(b.Context(), auth.Push{
+				Repository: taubyte.RepositoryID(fmt.Sprint("local/p", i%10)), Branch: taubyte.Branch(fmt.Sprint(i)), Commit: hash(i),
+			})
+			require.NoError(b, err)
+		}
+		began := time.Now()
+		r, wait := race(b, jobs, nodes)
+		wait()
+		slices.Sort(r.waits)
+		b.ReportMetric(float64(jobs)/time.Since(began).Seconds(), "jobs/s")
+		b.ReportMetric(float64(r.waits[len(r.waits)/2].Microseconds())/1000, "p50-ms")
+		b.ReportMetric(float64(r.waits[len(r.waits)*99/100].Microseconds())/1000, "p99-ms")
+	}
 }
