@@ -1,6 +1,8 @@
 package monkey
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -520,24 +522,22 @@ func (b *build) addModule(ctx context.Context, out tree, t target) (cid.Cid, err
 			return cid.Undef, fmt.Errorf("reading the output: %w", err)
 		}
 		defer opened.Close()
-		f := opened.(treeFile)
-		exports, err := exportedFunctions(f)
+		module, err := io.ReadAll(io.LimitReader(opened, b.s.o.moduleLimit))
 		if err != nil {
-			return cid.Undef, err
-		}
-		if t.call != "" && !exports[t.call] {
-			return cid.Undef, fmt.Errorf("%w module: it exports no function %q, which the configuration calls (it exports %s)", taubyte.ErrInvalid, t.call, names(exports))
-		}
-		if _, err := f.Seek(0, 0); err != nil {
 			return cid.Undef, fmt.Errorf("reading the output: %w", err)
 		}
-		return unixfs.AddFile(ctx, b.s.host.Blocks(), f)
+		// It is added while it is looked at, which takes longer: one that is refused is
+		// nobody's, and goes with what else nobody keeps.
+		checked := make(chan error, 1)
+		go func() { checked <- checkModule(module, t.call) }()
+		root, err := unixfs.AddFile(ctx, b.s.host.Blocks(), bytes.NewReader(module))
+		return root, cmp.Or(<-checked, err)
 	}
 	return cid.Undef, fmt.Errorf("%w output: there is neither main.wasm nor artifact.wasm in it", taubyte.ErrInvalid)
 }
 
 // names lists the first few, for a message.
-func names(set map[string]bool) string {
+func names[V any](set map[string]V) string {
 	const most = 8
 	var list []string
 	for name := range set {

@@ -10,9 +10,9 @@ import (
 
 // What has no way in from outside but a whole build, and has to stand any input.
 var (
-	ExportedFunctions = exportedFunctions
-	ParseWorkflow     = func(text []byte) error { _, err := parseWorkflow(text); return err }
-	Unpack            = func(root *os.Root, r io.Reader, limit int64) error { _, err := unpack(root, r, limit); return err }
+	CheckModule   = checkModule
+	ParseWorkflow = func(text []byte) error { _, err := parseWorkflow(text); return err }
+	Unpack        = func(root *os.Root, r io.Reader, limit int64) error { _, err := unpack(root, r, limit); return err }
 )
 
 // LocalModules says whether a module with that go.mod may need folders beside its own.

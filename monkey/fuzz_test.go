@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,30 +16,48 @@ import (
 	"github.com/taubyte/taubyte/monkey"
 )
 
-var tinyModule = []byte("\x00asm\x01\x00\x00\x00" + // (module (func (export "ping")) (memory (export "memory") 1))
-	"\x01\x04\x01\x60\x00\x00" + "\x03\x02\x01\x00" + "\x05\x03\x01\x00\x01" +
+var tinyModule = []byte("\x00asm\x01\x00\x00\x00" + // (module (func (export "ping") (param i32)) (memory (export "memory") 1))
+	"\x01\x05\x01\x60\x01\x7f\x00" + "\x03\x02\x01\x00" + "\x05\x03\x01\x00\x01" +
 	"\x07\x11\x02\x04ping\x00\x00\x06memory\x02\x00" + "\x0a\x04\x01\x02\x00\x0b")
 
-func TestExportedFunctions(t *testing.T) {
-	got, err := monkey.ExportedFunctions(bytes.NewReader(tinyModule))
-	require.NoError(t, err)
-	require.Equal(t, map[string]bool{"ping": true}, got, "functions alone")
-	for name, bad := range map[string]string{
-		"empty":     "",
-		"text":      "#!/bin/sh\n",
-		"component": "\x00asm\x0d\x00\x01\x00",
-		"cut":       string(tinyModule[:len(tinyModule)-10]),
-		"section":   "\x00asm\x01\x00\x00\x00\x01\xff\xff\xff\xff\x0f",
-		"exports":   "\x00asm\x01\x00\x00\x00\x07\x05\xff\xff\xff\xff\x0f",
+// importing is a module of one import, of a function from an i32 to an i32.
+func importing(module, name string) string {
+	text := "\x01" + string(rune(len(module))) + module + string(rune(len(name))) + name + "\x00\x01"
+	return "\x00asm\x01\x00\x00\x00" + "\x01\x0a\x02\x60\x01\x7f\x00\x60\x01\x7f\x01\x7f" + "\x02" + string(rune(len(text))) + text +
+		"\x03\x02\x01\x00" + "\x05\x03\x01\x00\x01" + "\x07\x11\x02\x04ping\x00\x01\x06memory\x02\x00" + "\x0a\x04\x01\x02\x00\x0b"
+}
+
+func TestCheckModule(t *testing.T) {
+	for _, good := range []string{string(tinyModule), importing("taubyte/smartops", "getNodeId"), importing("libraries/x", "any")} {
+		require.NoError(t, monkey.CheckModule([]byte(good), "ping"), "%q", good)
+		require.NoError(t, monkey.CheckModule([]byte(good), ""), "%q", good)
+	}
+	for bad, why := range map[string]string{
+		"":                                      "not WebAssembly",
+		"#!/bin/sh\n":                           "not WebAssembly",
+		"\x00asm\x0d\x00\x01\x00":               "version",
+		string(tinyModule[:len(tinyModule)-10]): "ends",
+		"\x00asm\x01\x00\x00\x00\x01\xff\xff\xff\xff\x0f":     "ends within section 1",
+		"\x00asm\x01\x00\x00\x00\x07\x05\xff\xff\xff\xff\x0f": "ends in the middle",
+		importing("env", "emscripten_x"):                      `imports "emscripten_x" from env, which has no such function`,
+		importing("go", "x"):                                  `imports "x" from "go"; a module imports from taubyte/sdk`,
+		importing("taubyte/sdk", "getEventType"):              `"getEventType" from taubyte/sdk as a function (i32) → i32, and it is one (i32, i32)`,
+		importing("wasi_snapshot_preview1", "proc_exit"):      "and it is one (i32)",
+		strings.Replace(string(tinyModule), "\x01\x05\x01\x60\x01\x7f\x00", "\x01\x04\x01\x60\x00\x00", 1): `"ping" is one ()`,
+		strings.Replace(importing("taubyte/smartops", "getNodeId"), "memory", "remory", 1):                 `no memory of the name "memory"`,
+		strings.Replace(string(tinyModule), "ping", "pong", 1):                                             `exports no function "ping"`,
+		strings.Replace(string(tinyModule), "\x0a\x04\x01\x02\x00\x0b", "\x0a\x04\x01\x02\x00\xff", 1):     "not supported",
 	} {
-		_, err := monkey.ExportedFunctions(bytes.NewReader([]byte(bad)))
-		require.ErrorIs(t, err, taubyte.ErrInvalid, name)
+		err := monkey.CheckModule([]byte(bad), "ping")
+		require.ErrorIs(t, err, taubyte.ErrInvalid, "%q", bad)
+		require.ErrorContains(t, err, why, "%q", bad)
 	}
 }
 
-func FuzzExportedFunctions(f *testing.F) {
+func FuzzCheckModule(f *testing.F) {
 	f.Add(tinyModule)
-	f.Fuzz(func(t *testing.T, b []byte) { _, _ = monkey.ExportedFunctions(bytes.NewReader(b)) })
+	f.Add([]byte(importing("taubyte/smartops", "getNodeId")))
+	f.Fuzz(func(t *testing.T, b []byte) { _ = monkey.CheckModule(b, "ping") })
 }
 
 func TestParseWorkflow(t *testing.T) {

@@ -2,11 +2,13 @@ package monkey_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -169,9 +171,7 @@ func TestProjectWithTheGoToolchain(t *testing.T) {
 	require.Equal(t, first.job.Commit, d.Commit())
 	module, ok := d.Asset(functionID)
 	require.True(t, ok)
-	exports, err := monkey.ExportedFunctions(strings.NewReader(b.read(t, module, "")))
-	require.NoError(t, err)
-	require.True(t, exports["ping"])
+	require.NoError(t, monkey.CheckModule([]byte(b.read(t, module, "")), "ping"))
 	pages, ok := d.Asset(websiteID)
 	require.True(t, ok)
 	require.Equal(t, "p{}", b.read(t, pages, "css/style.css"))
@@ -247,6 +247,7 @@ func TestBadOutput(t *testing.T) {
 	for want, files := range map[string]map[string]string{
 		"not WebAssembly":                        project(with("ping.wasm", "text")),
 		"no function \"ping\"":                   project(with("ping.wasm", "\x00asm\x01\x00\x00\x00")),
+		"from env, which has no such function":   project(with("ping.wasm", importing("env", "emscripten_x"))),
 		"neither main.wasm":                      project(with(".taubyte/build.sh", "true")),
 		"exit status 3":                          project(with(".taubyte/build.sh", "echo oh no; exit 3")),
 		"no regular file":                        project(with(".taubyte/build.sh", "ln -s /etc/passwd $OUT/main.wasm")),
@@ -261,6 +262,69 @@ func TestBadOutput(t *testing.T) {
 		require.Contains(t, out.Error, want)
 	}
 	b.clean(t)
+}
+
+// keeper is a hoarder that says what it has kept.
+type keeper struct {
+	monkey.Keeper
+	err error
+
+	mu   sync.Mutex
+	kept map[cid.Cid]int // and how many times it is to be held
+}
+
+func (k *keeper) Keep(ctx context.Context, root cid.Cid, o hoarder.KeepOptions) error {
+	if k.err != nil {
+		return k.err
+	}
+	err := k.Keeper.Keep(ctx, root, o)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err == nil {
+		k.kept[root] = o.Min
+	}
+	return err
+}
+
+// publishing is a registry that looks at what is published.
+type publishing struct {
+	monkey.Registry
+	look func(tns.Part)
+}
+
+func (p publishing) Publish(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch, part tns.Part) (*tns.Deployment, error) {
+	p.look(part)
+	return p.Registry.Publish(ctx, project, branch, part)
+}
+
+// All that a deployment has is held by as many hoarders as were asked for before it becomes
+// current; where that can't be, it does not.
+func TestPublishedWhenKept(t *testing.T) {
+	b := newBench(t)
+	k := &keeper{Keeper: b.keep, kept: map[cid.Cid]int{}}
+	published := 0
+	look := func(part tns.Part) {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		published++
+		if len(part.Assets) != 2 {
+			t.Errorf("%d assets", len(part.Assets))
+		}
+		for id, root := range part.Assets {
+			if k.kept[root] != 3 {
+				t.Errorf("%s is published when it is held %d times", id, k.kept[root])
+			}
+		}
+	}
+	b.start(t, monkey.WithHoarder(k), monkey.WithTNS(publishing{b.tns, look}), monkey.WithReplicas(3))
+	b.succeed(t, b.push(repo, auth.KindProject, project(shFunction)))
+	require.Equal(t, 1, published)
+	before := b.current(t).Sequence
+	k.err = fmt.Errorf("%w: no room for it anywhere", taubyte.ErrTooLarge)
+	out := b.wait(t, b.push(repo, auth.KindProject, project(shFunction, map[string]string{"websites/site/new.html": "new"})))
+	require.Equal(t, patrick.Failed, out.State)
+	require.Contains(t, out.Error, "no room for it anywhere")
+	require.Equal(t, before, b.current(t).Sequence)
 }
 
 func TestWorkflows(t *testing.T) {

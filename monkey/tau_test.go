@@ -14,7 +14,6 @@ import (
 
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/internal/testnet"
-	"github.com/taubyte/taubyte/monkey"
 	"github.com/taubyte/taubyte/patrick"
 )
 
@@ -59,8 +58,10 @@ func (b *bench) module(t *testing.T) (imports []string, exports map[string]bool)
 			imports = append(imports, from+"."+name)
 		}
 	}
-	exports, err = monkey.ExportedFunctions(strings.NewReader(code))
-	require.NoError(t, err)
+	exports = map[string]bool{}
+	for name := range m.ExportedFunctions() {
+		exports[name] = true
+	}
 	return imports, exports
 }
 

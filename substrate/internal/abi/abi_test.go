@@ -1,7 +1,6 @@
 package abi_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -13,7 +12,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -23,7 +21,10 @@ import (
 	"github.com/miekg/dns"
 	"github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
 
+	"github.com/taubyte/taubyte/internal/guestabi"
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
 	"github.com/taubyte/taubyte/substrate/internal/egress"
@@ -177,23 +178,38 @@ func (s *script) bytes(from, to int32, calls ...call) []byte {
 }
 
 func names(t *testing.T) map[string]string {
-	f, err := os.Open("testdata/taubyte-sdk.txt")
-	require.NoError(t, err)
-	defer f.Close()
-	all := map[string]string{}
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if name, typ, ok := strings.Cut(lines.Text(), " "); ok && name != "#" {
-			all[name] = typ
-		}
-	}
+	all := guestabi.Functions("taubyte/sdk")
+	require.NotEmpty(t, all)
 	return all
+}
+
+// What is listed for those who check modules is what the host has.
+func TestListOfImports(t *testing.T) {
+	r := wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfigInterpreter())
+	defer r.Close(t.Context())
+	require.NoError(t, abi.Instantiate(t.Context(), r))
+	letters := func(types []api.ValueType) (s string) {
+		for _, v := range types {
+			s += map[api.ValueType]string{api.ValueTypeI32: "i", api.ValueTypeI64: "I", api.ValueTypeF32: "f", api.ValueTypeF64: "F"}[v]
+		}
+		return s
+	}
+	require.ElementsMatch(t, []string{abi.ModuleSDK, abi.ModuleSmartOps, abi.ModuleEnv, abi.ModuleWASI}, guestabi.Modules())
+	for _, module := range guestabi.Modules() {
+		have := map[string]string{}
+		for name, f := range r.Module(module).ExportedFunctionDefinitions() {
+			have[name] = letters(f.ParamTypes()) + ":" + letters(f.ResultTypes())
+		}
+		require.Equal(t, have, guestabi.Functions(module), module)
+	}
+	require.Nil(t, guestabi.Functions("elsewhere"))
 }
 
 // Linking is strict: one name that is missing, or has another type, and a whole
 // module does not load.
 func TestEveryNameLinks(t *testing.T) {
 	all := names(t)
-	require.Len(t, all, 182)
+	require.Len(t, all, 185)
 	h := newHost(t)
 	m := New(1)
 	for name, typ := range all {

@@ -13,6 +13,7 @@ import (
 	"github.com/tetratelabs/wazero"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/internal/guestabi"
 	"github.com/taubyte/taubyte/internal/meter"
 	"github.com/taubyte/taubyte/substrate/internal/abi"
 )
@@ -180,7 +181,7 @@ func (m *Module) inspect(c wazero.CompiledModule) error {
 			needsMemory = true
 		case meter.Module:
 		default:
-			if !linkable(name) {
+			if !guestabi.Linked(name) {
 				return fmt.Errorf("%w module: it imports from %q; a guest imports from %s, %s, %s and modules of its project (libraries/…, functions/…, smartops/…)",
 					taubyte.ErrInvalid, name, abi.ModuleSDK, abi.ModuleEnv, abi.ModuleWASI)
 			}
@@ -204,13 +205,6 @@ func (m *Module) inspect(c wazero.CompiledModule) error {
 		m.exported[strings.Clone(name)] = export{len(f.ParamTypes()), len(f.ResultTypes())}
 	}
 	return nil
-}
-
-// linkable says whether an import names a module of the guest's own project.
-// Nothing else is ever looked up by an import's name.
-func linkable(name string) bool {
-	kind, rest, _ := strings.Cut(name, "/")
-	return rest != "" && (kind == "libraries" || kind == "functions" || kind == "smartops")
 }
 
 // Links names the modules of its project that the module imports.
