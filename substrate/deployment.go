@@ -365,6 +365,7 @@ type program struct {
 }
 
 func (s *Service) program(ctx context.Context, d *tns.Deployment, in scope, p program) (*vm.Function, error) {
+	began := s.loadOf(d, in, p)
 	root, ok := d.Asset(sourceOf(p.id, p.source))
 	if !ok {
 		return nil, nil
@@ -398,6 +399,13 @@ func (s *Service) program(ctx context.Context, d *tns.Deployment, in scope, p pr
 	})
 	if err != nil {
 		return nil, err
+	}
+	if began.light() && made.PrepareInterim(ctx) {
+		return made, nil
+	}
+	if err := made.Compiled(ctx); err != nil {
+		made.Close()
+		return nil, fmt.Errorf("%s %s: %w", p.kind, p.name, err)
 	}
 	made.Prepare(ctx)
 	return made, nil

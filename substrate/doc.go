@@ -19,7 +19,9 @@
 // # Functions
 //
 // A module is compiled once for its content, whichever functions use it, kept on
-// disk with WithCacheDir, and dropped with the last deployment that uses it.
+// disk with WithCacheDir, and dropped with the last deployment that uses it. Until it is
+// compiled the deployment before it serves; a new version of a function that takes little
+// is interpreted meanwhile, and serves before it is compiled.
 // Instances are kept warm for each function, and never shared between two. What a
 // function may take is set by its configuration and bounded by Limits: beyond its
 // time a call ends with 504, beyond its queue it is turned away with 503, and any

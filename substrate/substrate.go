@@ -248,7 +248,7 @@ func (s *Service) start(ctx context.Context, c *options) error {
 	s.network = s.egress.Network(nil)
 	s.closes = append(s.closes, func() error { s.network.Close(); return nil })
 	s.engine, err = vm.New(ctx, vm.Config{
-		CacheDir: c.cacheDir, ModuleBytes: s.limits.ModuleBytes, Memory: s.limits.NodeMemory, Share: s.limits.ProjectMemory, Idle: s.limits.Idle, Warm: s.limits.WarmMemory, Code: s.limits.CodeMemory,
+		CacheDir: c.cacheDir, Interim: true, ModuleBytes: s.limits.ModuleBytes, Memory: s.limits.NodeMemory, Share: s.limits.ProjectMemory, Idle: s.limits.Idle, Warm: s.limits.WarmMemory, Code: s.limits.CodeMemory,
 		Services: abi.Services{Messages: publisher{s}, Commands: commander{s}}, Log: s.log,
 	})
 	if err != nil {
@@ -328,13 +328,14 @@ type Stats struct {
 	Deployments int   `json:"deployments"` // those being replaced included
 	Functions   int   `json:"functions"`
 	Websites    int   `json:"websites"`
-	Modules     int   `json:"modules"`  // compiled
-	Memory      int64 `json:"memory"`   // of all instances, in bytes
-	InFlight    int   `json:"inFlight"` // requests
-	Queued      int   `json:"queued"`   // calls waiting for an instance
-	Fuel        int64 `json:"fuel"`     // that all calls so far took
-	Timers      int   `json:"timers"`   // that this node may run
-	Ticks       int64 `json:"ticks"`    // of timers that it has run
+	Modules     int   `json:"modules"`     // compiled, or being compiled
+	Interpreted int   `json:"interpreted"` // functions whose module is being compiled
+	Memory      int64 `json:"memory"`      // of all instances, in bytes
+	InFlight    int   `json:"inFlight"`    // requests
+	Queued      int   `json:"queued"`      // calls waiting for an instance
+	Fuel        int64 `json:"fuel"`        // that all calls so far took
+	Timers      int   `json:"timers"`      // that this node may run
+	Ticks       int64 `json:"ticks"`       // of timers that it has run
 
 	Messages MessageStats `json:"messages"`
 }
@@ -346,7 +347,7 @@ func (s *Service) Stats(ctx context.Context) (Stats, error) {
 	}
 	live := *s.live.Load()
 	st := Stats{
-		Deployments: len(live), Modules: len(s.engine.Modules()), Memory: s.engine.Memory(),
+		Deployments: len(live), Modules: len(s.engine.Modules()), Interpreted: s.engine.Interpreted(), Memory: s.engine.Memory(),
 		InFlight: int(s.inFlight.Load()), Queued: s.engine.Queued(), Fuel: s.engine.Fuel(),
 		Messages: s.hub.Stats(), Timers: s.clock.timers.Len(), Ticks: s.clock.ticks.Load(),
 	}

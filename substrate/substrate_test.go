@@ -321,6 +321,36 @@ func TestSwitchUnderLoad(t *testing.T) {
 	}, "the old ones are kept")
 }
 
+// A function that is called a lot, or takes long, goes on with its old code until the new one
+// is compiled; one that takes little goes over before, and whoever asks notices nothing.
+func TestSwitchWhileCompiling(t *testing.T) {
+	c := newCloud(t)
+	version := func(n, turns int) thing {
+		return fn("ping", "/ping", working(fmt.Sprintf("version %d", n), turns))
+	}
+	for n, turns := range []int{1, 1, 1 << 20, 1 << 20, 1 << 20} {
+		c.deploy(version(n, turns))
+		if n > 2 { // the one before was dear
+			require.Zero(t, stats(c.service).Interpreted)
+		}
+		require.Equal(t, fmt.Sprintf("200 version %d", n), c.get("/ping"))
+	}
+	testnet.Eventually(t, func() bool { return stats(c.service).Interpreted == 0 }, "compiled")
+}
+
+// working is a function that counts to so many and answers.
+func working(text string, turns int) []byte {
+	m := wasmtest.New(1)
+	write := m.SDK("eventHttpWrite", "iiii:i")
+	m.Data(1024, text)
+	m.Func("ping", "i:", "i",
+		[]byte{0x03, 0x40}, // loop
+		wasmtest.Get(1), wasmtest.I32(1), []byte{0x6a}, []byte{0x22, 0x01}, wasmtest.I32(int32(turns)), []byte{0x49}, wasmtest.BrIf(0),
+		[]byte{0x0b},
+		wasmtest.Get(0), wasmtest.I32(1024), wasmtest.I32(int32(len(text))), wasmtest.I32(0), wasmtest.Call(write), wasmtest.Drop)
+	return m.Bytes()
+}
+
 // A deployment that can't be served leaves what was served, and the reason is
 // told.
 func TestBrokenDeployment(t *testing.T) {

@@ -30,6 +30,14 @@
 // instance uses give their code up, so that a node can have many more functions
 // than it has memory for.
 //
+// # Before it is compiled
+//
+// With Config.Interim a module that is not on disk is interpreted until it is compiled, which
+// takes about ten times as long as making it ready for that. Nothing is interpreted that the
+// caller does not ask for: Function.Compiled waits for the compiler, and
+// Function.PrepareInterim takes the quicker way. When the compiler is done, the functions' idle
+// instances are replaced, and those at work are not used again.
+//
 // # Time
 //
 // A call's deadline covers waiting for an instance, making one, its start

@@ -25,6 +25,9 @@ type Config struct {
 	// Interpret runs without compiling, as is done anyway on platforms that
 	// wazero has no compiler for.
 	Interpret bool
+	// Interim has a module that is not compiled yet interpreted until it is: see
+	// Function.Compiled.
+	Interim bool
 	// ModuleBytes bounds one module's file.
 	ModuleBytes int
 	// Memory bounds the memory of all instances together, and Share that of one
@@ -49,9 +52,10 @@ type Engine struct {
 	cache     wazero.CompilationCache
 	shells    *shells       // nil: compiled code is not kept
 	compiling chan struct{} // a place for each module being compiled
-	memory    atomic.Int64  // of all instances
-	fuel      atomic.Int64  // of all events so far
-	code      atomic.Int64  // bytes of compiled code that could be given up
+	interim   interim
+	memory    atomic.Int64 // of all instances
+	fuel      atomic.Int64 // of all events so far
+	code      atomic.Int64 // bytes of compiled code that could be given up
 	spares    spares
 
 	life context.Context // of all guests
@@ -86,6 +90,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	e := &Engine{
 		config:    config,
 		compiling: make(chan struct{}, compilers),
+		interim:   interim{places: make(chan struct{}, compilers)},
 		modules:   map[cid.Cid]*Module{},
 		functions: map[*Function]struct{}{},
 		shares:    map[taubyte.ProjectID]*share{},
@@ -145,7 +150,7 @@ func (e *Engine) Close() error {
 	e.running.Wait() // code is not taken away under a call
 	e.wg.Wait()
 	ctx := context.Background()
-	return errors.Join(e.runtime.Close(ctx), e.cache.Close(ctx))
+	return errors.Join(e.interim.close(ctx), e.runtime.Close(ctx), e.cache.Close(ctx))
 }
 
 func (e *Engine) list() []*Function {
@@ -193,6 +198,16 @@ func (e *Engine) Queued() int {
 	return n
 }
 
+// Interpreted says how many functions have a module that is still being compiled.
+func (e *Engine) Interpreted() (n int) {
+	for _, f := range e.list() {
+		if f.spec.Module.interim.Load() {
+			n++
+		}
+	}
+	return n
+}
+
 // Fuel is what all events so far have taken, in units of internal/meter.
 func (e *Engine) Fuel() int64 { return e.fuel.Load() }
 
@@ -210,7 +225,10 @@ func (e *Engine) Load(ctx context.Context, id cid.Cid, fetch func(context.Contex
 	m, ok := e.modules[id]
 	if !ok {
 		life, cancel := context.WithCancel(context.Background())
-		m = &Module{id: id, engine: e, fetch: fetch, cancel: cancel, done: make(chan struct{}), gate: make(chan struct{}, 1)}
+		m = &Module{
+			id: id, engine: e, fetch: fetch, cancel: cancel,
+			done: make(chan struct{}), compiled: make(chan struct{}), gate: make(chan struct{}, 1),
+		}
 		e.modules[id] = m
 		e.wg.Go(func() { e.load(life, m) })
 	}
@@ -232,48 +250,77 @@ func (e *Engine) Load(ctx context.Context, id cid.Cid, fetch func(context.Contex
 }
 
 func (e *Engine) load(ctx context.Context, m *Module) {
-	made, err := e.compile(ctx, m)
+	start := time.Now()
+	made, err := e.recall(ctx, m.id)
+	recalled := made.compiled != nil
+	var metered []byte // and interpreted: still to be compiled
+	var size int
+	if err == nil && !recalled {
+		var code []byte
+		if code, err = m.fetch(ctx); err == nil {
+			size = len(code)
+			made, metered, err = e.first(ctx, m.id, code)
+		}
+	}
 	if err == nil {
 		if err = m.inspect(made.compiled); err != nil {
 			err = errors.Join(err, made.compiled.Close(ctx))
 		} else {
 			m.extra = made.extra
+			m.interim.Store(made.interim)
 			m.set(made)
 		}
 	}
+	if err == nil {
+		e.config.Log.Debug("module loaded", "module", m.id, "from disk", recalled, "interpreted", metered != nil, "took", time.Since(start))
+	}
+	pending := err == nil && metered != nil
 	e.mu.Lock()
-	m.err, m.ended = err, true
+	m.err, m.ended = err, !pending
 	abandoned := m.refs == 0
 	if err != nil && e.modules[m.id] == m {
 		delete(e.modules, m.id) // the next one tries again
 	}
 	close(m.done)
 	e.mu.Unlock()
+	if pending {
+		abandoned = e.finish(ctx, m, size, metered)
+	} else {
+		close(m.compiled)
+	}
 	if abandoned {
 		m.drop()
 	}
 	e.trimCode()
 }
 
+// first makes a module ready to run in the quicker way. What it returns as metered is
+// still to be compiled.
+func (e *Engine) first(ctx context.Context, id cid.Cid, code []byte) (made translated, metered []byte, err error) {
+	if !e.config.Interim || e.config.Interpret {
+		made, err = e.translate(ctx, id, code)
+		return made, nil, err
+	}
+	if metered, err = e.instrument(code); err != nil {
+		return translated{}, nil, err
+	}
+	if made, err = e.interpret(ctx, metered); err != nil {
+		return translated{}, nil, err
+	}
+	return made, metered, nil
+}
+
 // compile returns the module's code, from disk where it is there.
 func (e *Engine) compile(ctx context.Context, m *Module) (translated, error) {
-	start := time.Now()
 	made, err := e.recall(ctx, m.id)
+	if err != nil || made.compiled != nil {
+		return made, err
+	}
+	code, err := m.fetch(ctx)
 	if err != nil {
 		return translated{}, err
 	}
-	recalled := made.compiled != nil
-	if !recalled {
-		code, err := m.fetch(ctx)
-		if err != nil {
-			return translated{}, err
-		}
-		if made, err = e.translate(ctx, m.id, code); err != nil {
-			return translated{}, err
-		}
-	}
-	e.config.Log.Debug("module loaded", "module", m.id, "from disk", recalled, "took", time.Since(start))
-	return made, nil
+	return e.translate(ctx, m.id, code)
 }
 
 // place takes one of the places for heavy work.
@@ -303,18 +350,31 @@ func (e *Engine) recall(ctx context.Context, id cid.Cid) (translated, error) {
 	return m, nil
 }
 
+func (e *Engine) instrument(code []byte) ([]byte, error) {
+	metered, err := meter.Instrument(code, meter.Limits{ModuleBytes: e.config.ModuleBytes})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
+	}
+	return metered, nil
+}
+
 // translate meters and compiles a module.
 func (e *Engine) translate(ctx context.Context, id cid.Cid, code []byte) (translated, error) {
 	if err := e.place(ctx); err != nil {
 		return translated{}, err
 	}
 	defer func() { <-e.compiling }()
-	metered, err := meter.Instrument(code, meter.Limits{ModuleBytes: e.config.ModuleBytes})
+	metered, err := e.instrument(code)
 	if err != nil {
-		return translated{}, fmt.Errorf("%w: %w", taubyte.ErrInvalid, err)
+		return translated{}, err
 	}
+	return e.compileMetered(ctx, id, len(code), metered)
+}
+
+// compileMetered compiles a metered module, of a file of size bytes. The caller has a place.
+func (e *Engine) compileMetered(ctx context.Context, id cid.Cid, size int, metered []byte) (translated, error) {
 	if e.shells != nil {
-		err := e.shells.make(ctx, id, len(code), metered)
+		err := e.shells.make(ctx, id, size, metered)
 		if err == nil {
 			if m, _ := e.shells.load(ctx, e.runtime, id); m.compiled != nil {
 				return m, nil

@@ -63,6 +63,7 @@ type Function struct {
 	pool    *pool
 
 	events, fuel atomic.Int64 // so far
+	most         atomic.Int64 // fuel of one event
 
 	environment atomic.Pointer[abi.Environment] // of instances that are made from now on
 }
@@ -142,6 +143,11 @@ func (f *Function) SetEnvironment(e *abi.Environment) {
 	if f.environment.Swap(e) != e {
 		f.pool.refresh()
 	}
+}
+
+// current says whether an instance is as a new one would be.
+func (f *Function) current(in *instance) bool {
+	return in.environment == f.environment.Load() && (!in.interim || f.spec.Module.interim.Load())
 }
 
 // Close takes no more calls. Those under way go on; the last one to end gives
@@ -237,6 +243,9 @@ func (f *Function) call(in *instance, event uint32) error {
 	f.engine.fuel.Add(in.fuel)
 	f.fuel.Add(in.fuel)
 	f.events.Add(1)
+	for most := f.most.Load(); in.fuel > most && !f.most.CompareAndSwap(most, in.fuel); {
+		most = f.most.Load()
+	}
 	if f.log.Enabled(in.guest, slog.LevelDebug) {
 		f.log.Debug("call ended", in.used(nil)...)
 	}
@@ -246,6 +255,9 @@ func (f *Function) call(in *instance, event uint32) error {
 // Used says how many events the function's instances have had, and how much fuel
 // they took.
 func (f *Function) Used() (events, fuel int64) { return f.events.Load(), f.fuel.Load() }
+
+// Most is the fuel that the dearest event so far took.
+func (f *Function) Most() int64 { return f.most.Load() }
 
 // failed logs what became of a call. Users are told the kind of it alone.
 func (f *Function) failed(err error, about ...any) {

@@ -30,6 +30,7 @@ type instance struct {
 	since    time.Time     // when it became idle
 
 	environment *abi.Environment // that it was made with
+	interim     bool             // it is interpreted
 
 	stackBytes int64  // counted to the memory of the node
 	extra      int64  // likewise: of tables and the like
@@ -92,12 +93,16 @@ func (f *Function) instantiate(ctx context.Context, deadline time.Time) (made *i
 	}
 	in.extra = extra
 	for _, l := range f.modules {
-		code, err := l.Module.hold(g)
+		code, err := l.Module.hold(g, len(f.modules) == 1)
 		if err != nil {
 			return nil, err
 		}
 		in.held = append(in.held, l.Module)
-		m, err := f.engine.runtime.InstantiateModule(life, code, g.Config(l.Name))
+		runtime := f.engine.runtime
+		if in.interim = code.interim; code.interim {
+			runtime = f.engine.interim.runtime
+		}
+		m, err := runtime.InstantiateModule(life, code.compiled, g.Config(l.Name))
 		if err != nil {
 			return nil, fmt.Errorf("instantiating: %w", err)
 		}

@@ -29,6 +29,7 @@ type Module struct {
 	refs   int  // guarded by the engine's mu
 	ended  bool // loading has; guarded by the engine's mu
 
+	compiled chan struct{} // closed when it is compiled, or never will be
 	done     chan struct{} // closed when what follows is set
 	err      error
 	links    []string // names of the guest modules it imports
@@ -40,8 +41,11 @@ type Module struct {
 	users atomic.Int32  // instances, those in the making included
 	used  atomic.Int64  // when one was last made or closed, in Unix nanoseconds
 
-	gate chan struct{} // holds one who reads or changes code
-	code translated
+	interim atomic.Bool // it is interpreted
+
+	gate   chan struct{} // holds one who reads or changes what follows
+	code   translated
+	before wazero.CompiledModule // interpreted, in place of which code came; nil: none
 }
 
 // export is a function that a module exports.
@@ -52,6 +56,7 @@ type translated struct {
 	compiled wazero.CompiledModule // nil: there is none
 	extra    int64                 // bytes that an instance takes beside its memory
 	size     int64                 // of the compiled code, where it is on disk as well
+	interim  bool                  // it is interpreted
 }
 
 func (m *Module) loaded() bool {
@@ -100,30 +105,39 @@ func (m *Module) clear() {
 	if m.code.compiled != nil {
 		_ = m.code.compiled.Close(context.Background())
 	}
+	if m.before != nil {
+		_ = m.before.Close(context.Background())
+	}
 	m.engine.code.Add(-m.code.size)
-	m.code = translated{}
+	m.code, m.before = translated{}, nil
 }
 
-// hold returns the code for an instance, until unhold.
-func (m *Module) hold(ctx context.Context) (wazero.CompiledModule, error) {
+// hold returns the code for an instance, until unhold. Only where alone says that the
+// instance has no other module, it may be code that is interpreted.
+func (m *Module) hold(ctx context.Context, alone bool) (code translated, err error) {
+	if !alone {
+		if err := m.await(ctx); err != nil {
+			return translated{}, err
+		}
+	}
 	m.users.Add(1)
 	select {
 	case m.gate <- struct{}{}:
 		defer func() { <-m.gate }()
 	case <-ctx.Done():
 		m.unhold()
-		return nil, ctx.Err()
+		return translated{}, ctx.Err()
 	}
 	if m.code.compiled == nil {
 		code, err := m.engine.compile(ctx, m)
 		if err != nil {
 			m.unhold()
-			return nil, fmt.Errorf("module %s: %w", m.id, err)
+			return translated{}, fmt.Errorf("module %s: %w", m.id, err)
 		}
 		m.set(code)
 		m.engine.wg.Go(m.engine.trimCode)
 	}
-	return m.code.compiled, nil
+	return m.code, nil
 }
 
 func (m *Module) unhold() {

@@ -82,7 +82,7 @@ func (p *pool) wait(ctx context.Context, deadline time.Time) error {
 // again.
 func (p *pool) put(in *instance, whole bool) {
 	p.mu.Lock()
-	keep := whole && !p.closed && !in.spent() && in.environment == p.f.environment.Load()
+	keep := whole && !p.closed && !in.spent() && p.f.current(in)
 	if keep {
 		in.since = time.Now()
 		p.idle = append(p.idle, in)
@@ -122,15 +122,13 @@ func (p *pool) close() {
 	p.ended()
 }
 
-// refresh drops the idle instances that were made with another environment than new ones
-// are. put keeps no such either: it looks with the lock held, after the environment was
-// changed.
-func (p *pool) refresh() {
+// refresh drops the idle instances that are not as new ones are. put keeps no such either:
+// it looks with the lock held, after what is new was set. It returns how many it dropped.
+func (p *pool) refresh() int {
 	p.mu.Lock()
-	now := p.f.environment.Load()
 	var old []*instance
 	p.idle = slices.DeleteFunc(p.idle, func(in *instance) bool {
-		if in.environment == now {
+		if p.f.current(in) {
 			return false
 		}
 		old = append(old, in)
@@ -145,12 +143,13 @@ func (p *pool) refresh() {
 		in.close()
 	}
 	if closed {
-		return
+		return len(old)
 	}
 	p.mu.Lock()
 	p.work--
 	p.mu.Unlock()
 	p.ended()
+	return len(old)
 }
 
 // ended releases the function after the last instance.

@@ -163,7 +163,7 @@ func (s *shells) load(ctx context.Context, r wazero.Runtime, id cid.Cid) (m tran
 	now := time.Now()
 	_ = os.Chtimes(code, now, now) // prune drops what was unused for longest
 	_ = os.Chtimes(s.path(id), now, now)
-	return translated{compiled, sizeOf(shell), before.Size()}, size
+	return translated{compiled: compiled, extra: sizeOf(shell), size: before.Size()}, size
 }
 
 // A shell is filed behind a line that has the digest of the rest, the size of the
