@@ -40,6 +40,22 @@ func New(secrets ...string) *Mask {
 	return m
 }
 
+// Tail returns how many bytes at the end of a part of a line may be the beginning of a
+// secret, or one: where a line is broken they go with what follows.
+func (m *Mask) Tail(part []byte) (n int) {
+	if m == nil {
+		return 0
+	}
+	for _, s := range m.hide {
+		for k := min(len(s), len(part)); k > n; k-- {
+			if bytes.HasSuffix(part, s[:k]) {
+				n = k
+			}
+		}
+	}
+	return n
+}
+
 // Apply returns a line without the secrets, and without the beginning of one at its end:
 // the rest may have been cut off, or be on its way. It does not alter the line.
 func (m *Mask) Apply(line []byte) []byte {

@@ -25,9 +25,13 @@ func TestMask(t *testing.T) {
 	} {
 		require.Equal(t, want, string(m.Apply([]byte(in))), in)
 	}
+	for part, want := range map[string]int{"": 0, "nothing": 0, "it is h": 1, "it is hunter-2-h": 10, "it is hunter-2-hunter": 15, "hunter-2 ": 0} {
+		require.Equal(t, want, m.Tail([]byte(part)), part)
+	}
 	require.Nil(t, mask.New("", "abc", "\n"))
 	var none *mask.Mask
 	require.Equal(t, "x", string(none.Apply([]byte("x"))))
+	require.Zero(t, none.Tail([]byte("x")))
 }
 
 func FuzzMask(f *testing.F) {
