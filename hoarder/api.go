@@ -70,6 +70,11 @@ func (s *Service) Handler() http.Handler {
 		}
 		return s.grantedItem(r, item)
 	}))
+	mux.Handle("GET /logs/{root}", api.Operation{
+		Summary: "Returns the log of a job, as it is kept on this node.", Path: api.Texts{"root": "Its CID."},
+		Query:  []api.Parameter{{Name: "project", Text: "The project that keeps it."}},
+		Rights: api.Nodes(logReaders...).Guarded(),
+	}, api.Serve(s.serveLog).Bytes("application/octet-stream", "The log."))
 	mux.Handle("POST /content", api.Operation{
 		Summary: "Has content opened to the content exchange of a substrate node.", Rights: api.Nodes(users...).Guarded(),
 	}, api.Call(64<<10, func(r *http.Request, in contentRequest) (contentAnswer, error) {

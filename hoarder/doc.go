@@ -99,7 +99,8 @@
 // blocks to other hoarders, and those of content that is open to nodes of role
 // substrate. Such a node has content opened by naming a branch (Client.Content): the branch
 // must run, and its project keep the content. It is open for two minutes after the last
-// node that asked. Nodes of other roles are given none.
+// node that asked. Nodes of other roles are given none. What is kept as the log of a job
+// (ClassLog) is read by nodes of role patrick (OpenLog).
 //
 // # Where it goes
 //
