@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"auth/environment":      {""},
 	"auth/internal/secrets": {"", "crdt"},
 	"hoarder":               {"", "crdt", "tns"},
-	"patrick":               {"", "crdt", "auth", "auth/environment"},
+	"patrick":               {"", "crdt", "auth", "auth/environment", "hoarder"},
 	"monkey":                {"", "crdt", "patrick", "auth", "auth/environment", "tns", "hoarder"},
 	"substrate":             {"", "crdt", "tns", "hoarder", "seer", "auth/environment"},
 	"substrate/wire":        {},

@@ -394,7 +394,7 @@ func goodAnswers(t *testing.T, n *cloud.Node, doc *apiDocument) {
 	require.NoError(t, err)
 	lease, err := n.Patrick.Claim(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, n.Patrick.Log(t.Context(), lease, []byte("it builds\n")))
+	require.NoError(t, n.Patrick.Log(t.Context(), lease, -1, []byte("it builds\n")))
 	require.NoError(t, n.Patrick.Finish(t.Context(), lease, patrick.Outcome{State: patrick.Succeeded}))
 	hash, err := multihash.Sum([]byte("a website"), multihash.SHA2_256, -1)
 	require.NoError(t, err)

@@ -83,7 +83,7 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 		s, err := hoarder.New(ctx, h, st, append([]hoarder.Option{hoarder.WithLogger(log)}, n.opts.of.hoarder...)...)
 		return run(n, role, &n.Hoarder, s, err)
 	case taubyte.RolePatrick:
-		s, err := patrick.New(ctx, h, st, append([]patrick.Option{patrick.WithLogger(log), patrick.WithJobURL(n.jobURL)}, n.opts.of.patrick...)...)
+		s, err := patrick.New(ctx, h, st, append([]patrick.Option{patrick.WithLogger(log), patrick.WithJobURL(n.jobURL), patrick.WithDeployed(n.deployed())}, n.opts.of.patrick...)...)
 		return run(n, role, &n.Patrick, s, err)
 	case taubyte.RoleMonkey:
 		opts, err := n.builds(ctx)
@@ -106,6 +106,22 @@ func (n *Node) startService(ctx context.Context, role taubyte.Role) error {
 		return run(n, role, &n.Gateway, s, err)
 	}
 	return fmt.Errorf("%w service %q", taubyte.ErrInvalid, role)
+}
+
+// deployed says which jobs the current deployment of a branch is of.
+func (n *Node) deployed() func(context.Context, taubyte.ProjectID, taubyte.Branch) ([]taubyte.JobID, error) {
+	c := tns.NewClient(n.Host)
+	n.closers = append(n.closers, c)
+	return func(ctx context.Context, p taubyte.ProjectID, b taubyte.Branch) (jobs []taubyte.JobID, err error) {
+		d, err := c.Current(ctx, p, b)
+		if err != nil {
+			return nil, err
+		}
+		for _, part := range d.Parts {
+			jobs = append(jobs, part.Job)
+		}
+		return jobs, nil
+	}
 }
 
 // keepKey gives auth the private keys that a registry of an earlier version has.

@@ -95,7 +95,7 @@ func (b *build) step(name string, do func() (cached bool, err error)) error {
 	case cached:
 		how = "unchanged"
 	}
-	b.log.printf("%s: %s (%s)", name, how, took.Round(time.Millisecond))
+	b.log.stepf(name, "%s (%s)", how, took.Round(time.Millisecond))
 	return err
 }
 
@@ -153,7 +153,7 @@ func (b *build) compile(folder string) (c *config.Project, err error) {
 				n++
 			}
 			f.File = path.Join(folder, f.File)
-			b.log.printf("%s", f)
+			b.log.stepf("configuration", "%s", f)
 		}
 		switch {
 		case n == 1:
@@ -376,7 +376,7 @@ func (b *build) make(ctx context.Context, n int, t target, p plan, given given) 
 		return tree{}, ours(err)
 	}
 	spec := b.spec(w, p)
-	lines := b.log.prefixed(t.String()+": ", given.mask)
+	lines := b.log.of(t.String(), given.mask)
 	defer lines.Close()
 	spec.Log = lines
 	switch {

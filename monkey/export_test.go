@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing/fstest"
 	"time"
+
+	"github.com/taubyte/taubyte/internal/mask"
 )
 
 // What has no way in from outside but a whole build, and has to stand any input.
@@ -40,3 +42,15 @@ func LockURLs(manager string, text []byte) ([]string, error) {
 func WithPatience(service, publish time.Duration) Option {
 	return func(o *options) { o.serviceTimeout, o.publishTimeout = service, publish }
 }
+
+// A Log carries the log of a job.
+type Log struct{ l *jobLog }
+
+func NewLog(ctx context.Context, limit int64, send func(context.Context, int64, []byte) error) Log {
+	return Log{newJobLog(ctx, limit, send, func(error) {})}
+}
+
+func (l Log) Of(step string, secrets ...string) io.WriteCloser {
+	return l.l.of(step, mask.New(secrets...))
+}
+func (l Log) Close(ctx context.Context) { l.l.close(ctx) }

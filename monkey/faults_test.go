@@ -53,11 +53,11 @@ func (b *broken) Renew(ctx context.Context, l patrick.Lease) (patrick.Lease, err
 	return b.queue.Renew(ctx, l)
 }
 
-func (b *broken) Log(ctx context.Context, l patrick.Lease, lines []byte) error {
+func (b *broken) Log(ctx context.Context, l patrick.Lease, at int64, lines []byte) error {
 	if err := failing(&b.calls); err != nil {
 		return err
 	}
-	return b.queue.Log(ctx, l, lines)
+	return b.queue.Log(ctx, l, at, lines)
 }
 
 func (b *broken) Finish(ctx context.Context, l patrick.Lease, o patrick.Outcome) error {

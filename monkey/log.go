@@ -9,76 +9,117 @@ import (
 	"time"
 
 	"github.com/taubyte/taubyte/internal/mask"
+	"github.com/taubyte/taubyte/patrick"
 )
 
 const (
-	logInterval = 200 * time.Millisecond // what a reader of the log may be behind
-	logBatch    = 64 << 10               // sent at once
-	logBuffer   = 1 << 20                // kept while patrick does not take it
-	logLine     = 8 << 10                // of one source among several, before it is broken
+	logGather = 20 * time.Millisecond  // lines that come so soon after the first go with it
+	logRetry  = 200 * time.Millisecond // between two tries to hand lines over
+	logBatch  = 256 << 10              // sent at once
+	logBuffer = 1 << 20                // kept while patrick does not take it
+	logWait   = 2 * time.Second        // how long a build waits for patrick where that is full
+	logLine   = 8 << 10                // of one source among several, before it is broken
 )
 
-// jobLog carries a job's log to patrick in batches. A slow or absent patrick never
-// holds the build up; what can't be kept for it is counted and dropped.
+// jobLog carries a job's log to patrick in batches. A build that writes faster than patrick
+// takes waits, and no longer than logWait for one that takes nothing: what can't be kept for
+// it then is counted and dropped. It holds no more than logBuffer.
 type jobLog struct {
-	send  func(context.Context, []byte) error
+	send  func(ctx context.Context, at int64, lines []byte) error
 	limit int64 // of the whole log
 
 	mu      sync.Mutex
 	buf     []byte
+	sent    int64     // how much patrick has taken, which is where buf belongs
+	since   time.Time // when patrick last took something, or could have begun to
 	total   int64
 	dropped int64
+	room    chan struct{} // closed when patrick has taken something
 	wake    chan struct{}
 	closed  bool
 	done    chan struct{}
 }
 
 // newJobLog: lost is called when patrick says that the job is another's.
-func newJobLog(ctx context.Context, limit int64, send func(context.Context, []byte) error, lost func(error)) *jobLog {
-	l := &jobLog{send: send, limit: limit, wake: make(chan struct{}, 1), done: make(chan struct{})}
+func newJobLog(ctx context.Context, limit int64, send func(context.Context, int64, []byte) error, lost func(error)) *jobLog {
+	l := &jobLog{send: send, limit: limit, room: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go l.run(ctx, lost)
 	return l
 }
 
-func (l *jobLog) printf(format string, args ...any) { fmt.Fprintf(l, format+"\n", args...) }
+func (l *jobLog) printf(format string, args ...any) { l.stepf("", format, args...) }
+
+// stepf logs lines of a step of the build.
+func (l *jobLog) stepf(step, format string, args ...any) {
+	w := lineWriter{to: l, step: step}
+	fmt.Fprintf(&w, format+"\n", args...)
+}
 
 // Write implements io.Writer. It takes whole lines.
 func (l *jobLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := len(p)
+	if l.total+int64(n) > l.limit {
+		l.dropped += int64(n)
+		return n, nil
+	}
+	for !l.closed && len(l.buf)+n > logBuffer {
+		wait := logWait - time.Since(l.since)
+		if wait <= 0 || n > logBuffer {
+			l.dropped += int64(n)
+			return n, nil
+		}
+		room := l.room
+		l.mu.Unlock()
+		patience := time.NewTimer(wait)
+		select {
+		case <-room:
+		case <-patience.C:
+		case <-l.done:
+		}
+		patience.Stop()
+		l.mu.Lock()
+	}
 	if l.closed {
 		return n, nil
 	}
-	room := min(l.limit-l.total, int64(logBuffer-len(l.buf)))
-	if int64(n) > room {
-		l.dropped += int64(n)
-	} else {
-		l.total += int64(n)
-		l.buf = append(l.buf, p...)
+	if l.dropped > 0 {
+		l.confess()
 	}
-	if len(l.buf) >= logBatch {
-		select {
-		case l.wake <- struct{}{}:
-		default:
-		}
+	if len(l.buf) == 0 {
+		l.since = time.Now()
+	}
+	l.total += int64(n)
+	l.buf = append(l.buf, p...)
+	select {
+	case l.wake <- struct{}{}:
+	default:
 	}
 	return n, nil
 }
 
+// confess says what was dropped, in its place. Callers hold mu.
+func (l *jobLog) confess() {
+	l.buf = fmt.Appendf(l.buf, "… %d bytes of the log are left out: it is too long, or patrick was away\n", l.dropped)
+	l.dropped = 0
+}
+
 func (l *jobLog) run(ctx context.Context, lost func(error)) {
 	defer close(l.done)
-	tick := time.NewTicker(logInterval)
-	defer tick.Stop()
 	for {
 		select {
-		case <-tick.C:
 		case <-l.wake:
 		case <-ctx.Done():
 			return
 		}
-		last := l.flush(ctx, lost)
-		if last {
+		l.mu.Lock()
+		gather := !l.closed && len(l.buf) < logBatch
+		l.mu.Unlock()
+		if gather {
+			pause(ctx, logGather)
+		}
+		if l.flush(ctx, lost) {
 			return
 		}
 	}
@@ -88,26 +129,32 @@ func (l *jobLog) run(ctx context.Context, lost func(error)) {
 func (l *jobLog) flush(ctx context.Context, lost func(error)) (last bool) {
 	for {
 		l.mu.Lock()
-		batch := l.buf[:min(len(l.buf), logBatch)]
-		if l.closed && len(batch) == 0 && l.dropped > 0 {
-			l.buf = fmt.Appendf(l.buf, "… %d bytes of the log are left out: it is too long, or patrick was away\n", l.dropped)
-			l.dropped = 0
-			batch = l.buf
+		if l.closed && len(l.buf) == 0 && l.dropped > 0 {
+			l.confess()
 		}
+		batch := l.buf[:min(len(l.buf), logBatch)]
 		last = l.closed && len(batch) == 0
+		at := l.sent
 		l.mu.Unlock()
 		if len(batch) == 0 {
 			return last
 		}
-		if err := l.send(ctx, batch); err != nil {
+		if err := l.send(ctx, at, batch); err != nil {
 			if isLost(err) {
 				lost(err)
 				return true
 			}
-			return ctx.Err() != nil // tried again at the next tick
+			if pause(ctx, logRetry); ctx.Err() != nil {
+				return true
+			}
+			continue
 		}
 		l.mu.Lock()
+		l.sent += int64(len(batch))
 		l.buf = append([]byte(nil), l.buf[len(batch):]...)
+		l.since = time.Now()
+		close(l.room)
+		l.room = make(chan struct{})
 		l.mu.Unlock()
 	}
 }
@@ -127,47 +174,71 @@ func (l *jobLog) close(ctx context.Context) {
 	}
 }
 
-// prefixed returns a writer that hands on whole lines, each after a prefix: several
-// targets write at a time. Secrets are masked.
-func (l *jobLog) prefixed(prefix string, hide *mask.Mask) io.WriteCloser {
-	return &lineWriter{to: l, prefix: prefix, mask: hide}
+// of returns a writer that hands on whole lines of a step: several targets write at a time.
+// Secrets are masked.
+func (l *jobLog) of(step string, hide *mask.Mask) io.WriteCloser {
+	return &lineWriter{to: l, step: step, mask: hide}
 }
 
 type lineWriter struct {
-	to     io.Writer
-	prefix string
-	mask   *mask.Mask
-	part   []byte
+	to   io.Writer
+	step string
+	mask *mask.Mask
+	part []byte
 }
 
 func (w *lineWriter) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
 		i := bytes.IndexByte(p, '\n')
-		if i < 0 {
-			w.part = append(w.part, p...)
-			if len(w.part) > logLine {
-				w.line(nil)
-			}
-			return n, nil
+		some := p[:min(len(p), logLine)]
+		if i >= 0 && i < len(some) {
+			w.part = append(w.part, p[:i]...)
+			w.line(w.part)
+			w.part = w.part[:0]
+			p = p[i+1:]
+			continue
 		}
-		w.line(p[:i])
-		p = p[i+1:]
+		w.part = append(w.part, some...)
+		p = p[len(some):]
+		if len(w.part) > logLine {
+			// What may be the beginning of a secret goes with the rest of it.
+			keep := w.mask.Tail(w.part)
+			if keep > logLine/2 {
+				keep = 0
+			}
+			rest := bytes.Clone(w.part[len(w.part)-keep:])
+			w.line(w.part[:len(w.part)-keep])
+			w.part = append(w.part[:0], rest...)
+		}
 	}
 	return n, nil
 }
 
-func (w *lineWriter) line(end []byte) {
-	text := w.mask.Apply(append(w.part, end...))
-	line := append(append([]byte(w.prefix), text...), '\n')
-	w.part = w.part[:0]
-	_, _ = w.to.Write(line)
+// line hands on a line. The characters by which a log is taken apart are not the build's to
+// write.
+func (w *lineWriter) line(text []byte) {
+	text = w.mask.Apply(text)
+	line := make([]byte, 0, len(w.step)+len(text)+2)
+	if w.step != "" {
+		line = append(append(line, w.step...), patrick.StepMark)
+	}
+	if bytes.IndexByte(text, patrick.StepMark) >= 0 || bytes.IndexByte(text, 0) >= 0 {
+		text = bytes.Map(func(r rune) rune {
+			if r == patrick.StepMark || r == 0 {
+				return -1
+			}
+			return r
+		}, text)
+	}
+	_, _ = w.to.Write(append(append(line, text...), '\n'))
 }
 
 // Close hands on an unfinished line.
 func (w *lineWriter) Close() error {
 	if len(w.part) > 0 {
-		w.line(nil)
+		w.line(w.part)
+		w.part = w.part[:0]
 	}
 	return nil
 }

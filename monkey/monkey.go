@@ -121,7 +121,8 @@ func WithTimeout(d time.Duration) Option { return func(o *options) { o.timeout =
 func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
 
 // WithOutputLimits bounds a website's files together, one module, and a job's log,
-// in bytes. The defaults are 2 GiB, 128 MiB and 16 MiB.
+// in bytes. The defaults are 2 GiB, 128 MiB and 128 MiB. What is beyond that of a log is left out of
+// it, which it says, as patrick does with what is beyond its own limit.
 func WithOutputLimits(website, module, log int64) Option {
 	return func(o *options) { o.outputLimit, o.moduleLimit, o.logLimit = website, module, log }
 }
@@ -166,7 +167,7 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		workDir:     filepath.Join(os.TempDir(), "taubyte-monkey-"+host.ID().String()),
 		timeout:     30 * time.Minute,
 		limits:      Limits{CPU: 20 * time.Minute, File: 4 << 30, Memory: 8 << 30, Processes: 4096, Disk: 16 << 30},
-		sourceLimit: 2 << 30, outputLimit: 2 << 30, moduleLimit: 128 << 20, logLimit: 16 << 20, minRoom: minRoom,
+		sourceLimit: 2 << 30, outputLimit: 2 << 30, moduleLimit: 128 << 20, logLimit: 128 << 20, minRoom: minRoom,
 		serviceTimeout: serviceTimeout, publishTimeout: publishTimeout,
 	}
 	for _, opt := range opts {

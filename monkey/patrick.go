@@ -18,7 +18,7 @@ import (
 type Jobs interface {
 	Claim(ctx context.Context, labels ...string) (patrick.Lease, error)
 	Renew(ctx context.Context, l patrick.Lease) (patrick.Lease, error)
-	Log(ctx context.Context, l patrick.Lease, lines []byte) error
+	Log(ctx context.Context, l patrick.Lease, at int64, lines []byte) error
 	Finish(ctx context.Context, l patrick.Lease, o patrick.Outcome) error
 	Source(ctx context.Context, l patrick.Lease) (patrick.Source, error)
 }

@@ -106,8 +106,8 @@ func (q *queue) Renew(_ context.Context, held patrick.Lease) (l patrick.Lease, e
 	return l, err
 }
 
-func (q *queue) Log(_ context.Context, l patrick.Lease, lines []byte) error {
-	return q.with(l, func(j *queued) { j.log.Write(lines) })
+func (q *queue) Log(_ context.Context, l patrick.Lease, _ int64, lines []byte) error {
+	return q.with(l, func(j *queued) { j.log.Write(bytes.ReplaceAll(lines, []byte{patrick.StepMark}, []byte(": "))) })
 }
 
 func (q *queue) Finish(_ context.Context, l patrick.Lease, o patrick.Outcome) error {

@@ -123,7 +123,7 @@ func (s *Service) do(lease patrick.Lease, labels []string) {
 	var renewing sync.WaitGroup
 	renewing.Go(func() { h.renew(talk, lost) })
 	log := newJobLog(talk, s.o.logLimit,
-		func(ctx context.Context, lines []byte) error { return s.o.jobs.Log(ctx, h.now(), lines) }, lost)
+		func(ctx context.Context, at int64, lines []byte) error { return s.o.jobs.Log(ctx, h.now(), at, lines) }, lost)
 	end := func() {
 		cancel(nil)
 		hangUp()
@@ -351,10 +351,10 @@ func (b *build) source(ctx context.Context) (auth.Kind, error) {
 	const most = 50
 	for i, l := range b.lacks {
 		if i == most {
-			b.log.printf("note: and %d more", len(b.lacks)-most)
+			b.log.stepf("source", "note: and %d more", len(b.lacks)-most)
 			break
 		}
-		b.log.printf("note: %s", l)
+		b.log.stepf("source", "note: %s", l)
 	}
 	return from.Kind, nil
 }
@@ -406,9 +406,9 @@ func (b *build) put(ctx context.Context, part tns.Part) error {
 		}
 		d, err := b.s.o.tns.Publish(ctx, b.job.Project, b.job.Branch, part)
 		if err == nil {
-			b.log.printf("published as deployment %d of branch %s", d.Sequence, d.Branch)
+			b.log.stepf("publish", "published as deployment %d of branch %s", d.Sequence, d.Branch)
 			for _, c := range d.Conflicts {
-				b.log.printf("warning: %s", c)
+				b.log.stepf("publish", "warning: %s", c)
 			}
 		}
 		return ofService(err)

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -108,16 +110,107 @@ func (c *Client) Reconcile(ctx context.Context) error {
 	return c.rpc.Call(ctx, http.MethodPost, "/reconcile", nil, nil)
 }
 
-// Logs is Service.Logs.
+// Lines is Service.Lines. When the node that it reads from goes away it goes on after the
+// last line with another, which it looks for for a minute.
+func (c *Client) Lines(ctx context.Context, id taubyte.JobID, o LogOptions) iter.Seq2[LogLine, error] {
+	if s := c.local(); s != nil {
+		return s.Lines(ctx, id, o)
+	}
+	return func(yield func(LogLine, error) bool) {
+		for last := time.Now(); ; {
+			ended, more := false, true
+			err := c.events(ctx, id, o, func(l LogLine) bool {
+				last, o.After = time.Now(), l.ID
+				more = yield(l, nil)
+				return more
+			}, &ended)
+			switch {
+			case ended || !more:
+				return
+			case ctx.Err() != nil:
+				err = ctx.Err()
+			case away(err) && time.Since(last) < resumeFor:
+				again := time.NewTimer(200 * time.Millisecond)
+				select {
+				case <-again.C:
+				case <-ctx.Done():
+				}
+				again.Stop()
+				continue
+			}
+			yield(LogLine{}, err)
+			return
+		}
+	}
+}
+
+// events reads a log from one node.
+func (c *Client) events(ctx context.Context, id taubyte.JobID, o LogOptions, take func(LogLine) bool, ended *bool) error {
+	q := url.Values{"format": {"events"}, "follow": {strconv.FormatBool(o.Follow)}}
+	for name, v := range map[string]string{"step": o.Step, "after": o.After} {
+		if v != "" {
+			q.Set(name, v)
+		}
+	}
+	if o.Attempt != 0 {
+		q.Set("attempt", strconv.Itoa(o.Attempt))
+	}
+	resp, err := c.rpc.OpenAny(ctx, http.MethodGet, jobPath(id, "/logs?"+q.Encode()))
+	if err != nil {
+		return err
+	}
+	body := rpc.Followed(resp.Body, rpc.Silence)
+	defer body.Close()
+	for line, err := range ReadEvents(body) {
+		if err != nil {
+			return err
+		}
+		if !take(line) {
+			return nil
+		}
+	}
+	*ended = true
+	return nil
+}
+
+// Logs is Service.Logs, and goes on as Lines does.
 func (c *Client) Logs(ctx context.Context, id taubyte.JobID, attempt int, follow bool) (io.ReadCloser, error) {
 	if s := c.local(); s != nil {
 		return s.Logs(ctx, id, attempt, follow)
 	}
-	resp, err := c.rpc.OpenAny(ctx, http.MethodGet, jobPath(id, fmt.Sprintf("/logs?attempt=%d&follow=%t", attempt, follow)))
-	if err != nil {
-		return nil, err
+	ctx, cancel := context.WithCancel(ctx)
+	next, stop := iter.Pull2(c.Lines(ctx, id, LogOptions{Attempt: attempt, Follow: follow}))
+	var mu sync.Mutex // next and stop are called one at a time
+	pull := func() (LogLine, bool, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		line, err, ok := next()
+		if !ok {
+			return LogLine{}, false, io.EOF
+		}
+		return line, err == nil, err
 	}
-	return resp.Body, nil
+	log := &textLog{next: pull, close: func() error {
+		cancel()
+		mu.Lock()
+		defer mu.Unlock()
+		stop()
+		return nil
+	}}
+	if follow {
+		return log, nil // the attempt may be to come
+	}
+	line, ok, err := pull()
+	switch {
+	case err == io.EOF:
+		log.err = err
+	case err != nil:
+		_ = log.Close()
+		return nil, err
+	case ok:
+		log.ready = append([]byte(line.String()), '\n')
+	}
+	return log, nil
 }
 
 // Watch is Service.Watch on one node: the channel also closes when that node goes
@@ -200,15 +293,15 @@ func (c *Client) Renew(ctx context.Context, l Lease) (renewed Lease, err error) 
 }
 
 // Log is Service.Log.
-func (c *Client) Log(ctx context.Context, l Lease, lines []byte) error {
+func (c *Client) Log(ctx context.Context, l Lease, at int64, lines []byte) error {
 	if s := c.local(); s != nil {
-		return s.Log(ctx, l, lines)
+		return s.Log(ctx, l, at, lines)
 	}
-	if err := checkLog(lines); err != nil {
+	if err := checkLog(at, lines); err != nil {
 		return err
 	}
 	return c.onLease(ctx, l, never, func(p peer.ID) error {
-		resp, err := c.rpc.Open(ctx, p, http.MethodPost, l.path("log"), bytes.NewReader(lines))
+		resp, err := c.rpc.Open(ctx, p, http.MethodPost, l.path("log")+fmt.Sprintf("&at=%d", at), bytes.NewReader(lines))
 		if err != nil {
 			return err
 		}

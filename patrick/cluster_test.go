@@ -106,7 +106,7 @@ func everywhere(t *testing.T, services []*patrick.Service, id taubyte.JobID, wan
 
 func TestAnyNodeAnswersAnything(t *testing.T) {
 	c := newCluster(t, 3)
-	worker := client(t, c.net.Node(taubyte.RoleMonkey))
+	worker := newWorker(t, c.net.Node(taubyte.RoleMonkey))
 	ctx := t.Context()
 	for i := range 6 {
 		b := taubyte.Branch(fmt.Sprint("b", i))
@@ -185,7 +185,7 @@ func TestOnePushToldTwiceIsOneJob(t *testing.T) {
 
 func TestALeaseOutlivesItsArbiter(t *testing.T) {
 	c := newCluster(t, 3)
-	worker := client(t, c.net.Node(taubyte.RoleMonkey))
+	worker := newWorker(t, c.net.Node(taubyte.RoleMonkey))
 	ctx := t.Context()
 	j := push(t, c.services[0], repo, "main", hash(1))
 	l := claim(t, worker)
@@ -209,7 +209,7 @@ func TestALeaseOutlivesItsArbiter(t *testing.T) {
 
 func TestAHungNodeHoldsNobodyUp(t *testing.T) {
 	c := newCluster(t, 3, patrick.WithLease(3*time.Second))
-	worker := client(t, c.net.Node(taubyte.RoleMonkey))
+	worker := newWorker(t, c.net.Node(taubyte.RoleMonkey))
 	ctx := t.Context()
 	// A lease that the node that will hang has granted.
 	var l patrick.Lease
@@ -252,10 +252,10 @@ func TestAHungNodeHoldsNobodyUp(t *testing.T) {
 func TestAKilledWorkersJobIsTakenUp(t *testing.T) {
 	c := newCluster(t, 2)
 	node := c.net.Node(taubyte.RoleMonkey)
-	other := client(t, c.net.Node(taubyte.RoleMonkey))
+	other := newWorker(t, c.net.Node(taubyte.RoleMonkey))
 	ctx := t.Context()
 	j := push(t, c.services[0], repo, "main", hash(1))
-	killed := client(t, node)
+	killed := newWorker(t, node)
 	l := claim(t, killed)
 	_, err := killed.Renew(ctx, l)
 	require.NoError(t, err)
@@ -275,7 +275,7 @@ func TestAKilledWorkersJobIsTakenUp(t *testing.T) {
 func TestPushesOnBothSidesOfACut(t *testing.T) {
 	c := newCluster(t, 2, patrick.WithLease(2*time.Second), patrick.WithAttempts(9, time.Millisecond))
 	workers := []*testnet.Node{c.net.Node(taubyte.RoleMonkey), c.net.Node(taubyte.RoleMonkey)}
-	clients := []*patrick.Client{client(t, workers[0]), client(t, workers[1])}
+	clients := []worker{newWorker(t, workers[0]), newWorker(t, workers[1])}
 	ctx := t.Context()
 	// A job that is built on the other side of its arbiter.
 	shared := push(t, c.services[0], repo, "shared", hash(1))
@@ -347,7 +347,7 @@ func race(t testing.TB, jobs int, nodes []*testnet.Node) (r *raced, wait func())
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for i, node := range nodes {
-		w := patrick.NewClient(node)
+		w := worker{patrick.NewClient(node)}
 		wg.Go(func() {
 			defer w.Close()
 			dead := func() bool { return i == 0 && r.killed.Load() }

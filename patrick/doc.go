@@ -55,7 +55,31 @@
 //
 // # Logs
 //
-// What a worker logs is streamed to followers while the job runs, kept in the node's
-// store meanwhile, and as a block from the attempt's end on. It is bounded; what was
-// cut off is said in its place.
+// The worker says where in the log of its attempt each line belongs, so that what it sends
+// again is there once. A line is acknowledged when it is on the disks of two nodes of patrick,
+// where there are two: of a running attempt nothing that was acknowledged is lost with one
+// node. When an attempt has ended hoarder keeps its log (WithKeeper), compressed, and the nodes
+// of patrick let go of it; as long as no hoarder is in reach it stays where it is.
+//
+// Lines have IDs and the step of the build that they are of. Every node has the same ones, and a
+// reader goes on after any of them at any node:
+//
+//	for line, err := range client.Lines(ctx, job, patrick.LogOptions{Follow: true}) { … }
+//
+// Over HTTP they are server-sent events, with Last-Event-ID. A client, and a node that reads for
+// one, goes on by itself when the node goes away that it reads from. A log is bounded
+// (WithLogLimit); what was cut off is said in its place. Of a log only what is on its way is in
+// memory.
+//
+// # What is kept
+//
+// Jobs that have ended go after a time, and beyond a number for each branch (WithRetention),
+// with all of their logs. The latest job of a branch stays, the last that succeeded, and those
+// whose results run (WithDeployed). Of a branch that was removed, or whose repository was,
+// nothing stays once all of it is old.
+//
+// # Who sees what
+//
+// Users see the jobs of their projects. A worker sees those that it holds, for as long as it
+// does, and does what is under a lease in the name of the job, as a principal of its own.
 package patrick

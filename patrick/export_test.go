@@ -2,10 +2,12 @@ package patrick
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"slices"
 	"time"
 
+	"github.com/ipfs/go-datastore/query"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/taubyte/taubyte"
@@ -240,4 +242,24 @@ func (d Desk) Wish(id taubyte.JobID, kind string, now time.Time) (*Fact, error) 
 	f := d.fact(id, kind, stamp)
 	f.wish = wish{now.UTC()}
 	return &Fact{f}, nil
+}
+
+// Retain drops what is past its retention at a time.
+func Retain(ctx context.Context, s *Service, now time.Time) error { return s.retain(ctx, now) }
+
+// Pieces is how many logs a node has in its own store.
+func Pieces(s *Service) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.logs)
+}
+
+// StoredRecords is how many records a node has in the replicated store, below a prefix.
+func StoredRecords(ctx context.Context, s *Service, prefix string) (int, error) {
+	res, err := s.store.Query(ctx, query.Query{Prefix: prefix, KeysOnly: true})
+	if err != nil {
+		return 0, err
+	}
+	all, err := res.Rest()
+	return len(all), err
 }

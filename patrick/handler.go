@@ -1,7 +1,6 @@
 package patrick
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -51,7 +49,7 @@ var labels = api.Parameter{Name: "labels", Text: "The labels of the worker, with
 
 // handleJobs mounts what users call.
 func (s *Service) handleJobs(mux *api.Mux) {
-	mayRead, mayDeploy := api.Project(taubyte.VerbRead, readers...), api.Project(taubyte.VerbDeploy, operators...)
+	mayRead, mayDeploy := api.Project(taubyte.VerbRead, seers...), api.Project(taubyte.VerbDeploy, operators...)
 	mux.Handle("GET /jobs", api.Operation{
 		Summary: "Lists jobs, the newest first, a page at a time.",
 		Query: []api.Parameter{
@@ -70,17 +68,19 @@ func (s *Service) handleJobs(mux *api.Mux) {
 		return s.Jobs(r.Context(), f)
 	}))
 	mux.Handle("GET /jobs/{id}", api.Operation{
-		Summary: "Returns a job.", Path: jobID, Rights: mayRead,
+		Summary: "Returns a job.", Path: jobID, Rights: mayRead, Text: "A worker sees the jobs that it holds.",
 	}, api.Answer(func(r *http.Request) (Job, error) {
 		return s.Job(r.Context(), jobOf(r))
 	}))
 	mux.Handle("GET /jobs/{id}/logs", api.Operation{
 		Summary: "Returns the log of a job.", Path: jobID,
-		Text: "As events, where they are accepted: one for each line, and one named end after the last.",
+		Text: "As text, or as events where they are accepted: one for each line, whose data is JSON with the line (text) and the step of the build that it is of, and whose ID goes into the header Last-Event-ID, or after, of a request that goes on after it, at this node or at another; and one named end after the last. A worker sees those of the jobs that it holds.",
 		Query: []api.Parameter{
 			{Name: "attempt", Text: "Which attempt, from 1 on: the last where nothing is said.", Type: 0},
-			{Name: "follow", Text: "Answers what is to come as well, until the job ends.", Type: false},
-			{Name: "fence", Text: "Asked by a node of role patrick: the part of an attempt that this node has.", Type: uint64(0)},
+			{Name: "follow", Text: "Answers what is to come as well, until the attempt ends.", Type: false},
+			{Name: "step", Text: "Only the lines of that step of the build."},
+			{Name: "after", Text: "Goes on after the line of that ID."},
+			{Name: "format", Text: "events: for who can't say which it accepts."},
 		},
 		Rights: mayRead,
 	}, api.Serve(s.serveLogs).
@@ -97,7 +97,7 @@ func (s *Service) handleJobs(mux *api.Mux) {
 		return s.Retry(r.Context(), jobOf(r))
 	}))
 	mux.Handle("GET /watch", api.Operation{
-		Summary: "Follows jobs: each that changes.", Rights: api.Everybody(readers...),
+		Summary: "Follows jobs: each that changes.", Rights: api.Everybody(seers...),
 	}, api.Follow(func(r *http.Request) (<-chan Job, error) {
 		return s.Watch(r.Context())
 	}))
@@ -139,7 +139,8 @@ func (s *Service) handleLeases(mux *api.Mux) {
 		return s.renew(r.Context(), id, forward)
 	}))
 	mux.Handle("POST /jobs/{id}/log", api.Operation{
-		Summary: "Adds to the log of a job.", Path: jobID, Query: lease, Rights: workers,
+		Summary: "Adds to the log of a job.", Path: jobID, Rights: workers,
+		Query: append(slices.Clone(lease), api.Parameter{Name: "at", Text: "Where in the log the lines belong, in bytes: what is there already is not added again. Its end where nothing is said.", Type: int64(0)}),
 	}, api.Serve(s.takeLog).Reads("text/plain", "Lines of the log.").Empty("Kept."))
 	mux.Handle("POST /jobs/{id}/finish", api.Operation{
 		Summary: "Ends a job with its outcome.", Path: jobID, Query: lease, Rights: workers,
@@ -197,23 +198,24 @@ func (s *Service) handlePeers(mux *api.Mux) {
 		}
 		return s.grant(r.Context(), id.job, worker{id.worker, stated})
 	}))
+	part := []api.Parameter{
+		{Name: "fence", Text: "The number of the attempt's lease.", Type: uint64(0)},
+		{Name: "at", Text: "A place in the log, in bytes.", Type: int64(0)},
+	}
+	mux.Handle("POST /jobs/{id}/pieces", api.Operation{
+		Summary: "Copies a part of the log of an attempt to this node, and says how much it has.", Path: jobID, Query: part, Rights: peers,
+	}, api.Serve(s.takePieces).Reads("application/octet-stream", "The part.").Bytes("application/json", "How many bytes of the log this node has (size)."))
+	mux.Handle("GET /jobs/{id}/pieces", api.Operation{
+		Summary: "Returns what this node has of the log of an attempt.", Path: jobID, Rights: peers,
+		Query: append(slices.Clone(part),
+			api.Parameter{Name: "least", Text: "How much of the log it has to have.", Type: int64(0)},
+			api.Parameter{Name: "follow", Text: "Answers what is to come as well.", Type: false}),
+	}, api.Serve(s.servePieces).Bytes("application/octet-stream", "The log as it was written, from that place on."))
 	mux.Handle("POST /deliveries", api.Operation{
 		Summary: "Hands on what a git provider sent to a webhook.", Rights: api.Nodes(taubyte.RoleGateway, taubyte.RolePatrick).Guarded(),
 	}, api.Call(maxDelivery, func(r *http.Request, d Delivery) (Receipt, error) {
 		return s.Deliver(r.Context(), d)
 	}))
-}
-
-func (s *Service) takeLog(w http.ResponseWriter, r *http.Request, codes rpc.Codes) {
-	id, forward, err := leaseOf(r)
-	var lines []byte
-	if err == nil {
-		lines, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxLogCall))
-	}
-	if err == nil {
-		err = s.addLog(r.Context(), id, lines, forward)
-	}
-	rpc.Reply(w, nil, err, codes)
 }
 
 func jobOf(r *http.Request) taubyte.JobID { return taubyte.JobID(r.PathValue("id")) }
@@ -229,6 +231,9 @@ func leaseOf(r *http.Request) (l leaseID, forward bool, err error) {
 	m, _ := rpc.Caller(r.Context())
 	q := r.URL.Query()
 	l = leaseID{job: jobOf(r), fence: fenceOf(r), worker: m.Peer}
+	if !validID(string(l.job)) && (m.Has(taubyte.RolePatrick) || m.Has(taubyte.RoleMonkey)) {
+		return l, false, fmt.Errorf("%w: job %.100q", taubyte.ErrNotFound, l.job)
+	}
 	if a := q.Get("arbiter"); a != "" {
 		if l.arbiter, err = peer.Decode(a); err != nil {
 			return l, false, fmt.Errorf("%w arbiter: %w", taubyte.ErrInvalid, err)
@@ -261,98 +266,6 @@ func filter(r *http.Request) (Filter, error) {
 		f.Limit = n
 	}
 	return f, nil
-}
-
-func (s *Service) serveLogs(w http.ResponseWriter, r *http.Request, codes rpc.Codes) {
-	q := r.URL.Query()
-	follow := q.Get("follow") == "true"
-	var log io.ReadCloser
-	var err error
-	if fence := fenceOf(r); fence != 0 { // another node of patrick asks
-		if _, err = s.Job(r.Context(), jobOf(r)); err == nil {
-			log, err = s.read(r.Context(), attemptID{jobOf(r), fence}, follow, false)
-		}
-	} else {
-		attempt, bad := strconv.Atoi(q.Get("attempt"))
-		if bad != nil && q.Get("attempt") != "" || attempt < 0 {
-			err = fmt.Errorf("%w attempt %q", taubyte.ErrInvalid, q.Get("attempt"))
-		} else {
-			log, err = s.Logs(r.Context(), jobOf(r), attempt, follow)
-		}
-	}
-	if err != nil {
-		rpc.WriteError(w, err, codes)
-		return
-	}
-	defer log.Close()
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	out := http.NewResponseController(w)
-	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
-		w.Header().Set("Content-Type", "text/event-stream")
-		_ = out.Flush()
-		err = sendEvents(w, out, log)
-	} else {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_ = out.Flush()
-		err = send(w, out, log)
-	}
-	if err != nil {
-		panic(http.ErrAbortHandler) // so that the part does not look like the whole
-	}
-}
-
-// send copies text, each piece at once.
-func send(w io.Writer, out *http.ResponseController, log io.Reader) error {
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := log.Read(buf)
-		if n > 0 {
-			if _, err := w.Write(buf[:n]); err != nil {
-				return err
-			}
-			if err := out.Flush(); err != nil {
-				return err
-			}
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// sendEvents sends each line as an event, and an event "end" after the last.
-func sendEvents(w io.Writer, out *http.ResponseController, log io.Reader) error {
-	lines := bufio.NewReaderSize(log, 32<<10)
-	for {
-		line, err := lines.ReadSlice('\n')
-		if len(line) > 0 {
-			text := strings.Map(func(r rune) rune {
-				if r == '\r' || r == '\n' {
-					return -1
-				}
-				return r
-			}, string(line))
-			if _, err := fmt.Fprintf(w, "data: %s\n\n", text); err != nil {
-				return err
-			}
-			if lines.Buffered() == 0 {
-				if err := out.Flush(); err != nil {
-					return err
-				}
-			}
-		}
-		switch err {
-		case nil, bufio.ErrBufferFull:
-		case io.EOF:
-			_, err := io.WriteString(w, "event: end\ndata:\n\n")
-			return err
-		default:
-			return err
-		}
-	}
 }
 
 func (s *Service) serveSource(w http.ResponseWriter, r *http.Request, codes rpc.Codes) {

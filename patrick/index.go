@@ -75,7 +75,7 @@ func (x *index) add(key string, value []byte, now time.Time) []Job {
 func (x *index) take(f fact, now time.Time) []Job {
 	e := x.all[f.job]
 	if e == nil {
-		e = newEntry(f.job)
+		e = newEntry(f.job, now)
 		x.all[f.job] = e
 	}
 	had := e.spec != nil
@@ -109,6 +109,34 @@ func (x *index) take(f fact, now time.Time) []Job {
 	return changed
 }
 
+// remove takes a job out. It reports whether there was one.
+func (x *index) remove(id taubyte.JobID) bool {
+	e := x.all[id]
+	if e == nil || e.spec == nil {
+		return false
+	}
+	delete(x.all, id)
+	if i, found := slices.BinarySearch(x.ids, id); found {
+		x.ids = slices.Delete(x.ids, i, i+1)
+	}
+	delete(x.running, e)
+	x.timing.Forget(id)
+	x.queue(e, false)
+	x.count(e)
+	x.wait(e, false)
+	of := branchID{e.spec.Repository, e.spec.Branch}
+	b := x.branches[of]
+	delete(b.open, e)
+	if d := e.spec.Delivery; b.deliveries[d] == e {
+		delete(b.deliveries, d)
+	}
+	b.jobs = slices.DeleteFunc(b.jobs, func(o *entry) bool { return o == e })
+	if len(b.jobs) == 0 {
+		delete(x.branches, of)
+	}
+	return true
+}
+
 // settle computes a job anew, files it by its state, and adds it to changed if it is
 // not what it was.
 func (x *index) settle(b *branch, e *entry, now time.Time, changed []Job) []Job {
@@ -129,19 +157,7 @@ func (x *index) settle(b *branch, e *entry, now time.Time, changed []Job) []Job 
 
 // file has a job where its state says that it is looked for.
 func (x *index) file(b *branch, e *entry, now time.Time) {
-	project := e.job.Project
-	if queued := e.job.State == Queued; queued != e.queued {
-		q := x.queued[project]
-		i, _ := slices.BinarySearchFunc(q, e, (*entry).compare)
-		if e.queued = queued; queued {
-			q = slices.Insert(q, i, e)
-		} else {
-			q = slices.Delete(q, i, i+1)
-		}
-		if x.queued[project] = q; len(q) == 0 {
-			delete(x.queued, project)
-		}
-	}
+	x.queue(e, e.job.State == Queued)
 	if e.job.State == Running {
 		x.running[e] = true
 		x.timing.Begin(e.id, e.lease.Grant.Fence, now)
@@ -155,8 +171,31 @@ func (x *index) file(b *branch, e *entry, now time.Time) {
 	} else {
 		b.open[e] = true
 	}
-	at := deployedBranch{project, e.job.Branch}
-	if e.waitsForConfiguration() {
+	x.wait(e, e.waitsForConfiguration())
+}
+
+// queue has a job among the queued ones of its project, or not.
+func (x *index) queue(e *entry, queued bool) {
+	if queued == e.queued {
+		return
+	}
+	project := e.job.Project
+	q := x.queued[project]
+	i, _ := slices.BinarySearchFunc(q, e, (*entry).compare)
+	if e.queued = queued; queued {
+		q = slices.Insert(q, i, e)
+	} else {
+		q = slices.Delete(q, i, i+1)
+	}
+	if x.queued[project] = q; len(q) == 0 {
+		delete(x.queued, project)
+	}
+}
+
+// wait has a job among those that wait for a configuration, or not.
+func (x *index) wait(e *entry, waits bool) {
+	at := deployedBranch{e.job.Project, e.job.Branch}
+	if waits {
 		if x.unconfigured[at] == nil {
 			x.unconfigured[at] = map[*entry]bool{}
 		}
@@ -167,9 +206,9 @@ func (x *index) file(b *branch, e *entry, now time.Time) {
 }
 
 // count has a job among the busy ones of its project while it runs or a lease on it is
-// being granted.
+// being granted. One that was removed is none, whoever still holds its entry.
 func (x *index) count(e *entry) {
-	busy := e.job.State == Running || e.job.State == Queued && (e.picked || e.granting)
+	busy := x.all[e.id] == e && (e.job.State == Running || e.job.State == Queued && (e.picked || e.granting))
 	if busy == e.busy {
 		return
 	}

@@ -76,13 +76,22 @@ func (s *Service) here(l Lease) leaseID {
 }
 
 // allowLease checks the principal of a call under a lease: the job itself, in the attempt
-// that the lease is of, or the worker as a node, which only its lease lets further. No
-// user holds a lease, and no function.
+// that the lease is of, which its worker speaks for. A node of role patrick sends such calls
+// on. A worker's own name does not do, since it may hold several jobs; nor does a user's,
+// nor a function's.
 func allowLease(ctx context.Context, l leaseID) error {
 	p := taubyte.PrincipalOf(ctx)
 	switch p.Kind {
-	case taubyte.KindAdministrator, taubyte.KindNode:
-		return p.HasRole(taubyte.RoleMonkey, taubyte.RolePatrick)
+	case taubyte.KindAdministrator:
+		return nil
+	case taubyte.KindNode:
+		if err := p.HasRole(taubyte.RoleMonkey, taubyte.RolePatrick); err != nil {
+			return err
+		}
+		if p.Node.Has(taubyte.RolePatrick) {
+			return nil
+		}
+		return fmt.Errorf("%w: %s holds no lease: a worker speaks for the job", taubyte.ErrForbidden, p)
 	case taubyte.KindJob:
 	default:
 		return fmt.Errorf("%w: %s holds no lease: jobs are for workers", taubyte.ErrForbidden, p)
@@ -292,7 +301,7 @@ func (s *Service) withLease(ctx context.Context, l leaseID, forward bool, remote
 
 // Renew prolongs the calling worker's lease. It is ErrConflict when the lease is
 // lost or the job cancelled, ErrForbidden for who never had it. Like all that is done under
-// a lease it takes the job as its principal, or its worker as a node.
+// a lease it takes the job as its principal.
 func (s *Service) Renew(ctx context.Context, l Lease) (Lease, error) {
 	return s.renew(ctx, s.here(l), true)
 }
@@ -363,25 +372,48 @@ func (s *Service) endWritten(id taubyte.JobID) {
 	s.index.ended(id)
 }
 
-// end writes how an attempt ended, together with what this node has of its log.
+// end writes how an attempt ended, and how long its log is.
 func (s *Service) end(ctx context.Context, id taubyte.JobID, fence uint64, kind string, end ending) error {
-	records := map[ds.Key]any{jobKey(id, kind, fence, s.host.ID()): end}
 	at := attemptID{id, fence}
-	part, err := s.sealLog(ctx, at)
-	if err != nil {
-		// The end counts more than the log, which stays where it is for later.
-		s.log.Error("log not kept", "job", id, "err", err)
-	} else if part != nil {
-		records[jobKey(id, "log", fence, s.host.ID())] = *part
-	}
-	if err := s.write(ctx, records); err != nil {
+	end.LogSize = s.logLength(ctx, at)
+	if err := s.write(ctx, map[ds.Key]any{jobKey(id, kind, fence, s.host.ID()): end}); err != nil {
 		return err
 	}
-	if part != nil {
-		s.dropLog(ctx, at)
-	}
+	s.logsEnded()
 	s.log.Info("attempt ended", "job", id, "state", end.State, "err", end.Error)
 	return nil
+}
+
+// logLength is how long the log of an attempt is that ends now. Where another node granted
+// the lease, it may have more of it than this one.
+func (s *Service) logLength(ctx context.Context, a attemptID) int64 {
+	s.mu.Lock()
+	elsewhere := false
+	if e := s.index.all[a.job]; e != nil {
+		for _, g := range e.history.Grants() {
+			elsewhere = elsewhere || g.Fence == a.fence && g.Arbiter != s.host.ID()
+		}
+	}
+	b := s.logs[a]
+	if b == nil && elsewhere {
+		b = s.buffer(a)
+	}
+	s.mu.Unlock()
+	if b == nil {
+		return 0
+	}
+	b.adding.Lock()
+	defer b.adding.Unlock()
+	if elsewhere {
+		ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+		if err := s.catchUp(ctx, a, b, -1); err != nil && s.life.Err() == nil {
+			s.log.Warn("the log may lack what another node has of it", "job", a.job, "err", err)
+		}
+		cancel()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return b.size
 }
 
 // takeBack ends, at start, the attempts of the worker on this very node: it was
@@ -409,7 +441,6 @@ func (s *Service) watchLeases() {
 			return
 		}
 		s.checkLeases()
-		s.sealOrphans()
 	}
 }
 

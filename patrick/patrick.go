@@ -19,7 +19,7 @@ import (
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
 	"github.com/taubyte/taubyte/crdt"
-	"github.com/taubyte/taubyte/internal/blockshare"
+	"github.com/taubyte/taubyte/hoarder"
 	"github.com/taubyte/taubyte/internal/claim"
 	"github.com/taubyte/taubyte/internal/rpc"
 )
@@ -44,6 +44,11 @@ type options struct {
 	attempts  int
 	backOff   time.Duration
 	logLimit  int
+	keeper    Keeper
+	replicas  int
+	age       time.Duration // of jobs that are kept
+	count     int           // of a branch
+	deployed  func(context.Context, taubyte.ProjectID, taubyte.Branch) ([]taubyte.JobID, error)
 	priority  func(auth.Repository, auth.Push) int
 	// deliveries is how long those are remembered.
 	deliveries time.Duration
@@ -72,8 +77,32 @@ func WithAttempts(n int, backOff time.Duration) Option {
 	return func(o *options) { o.attempts, o.backOff = n, backOff }
 }
 
-// WithLogLimit bounds the log of an attempt. The default is 4 MiB.
+// WithLogLimit bounds the log of an attempt, in bytes. What is beyond it is dropped, and the
+// log says so. The default is 128 MiB.
 func WithLogLimit(bytes int) Option { return func(o *options) { o.logLimit = bytes } }
+
+// WithKeeper sets what keeps the logs of attempts that have ended, and on how many nodes. The
+// default is hoarder on whatever nodes of the network run it, on two of them. As long as there is
+// none the logs stay on the nodes of patrick that have taken them, two where there are two.
+func WithKeeper(k Keeper, replicas int) Option {
+	return func(o *options) { o.keeper, o.replicas = k, replicas }
+}
+
+// WithRetention sets how long jobs that have ended are kept, with their logs: those of the
+// last time, and of each branch no more than so many of the newest. The default is 30 days and
+// 100 jobs. The latest job of a branch stays in any case, the last one that succeeded as well,
+// and those of WithDeployed; of a branch, or repository, that is removed nothing does.
+// Zero is without end. All nodes are given the same.
+func WithRetention(age time.Duration, perBranch int) Option {
+	return func(o *options) { o.age, o.count = age, perBranch }
+}
+
+// WithDeployed sets what says which jobs a branch runs the results of, such as after it was
+// rolled back to an earlier one: they are kept. Where it returns an error nothing of the
+// branch is dropped until it answers; none are taken for ErrNotFound. The default knows none.
+func WithDeployed(f func(context.Context, taubyte.ProjectID, taubyte.Branch) ([]taubyte.JobID, error)) Option {
+	return func(o *options) { o.deployed = f }
+}
 
 // WithPriority ranks the jobs of a project, from -10 to 10: one more is worth a minute of
 // waiting, so that none waits for ever. Between projects it counts for nothing. By default
@@ -96,13 +125,12 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
 // Service is patrick on one node. It is safe for concurrent use.
 type Service struct {
-	opts   options
-	log    *slog.Logger
-	host   taubyte.Host
-	own    ds.Batching // what only this node needs to know
-	store  *crdt.Store
-	blocks *blockshare.Blocks // of logs, for the other nodes of patrick
-	peers  *rpc.Client        // other nodes of patrick
+	opts  options
+	log   *slog.Logger
+	host  taubyte.Host
+	own   ds.Batching // what only this node needs to know
+	store *crdt.Store
+	peers *rpc.Client // other nodes of patrick
 
 	members *members
 
@@ -111,6 +139,10 @@ type Service struct {
 	more   chan struct{} // closed when there may be something to claim
 	events *broadcast
 	logs   map[attemptID]*logBuffer
+	// dropped are jobs that have gone, and whose logs here are to follow.
+	dropped map[taubyte.JobID]bool
+	// missing are repositories that have jobs and are not registered, and since when.
+	missing map[taubyte.RepositoryID]time.Time
 
 	// submit has one submission to a branch at a time, by the branch's key.
 	submit     [64]sync.Mutex
@@ -120,7 +152,8 @@ type Service struct {
 	statuses   *statuses
 	life       context.Context
 	stop       context.CancelFunc
-	closeAuth  func() error
+	logsOver   chan struct{} // see logsEnded
+	closing    []func() error
 	server     *rpc.Server
 	withdraw   func()
 	background sync.WaitGroup
@@ -132,14 +165,16 @@ type Service struct {
 func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts ...Option) (*Service, error) {
 	o := options{
 		lease: 5 * time.Second, poll: 20 * time.Second, reconcile: time.Minute,
-		attempts: 3, backOff: 500 * time.Millisecond, logLimit: 4 << 20,
+		attempts: 3, backOff: 500 * time.Millisecond, logLimit: 128 << 20,
+		replicas: 2, age: 30 * 24 * time.Hour, count: 100,
+		deployed:   func(context.Context, taubyte.ProjectID, taubyte.Branch) ([]taubyte.JobID, error) { return nil, nil },
 		priority:   func(auth.Repository, auth.Push) int { return 0 },
 		deliveries: 7 * 24 * time.Hour, jobURL: func(Job) string { return "" }, log: slog.Default(),
 	}
 	for _, opt := range opts {
 		opt(&o)
 	}
-	if o.lease <= 0 || o.reconcile <= 0 || o.attempts < 1 || o.backOff < 0 || o.logLimit < 1 || o.deliveries < time.Second {
+	if o.lease <= 0 || o.reconcile <= 0 || o.attempts < 1 || o.backOff < 0 || o.logLimit < 1 || o.deliveries < time.Second || o.replicas < 1 || o.age < 0 || o.count < 0 {
 		return nil, fmt.Errorf("%w option of patrick: a time, number or limit that is not positive", taubyte.ErrInvalid)
 	}
 	s := &Service{
@@ -147,13 +182,16 @@ func New(ctx context.Context, host taubyte.Host, store taubyte.Datastore, opts .
 		peers: rpc.NewClient(host, Protocol, nil), members: newMembers(),
 		index: newIndex(host.ID(), claim.NewNumbers(host.ID(), time.Now), patience{o.attempts, o.backOff}, o.lease), more: make(chan struct{}), events: newBroadcast(), logs: map[attemptID]*logBuffer{},
 		deliveries: newDeliveries(), looks: make(chan taubyte.RepositoryID, 256), statuses: newStatuses(),
-		closeAuth: func() error { return nil },
+		dropped: map[taubyte.JobID]bool{}, missing: map[taubyte.RepositoryID]time.Time{}, logsOver: make(chan struct{}, 1),
 	}
 	if s.opts.auth == nil {
 		c := auth.NewClient(host)
-		s.opts.auth, s.closeAuth = c, c.Close
+		s.opts.auth, s.closing = c, append(s.closing, c.Close)
 	}
-	s.blocks = blockshare.New(host, s.own, taubyte.RolePatrick)
+	if s.opts.keeper == nil {
+		c := hoarder.NewClient(host)
+		s.opts.keeper, s.closing = c, append(s.closing, c.Close)
+	}
 	s.life, s.stop = context.WithCancel(context.Background())
 	if err := s.start(ctx, store); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting patrick: %w", err), s.Close())
@@ -199,6 +237,8 @@ func (s *Service) start(ctx context.Context, store taubyte.Datastore) (err error
 	s.background.Go(func() { s.follow(deliveriesPrefix, taken) })
 	s.background.Go(func() { s.tellStatuses(changed) })
 	s.background.Go(s.forgetDeliveries)
+	s.background.Go(s.archiveLogs)
+	s.background.Go(s.retainAgain)
 	s.background.Go(s.lookAgain)
 	s.background.Go(s.watchMembers)
 	s.background.Go(s.watchLeases)
@@ -218,13 +258,15 @@ func (s *Service) Close() error {
 			errs = append(errs, s.server.Close())
 		}
 		s.background.Wait()
-		s.blocks.Stop()
 		s.events.close()
 		if s.store != nil {
 			errs = append(errs, s.store.Close())
 		}
 		s.peers.Close()
-		s.ended = errors.Join(append(errs, s.closeAuth())...)
+		for _, c := range s.closing {
+			errs = append(errs, c())
+		}
+		s.ended = errors.Join(errs...)
 	})
 	return s.ended
 }
@@ -234,11 +276,13 @@ func (s *Service) follow(prefix string, events <-chan crdt.Event) {
 	for e := range events {
 		switch {
 		case e.Lost:
-			if err := s.load(s.life, ds.NewKey(prefix)); err != nil && s.life.Err() == nil {
+			if err := s.reload(s.life, prefix); err != nil && s.life.Err() == nil {
 				s.log.Error("jobs not read", "prefix", prefix, "err", err)
 			}
 		case e.Deleted:
-			s.deliveries.take(e.Key.String(), true)
+			if !s.deliveries.take(e.Key.String(), true) {
+				s.gone(e.Key.String())
+			}
 		default:
 			s.apply(e.Key.String(), e.Value)
 		}
@@ -300,10 +344,12 @@ type Filter struct {
 	After taubyte.JobID
 	// Limit is how many jobs a page has at most; the default is 50, the most 500.
 	Limit int
+
+	may func(Job) bool // nil: all
 }
 
 func (f Filter) matches(j Job) bool {
-	return (f.Project == "" || f.Project == j.Project) && (f.Repository == "" || f.Repository == j.Repository) &&
+	return (f.may == nil || f.may(j)) && (f.Project == "" || f.Project == j.Project) && (f.Repository == "" || f.Repository == j.Repository) &&
 		(f.Branch == "" || f.Branch == j.Branch) && (f.State == "" || f.State == j.State)
 }
 
@@ -321,14 +367,39 @@ const (
 // Who may call, of nodes: operators change jobs, and readers see them.
 var (
 	operators = []taubyte.Role{taubyte.RolePatrick, taubyte.RoleAuth}
-	readers   = []taubyte.Role{taubyte.RolePatrick, taubyte.RoleAuth, taubyte.RoleMonkey}
+	readers   = []taubyte.Role{taubyte.RolePatrick, taubyte.RoleAuth}
+	// seers may ask: workers for the jobs that they hold.
+	seers = append(slices.Clone(readers), taubyte.RoleMonkey)
 )
+
+// worker reports whether a worker asks, or a job, and returns what it may see: the jobs
+// that it holds, a job itself.
+func (s *Service) worker(ctx context.Context) (may func(Job) bool, is bool) {
+	p := taubyte.PrincipalOf(ctx)
+	node := p.Node
+	switch {
+	case p.Kind == taubyte.KindJob && node.Peer == "":
+		return func(j Job) bool { return j.ID == p.Job }, true // it is made on this node
+	case p.Kind == taubyte.KindJob:
+		return func(j Job) bool { return j.ID == p.Job && j.Worker == node.Peer && j.State == Running }, true
+	case p.Kind == taubyte.KindNode && node.Has(taubyte.RoleMonkey) && !node.Has(readers...):
+		return func(j Job) bool { return j.Worker == node.Peer && j.State == Running }, true
+	}
+	return nil, false
+}
 
 // Jobs lists jobs, newest first. Where there is none, the node asks the others first.
 //
 // It takes the verb read on the filter's project, which a user of one project need not
-// name, or a node of the roles auth, patrick or monkey.
+// name, or a node of the roles auth or patrick. A worker is given the jobs that it holds.
 func (s *Service) Jobs(ctx context.Context, f Filter) (Page, error) {
+	if may, is := s.worker(ctx); is {
+		if err := taubyte.AllowNode(ctx, seers...); err != nil {
+			return Page{}, err
+		}
+		f.may = may
+		return s.list(f), nil
+	}
 	if p := taubyte.PrincipalOf(ctx); f.Project == "" && p.Kind == taubyte.KindUser && !p.AllProjects && len(p.Projects) == 1 {
 		f.Project = p.Projects[0]
 	}
@@ -372,9 +443,19 @@ func (s *Service) list(f Filter) Page {
 }
 
 // Job returns a job. One that another node has just taken in is found as well. It takes
-// the verb read on the job's project, or a node of the roles auth, patrick or monkey.
+// the verb read on the job's project, or a node of the roles auth or patrick; a worker sees
+// the jobs that it holds.
 func (s *Service) Job(ctx context.Context, id taubyte.JobID) (Job, error) {
 	j, err := s.job(ctx, id)
+	if may, is := s.worker(ctx); is {
+		switch {
+		case err != nil && !validID(string(id)):
+			return Job{}, err
+		case err != nil || !may(j):
+			return Job{}, fmt.Errorf("%w: %s does not hold job %.100q", taubyte.ErrForbidden, taubyte.PrincipalOf(ctx), id)
+		}
+		return j, taubyte.AllowNode(ctx, seers...)
+	}
 	if err := s.allow(ctx, taubyte.VerbRead, j, err, readers); err != nil {
 		return Job{}, err
 	}
@@ -399,10 +480,16 @@ func (s *Service) job(ctx context.Context, id taubyte.JobID) (Job, error) {
 // Watch sends every job that changes, in its newest state, until ctx ends or the
 // service closes. A slow reader misses states that are past, never the newest.
 //
-// A user sees the jobs of the projects that it may read; a node has to be of the roles
-// auth, patrick or monkey.
+// A user sees the jobs of the projects that it may read, a worker those that it holds; a node
+// has to be of the roles auth or patrick otherwise.
 func (s *Service) Watch(ctx context.Context) (<-chan Job, error) {
 	p := taubyte.PrincipalOf(ctx)
+	if may, is := s.worker(ctx); is {
+		if err := taubyte.AllowNode(ctx, seers...); err != nil {
+			return nil, err
+		}
+		return s.events.watch(ctx, may)
+	}
 	if err := taubyte.AllowNode(ctx, readers...); err != nil {
 		return nil, err
 	}

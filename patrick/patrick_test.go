@@ -17,6 +17,7 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth"
+	"github.com/taubyte/taubyte/auth/environment"
 	"github.com/taubyte/taubyte/internal/rpc"
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/patrick"
@@ -104,6 +105,41 @@ func client(t *testing.T, n *testnet.Node) *patrick.Client {
 	return c
 }
 
+// leased is what is done under a lease.
+type leased interface {
+	Renew(context.Context, patrick.Lease) (patrick.Lease, error)
+	Log(context.Context, patrick.Lease, int64, []byte) error
+	Finish(context.Context, patrick.Lease, patrick.Outcome) error
+	Source(context.Context, patrick.Lease) (patrick.Source, error)
+	Environment(context.Context, patrick.Lease, patrick.EnvironmentRequest) ([]environment.Variable, error)
+}
+
+// A worker speaks for the jobs that it holds, as a node of monkey does.
+type worker struct{ *patrick.Client }
+
+func newWorker(t *testing.T, n *testnet.Node) worker { return worker{client(t, n)} }
+
+// as is the principal of the job of a lease.
+func as(l patrick.Lease) taubyte.Principal {
+	return taubyte.Principal{Kind: taubyte.KindJob, Projects: []taubyte.ProjectID{l.Job.Project}, Branch: l.Job.Branch, Job: l.Job.ID, Attempt: l.Fence}
+}
+
+func (w worker) Renew(ctx context.Context, l patrick.Lease) (patrick.Lease, error) {
+	return w.Client.Renew(taubyte.WithPrincipal(ctx, as(l)), l)
+}
+
+func (w worker) Log(ctx context.Context, l patrick.Lease, lines []byte) error {
+	return w.Client.Log(taubyte.WithPrincipal(ctx, as(l)), l, -1, lines)
+}
+
+func (w worker) Finish(ctx context.Context, l patrick.Lease, o patrick.Outcome) error {
+	return w.Client.Finish(taubyte.WithPrincipal(ctx, as(l)), l, o)
+}
+
+func (w worker) Source(ctx context.Context, l patrick.Lease) (patrick.Source, error) {
+	return w.Client.Source(taubyte.WithPrincipal(ctx, as(l)), l)
+}
+
 func hash(n int) taubyte.Commit { return taubyte.Commit(fmt.Sprintf("%040x", n)) }
 
 func push(t *testing.T, s *patrick.Service, id taubyte.RepositoryID, b taubyte.Branch, c taubyte.Commit) patrick.Job {
@@ -147,7 +183,7 @@ func TestTheLifeOfAJob(t *testing.T) {
 	net := testnet.New(t)
 	o := newOrigin()
 	s := open(t, net.Node(taubyte.RolePatrick), o)
-	worker := client(t, net.Node(taubyte.RoleMonkey))
+	worker, reader := newWorker(t, net.Node(taubyte.RoleMonkey)), client(t, net.Node(taubyte.RoleAuth))
 	ctx := t.Context()
 
 	claimed := make(chan patrick.Lease, 1)
@@ -176,7 +212,7 @@ func TestTheLifeOfAJob(t *testing.T) {
 	require.NoError(t, src.Archive.Close())
 
 	// Followers here and elsewhere have each line as it comes.
-	live, err := worker.Logs(ctx, j.ID, 1, true)
+	live, err := reader.Logs(ctx, j.ID, 1, true)
 	require.NoError(t, err)
 	defer live.Close()
 	require.NoError(t, worker.Log(ctx, l, []byte("first\n")))
@@ -195,12 +231,12 @@ func TestTheLifeOfAJob(t *testing.T) {
 	rest, err := io.ReadAll(live)
 	require.NoError(t, err)
 	require.Equal(t, "second\n", string(rest), "a follower's log ends with the attempt")
-	kept, err := worker.Logs(ctx, j.ID, 0, false)
+	kept, err := reader.Logs(ctx, j.ID, 0, false)
 	require.Equal(t, "first\nsecond\n", text(t, kept, err))
 	_, err = s.Logs(ctx, j.ID, 2, false)
 	require.ErrorIs(t, err, taubyte.ErrNotFound)
 
-	j, err = worker.Job(ctx, j.ID)
+	j, err = reader.Job(ctx, j.ID)
 	require.NoError(t, err)
 	require.Equal(t, patrick.Succeeded, j.State)
 	require.Equal(t, end.Steps, j.Steps)
@@ -254,7 +290,7 @@ func TestALaterPushSupersedes(t *testing.T) {
 func TestCancelAndRetry(t *testing.T) {
 	net := testnet.New(t)
 	s := open(t, net.Node(taubyte.RolePatrick), newOrigin())
-	worker := client(t, net.Node(taubyte.RoleMonkey))
+	worker := newWorker(t, net.Node(taubyte.RoleMonkey))
 	ctx := t.Context()
 	j := push(t, s, repo, "main", hash(1))
 	l := claim(t, worker)
@@ -286,7 +322,7 @@ func TestALostWorkersJobIsTriedAgain(t *testing.T) {
 	net := testnet.New(t)
 	s := open(t, net.Node(taubyte.RolePatrick), newOrigin(),
 		patrick.WithLease(300*time.Millisecond), patrick.WithAttempts(2, time.Millisecond))
-	lost, steady := client(t, net.Node(taubyte.RoleMonkey)), client(t, net.Node(taubyte.RoleMonkey))
+	lost, steady := newWorker(t, net.Node(taubyte.RoleMonkey)), newWorker(t, net.Node(taubyte.RoleMonkey))
 	ctx := t.Context()
 	j := push(t, s, repo, "main", hash(1))
 	first := claim(t, lost)
@@ -309,7 +345,7 @@ func TestALostWorkersJobIsTriedAgain(t *testing.T) {
 func TestAWorkerThatRenewsKeepsItsJob(t *testing.T) {
 	net := testnet.New(t)
 	s := open(t, net.Node(taubyte.RolePatrick), newOrigin(), patrick.WithLease(2*time.Second))
-	worker := client(t, net.Node(taubyte.RoleMonkey))
+	worker := newWorker(t, net.Node(taubyte.RoleMonkey))
 	push(t, s, repo, "main", hash(1))
 	l := claim(t, worker)
 	for until := l.Expires.Add(time.Second); time.Now().Before(until); {
@@ -324,12 +360,12 @@ func TestAWorkerThatRenewsKeepsItsJob(t *testing.T) {
 func TestOnlyTheHolderAndOnlyWorkers(t *testing.T) {
 	net := testnet.New(t)
 	s := open(t, net.Node(taubyte.RolePatrick), newOrigin())
-	holder, rival := client(t, net.Node(taubyte.RoleMonkey)), client(t, net.Node(taubyte.RoleMonkey))
+	holder, rival := newWorker(t, net.Node(taubyte.RoleMonkey)), newWorker(t, net.Node(taubyte.RoleMonkey))
 	stranger := client(t, net.Node(taubyte.RoleSubstrate, taubyte.RoleGateway, taubyte.RoleTNS, taubyte.RoleHoarder))
 	ctx := t.Context()
 	j := push(t, s, repo, "main", hash(1))
 	l := claim(t, holder)
-	for _, c := range []*patrick.Client{rival, stranger} {
+	for _, c := range []worker{rival, {stranger}} {
 		_, err := c.Renew(ctx, l)
 		require.ErrorIs(t, err, taubyte.ErrForbidden)
 		require.ErrorIs(t, c.Log(ctx, l, []byte("x")), taubyte.ErrForbidden)
@@ -356,7 +392,7 @@ func TestNobodySpeaksForAWorker(t *testing.T) {
 	holder := net.Node(taubyte.RoleMonkey)
 	rival := net.Node(taubyte.RoleMonkey)
 	j := push(t, s, repo, "main", hash(1))
-	l := claim(t, client(t, holder))
+	l := claim(t, newWorker(t, holder))
 	c := rpc.NewClient(rival, patrick.Protocol, nil)
 	defer c.Close()
 	path := fmt.Sprintf("/jobs/%s/finish?fence=%d&worker=%s", j.ID, l.Fence, holder.ID())
@@ -492,10 +528,10 @@ func TestRestart(t *testing.T) {
 	s, stop := start()
 	j := push(t, s, repo, "main", hash(1))
 	l := claim(t, s)
-	require.NoError(t, s.Log(ctx, l, []byte("before the crash\n")))
+	require.NoError(t, s.Log(ctx, l, -1, []byte("before the crash\n")))
 	done := push(t, s, "local/other", "main", hash(2))
 	finished := claim(t, s)
-	require.NoError(t, s.Log(ctx, finished, []byte("kept\n")))
+	require.NoError(t, s.Log(ctx, finished, -1, []byte("kept\n")))
 	require.NoError(t, s.Finish(ctx, finished, patrick.Outcome{State: patrick.Succeeded}))
 	stop()
 
@@ -520,7 +556,7 @@ func TestLogsAreBounded(t *testing.T) {
 	j := push(t, s, repo, "main", hash(1))
 	l := claim(t, s)
 	for range 100 {
-		require.NoError(t, s.Log(ctx, l, bytes.Repeat([]byte("x"), 300)))
+		require.NoError(t, s.Log(ctx, l, -1, bytes.Repeat([]byte("x"), 300)))
 	}
 	require.NoError(t, s.Finish(ctx, l, patrick.Outcome{State: patrick.Succeeded}))
 	r, err := s.Logs(ctx, j.ID, 1, false)
@@ -573,7 +609,7 @@ func TestTwoNodes(t *testing.T) {
 	seen := map[taubyte.JobID]int{}
 	var wg sync.WaitGroup
 	for range 3 {
-		w := client(t, net.Node(taubyte.RoleMonkey))
+		w := newWorker(t, net.Node(taubyte.RoleMonkey))
 		wg.Go(func() {
 			for {
 				mu.Lock()
@@ -623,7 +659,7 @@ func TestTwoNodes(t *testing.T) {
 	// The worker of a lease goes on with the node that is left.
 	j := push(t, s2, repo, "last", hash(99))
 	w := net.Node(taubyte.RoleMonkey)
-	c := client(t, w)
+	c := newWorker(t, w)
 	testnet.Eventually(t, func() bool {
 		_, err := s1.Job(t.Context(), j.ID)
 		return err == nil
@@ -649,7 +685,7 @@ func TestEventsOnTheWire(t *testing.T) {
 	ctx := t.Context()
 	j := push(t, s, repo, "main", hash(1))
 	l := claim(t, s)
-	require.NoError(t, s.Log(ctx, l, []byte("a\r\nevent: x\n")))
+	require.NoError(t, s.Log(ctx, l, -1, []byte("a\r\nevent: x\n")))
 	require.NoError(t, s.Finish(ctx, l, patrick.Outcome{State: patrick.Succeeded}))
 	m, err := n.Member(ctx, n.ID())
 	require.NoError(t, err)
@@ -662,7 +698,7 @@ func TestEventsOnTheWire(t *testing.T) {
 	req.Header.Set("Accept", "text/event-stream")
 	resp, err := api.Client().Do(req)
 	require.NoError(t, err)
-	require.Equal(t, "data: a\n\ndata: event: x\n\nevent: end\ndata:\n\n", text(t, resp.Body, nil))
+	require.Equal(t, fmt.Sprintf("id: %d-3\ndata: {\"text\":\"a\"}\n\nid: %d-12\ndata: {\"text\":\"event: x\"}\n\nevent: end\ndata:\n\n", l.Fence, l.Fence), text(t, resp.Body, nil))
 }
 
 // What the queue does costs the same after many jobs as before them.

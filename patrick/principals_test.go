@@ -1,25 +1,14 @@
 package patrick_test
 
 import (
-	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/taubyte/taubyte"
-	"github.com/taubyte/taubyte/auth/environment"
 	"github.com/taubyte/taubyte/internal/testnet"
 	"github.com/taubyte/taubyte/patrick"
 )
-
-// leased is what is done under a lease.
-type leased interface {
-	Renew(context.Context, patrick.Lease) (patrick.Lease, error)
-	Log(context.Context, patrick.Lease, []byte) error
-	Finish(context.Context, patrick.Lease, patrick.Outcome) error
-	Source(context.Context, patrick.Lease) (patrick.Source, error)
-	Environment(context.Context, patrick.Lease, patrick.EnvironmentRequest) ([]environment.Variable, error)
-}
 
 // What is done under a lease is the job's, in the attempt that the lease is of: a job gets
 // nothing of another one, although one worker holds the leases of both. It is so in every
@@ -30,7 +19,9 @@ func TestAJobSpeaksForItself(t *testing.T) {
 	s := open(t, node, newOrigin())
 	worker := client(t, net.Node(taubyte.RoleMonkey))
 	as := func(l patrick.Lease, project taubyte.ProjectID) taubyte.Principal {
-		return taubyte.Principal{Kind: taubyte.KindJob, Projects: []taubyte.ProjectID{project}, Branch: l.Job.Branch, Job: l.Job.ID, Attempt: l.Fence}
+		p := as(l)
+		p.Projects = []taubyte.ProjectID{project}
+		return p
 	}
 	for n, c := range []interface {
 		claimer
@@ -54,7 +45,7 @@ func TestAJobSpeaksForItself(t *testing.T) {
 			}
 			_, err := c.Renew(ctx, b)
 			require.ErrorIs(t, err, taubyte.ErrForbidden, what)
-			require.ErrorIs(t, c.Log(ctx, b, []byte("planted")), taubyte.ErrForbidden, what)
+			require.ErrorIs(t, c.Log(ctx, b, -1, []byte("planted")), taubyte.ErrForbidden, what)
 			require.ErrorIs(t, c.Finish(ctx, b, patrick.Outcome{State: patrick.Succeeded}), taubyte.ErrForbidden, what)
 			_, err = c.Source(ctx, b)
 			require.ErrorIs(t, err, taubyte.ErrForbidden, what)
@@ -69,7 +60,7 @@ func TestAJobSpeaksForItself(t *testing.T) {
 		ctx := taubyte.WithPrincipal(t.Context(), as(b, "blog"))
 		_, err := c.Renew(ctx, b)
 		require.NoError(t, err)
-		require.NoError(t, c.Log(ctx, b, []byte("own\n")))
+		require.NoError(t, c.Log(ctx, b, -1, []byte("own\n")))
 		src, err := c.Source(ctx, b)
 		require.NoError(t, err)
 		require.NoError(t, src.Archive.Close())

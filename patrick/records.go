@@ -63,6 +63,8 @@ type ending struct {
 	Ended time.Time `json:"ended"`
 	// GaveUp: the worker has given it back, and it has waited too long.
 	GaveUp bool `json:"gave-up,omitempty"`
+	// LogSize is how many bytes of log were acknowledged.
+	LogSize int64 `json:"logSize,omitempty"`
 }
 
 // kind says what an ending is in terms of package claim.
@@ -78,10 +80,11 @@ func (e ending) kind(lost bool) claim.Kind {
 	return claim.Final
 }
 
-// logPart is what one node has of an attempt's log.
+// logPart is an attempt's log as one node has handed it to hoarder.
 type logPart struct {
-	CID   string    `json:"cid"`
-	Began time.Time `json:"began"`
+	CID     string            `json:"cid"`
+	Size    int64             `json:"size"`    // of what it decodes to
+	Project taubyte.ProjectID `json:"project"` // that it is kept for
 }
 
 // wish is what an operator asked for.
@@ -140,6 +143,7 @@ type entry struct {
 	id      taubyte.JobID
 	spec    *spec // nil while only other records have arrived
 	history claim.History[ending]
+	born    time.Time            // when this node first heard of it
 	started map[uint64]time.Time // by fence
 	logs    map[uint64]map[string]logPart
 	cancels map[uint64]wish
@@ -165,9 +169,9 @@ type entry struct {
 	busy     bool // it is counted in index.busy
 }
 
-func newEntry(id taubyte.JobID) *entry {
+func newEntry(id taubyte.JobID, now time.Time) *entry {
 	return &entry{
-		id: id, started: map[uint64]time.Time{}, logs: map[uint64]map[string]logPart{},
+		id: id, born: now, started: map[uint64]time.Time{}, logs: map[uint64]map[string]logPart{},
 		cancels: map[uint64]wish{}, retries: map[uint64]wish{}, seen: map[uint64]time.Time{},
 	}
 }
