@@ -312,7 +312,7 @@ func TestALargeLog(t *testing.T) {
 	require.NoError(t, err)
 	defer slow.Body.Close()
 
-	line := bytes.Repeat([]byte("0123456789abcde"), 6)
+	line := bytes.Repeat([]byte("0123456789abcde"), 66)
 	line = append(line, "\n"...)
 	batch := bytes.Repeat(line, 200_000/len(line))
 	n := (size + len(batch) - 1) / len(batch)
