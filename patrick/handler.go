@@ -231,7 +231,7 @@ func leaseOf(r *http.Request) (l leaseID, forward bool, err error) {
 	m, _ := rpc.Caller(r.Context())
 	q := r.URL.Query()
 	l = leaseID{job: jobOf(r), fence: fenceOf(r), worker: m.Peer}
-	if !validID(string(l.job)) && (m.Has(taubyte.RolePatrick) || m.Has(taubyte.RoleMonkey)) {
+	if !validID(string(l.job)) && m.Has(taubyte.RoleMonkey) {
 		return l, false, fmt.Errorf("%w: job %.100q", taubyte.ErrNotFound, l.job)
 	}
 	if a := q.Get("arbiter"); a != "" {
