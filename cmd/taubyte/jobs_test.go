@@ -41,6 +41,7 @@ func TestLogsGoOnByThemselves(t *testing.T) {
 		case q.Get("after") == "":
 			send("7-5", "source", "one")
 			send("7-9", "build", "two")
+			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		case q.Get("after") == "7-9":
 			send("7-12", "build", "three")
@@ -53,7 +54,9 @@ func TestLogsGoOnByThemselves(t *testing.T) {
 	code, out, errOut := taubyte(t, nil, "logs", "-f", "--api", node.URL, "--token", "x", "j")
 	require.Zero(t, code, errOut)
 	require.Equal(t, "source: one\nbuild: two\nbuild: three\nagain\n", out)
+	mu.Lock()
 	calls, states = 2, []string{"failed"}
+	mu.Unlock()
 	code, out, errOut = taubyte(t, nil, "logs", "--json", "--api", node.URL, "--token", "x", "j")
 	require.Zero(t, code, errOut)
 	require.Equal(t, `{"id":"7-5","step":"source","text":"one"}
