@@ -1,10 +1,16 @@
 package tns
 
 import (
+	"context"
 	"encoding/json"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/stretchr/testify/require"
+
+	"github.com/taubyte/taubyte"
 )
 
 // Whatever stands in the store or comes in a block is read, or refused, and what is
@@ -77,4 +83,45 @@ func same[T Deployment | Change](t *testing.T, want *T, raw []byte) {
 	if err == nil {
 		require.Equal(t, want, got)
 	}
+}
+
+// A root leads to the JSON that was cut, or is an error.
+func FuzzRoot(f *testing.F) {
+	project := &Deployment{Project: "p", Branch: "main", Sequence: 1, Parts: map[taubyte.RepositoryID]Part{"r": {Repository: "r", Commit: taubyte.Commit(strings.Repeat("x", 200))}}}
+	project.Claims = map[string]time.Time{strings.Repeat("x", 2*blockBytes): {}}
+	long, err := cut(project)
+	require.NoError(f, err)
+	blocks := map[cid.Cid][]byte{}
+	for _, b := range long.all() {
+		blocks[b.Cid()] = b.RawData()
+	}
+	f.Add(long.head.RawData())
+	project.Claims = map[string]time.Time{strings.Repeat("x", maxBlocks*blockBytes): {}}
+	_, err = cut(project)
+	require.ErrorIs(f, err, taubyte.ErrTooLarge)
+	f.Add([]byte(`{"version":2,"size":1,"blocks":[{"/":"bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"}],"parts":"in blocks"}`))
+	f.Add([]byte(`{"version":3}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		head, err := rootOf(raw)
+		require.NoError(t, err)
+		whole, err := join(t.Context(), head.Cid(), func(_ context.Context, c cid.Cid) ([]byte, error) {
+			if c == head.Cid() {
+				return raw, nil
+			}
+			if b, ok := blocks[c]; ok {
+				return b, nil
+			}
+			return nil, taubyte.ErrNotFound
+		})
+		if err != nil {
+			return
+		}
+		if head.Cid() == long.head.Cid() {
+			d, err := decode(whole)
+			require.NoError(t, err)
+			require.Len(t, d.Claims, 1)
+		}
+		_, err = decode(raw)
+		require.Error(t, err, "who knows no roots does not take one for a deployment")
+	})
 }

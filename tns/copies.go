@@ -8,6 +8,7 @@ import (
 	"time"
 
 	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
 	ds "github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -29,8 +30,9 @@ const (
 // A copyRequest asks a member to keep a deployment, or to wait until it has an entry
 // of the history.
 type copyRequest struct {
-	Object []byte `json:"object,omitempty"`
-	Entry  string `json:"entry,omitempty"`
+	Object []byte   `json:"object,omitempty"`
+	Blocks [][]byte `json:"blocks,omitempty"` // of the object, which then is a root
+	Entry  string   `json:"entry,omitempty"`
 }
 
 // copied has another member do something, and returns when the first one has. With no
@@ -83,7 +85,11 @@ func (s *Service) copyTo(p peer.ID, request copyRequest) error {
 // keepCopy is the other side.
 func (s *Service) keepCopy(r *http.Request, request copyRequest) error {
 	if len(request.Object) > 0 {
-		if err := s.keepObject(r.Context(), request.Object); err != nil {
+		keep := s.keepObject
+		if len(request.Blocks) > 0 {
+			keep = func(ctx context.Context, root []byte) error { return s.keepRoot(ctx, root, request.Blocks) }
+		}
+		if err := keep(r.Context(), request.Object); err != nil {
 			return err
 		}
 	}
@@ -93,7 +99,8 @@ func (s *Service) keepCopy(r *http.Request, request copyRequest) error {
 	return nil
 }
 
-func (s *Service) keepObject(ctx context.Context, raw []byte) error {
+// checkObject returns ErrInvalid for JSON that is no deployment.
+func checkObject(raw []byte) error {
 	d, err := unmarshal[Deployment](raw)
 	if err != nil {
 		return fmt.Errorf("%w deployment: %w", taubyte.ErrInvalid, err)
@@ -101,12 +108,50 @@ func (s *Service) keepObject(ctx context.Context, raw []byte) error {
 	if d.Project == "" || d.Branch == "" || d.Sequence == 0 {
 		return fmt.Errorf("%w deployment: it names no project, branch or sequence", taubyte.ErrInvalid)
 	}
+	return nil
+}
+
+func (s *Service) keepObject(ctx context.Context, raw []byte) error {
+	if err := checkObject(raw); err != nil {
+		return err
+	}
 	// As it came: a member of a later version may have written what this one does not know.
 	block, err := blockOf(raw)
 	if err != nil {
 		return err
 	}
 	return s.blocks.AddBlock(ctx, block)
+}
+
+// keepRoot is keepObject of one in several blocks.
+func (s *Service) keepRoot(ctx context.Context, raw []byte, pieces [][]byte) error {
+	head, err := rootOf(raw)
+	if err != nil {
+		return err
+	}
+	handed := map[cid.Cid][]byte{head.Cid(): raw}
+	var all []blocks.Block
+	for _, piece := range pieces {
+		b, err := blockOf(piece)
+		if err != nil {
+			return err
+		}
+		all = append(all, b)
+		handed[b.Cid()] = piece
+	}
+	whole, err := join(ctx, head.Cid(), func(_ context.Context, c cid.Cid) ([]byte, error) {
+		if b, ok := handed[c]; ok {
+			return b, nil
+		}
+		return nil, fmt.Errorf("%w deployment: block %s is not among those that came", taubyte.ErrInvalid, c)
+	})
+	if err != nil {
+		return err
+	}
+	if err := checkObject(whole); err != nil {
+		return err
+	}
+	return s.blocks.AddBlocks(ctx, append(all, head))
 }
 
 // awaitEntry returns when an entry is on this node. Gossip brings it, mostly before
@@ -119,11 +164,15 @@ func (s *Service) awaitEntry(ctx context.Context, key string) error {
 }
 
 // publishAs puts a deployment on disk, here and elsewhere, and makes it current.
-func (s *Service) publishAs(ctx context.Context, e entry, block blocks.Block, h head) error {
-	if err := s.blocks.AddBlock(ctx, block); err != nil {
+func (s *Service) publishAs(ctx context.Context, e entry, o *stored, h head) error {
+	if err := s.blocks.AddBlocks(ctx, o.all()); err != nil {
 		return fmt.Errorf("keeping the deployment: %w", err)
 	}
-	s.copied(ctx, "the deployment", copyRequest{Object: block.RawData()})
+	request := copyRequest{Object: o.head.RawData()}
+	for _, b := range o.blocks {
+		request.Blocks = append(request.Blocks, b.RawData())
+	}
+	s.copied(ctx, "the deployment", request)
 	if err := s.record(ctx, e); err != nil {
 		return fmt.Errorf("publishing %s %s: %w", e.project, e.branch, err)
 	}

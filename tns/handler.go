@@ -44,7 +44,7 @@ func handler(s *Service) http.Handler {
 	}))
 	mux.Handle("POST /copies", api.Operation{
 		Summary: "Has another node keep what was published.", Rights: api.Nodes(taubyte.RoleTNS).Guarded(),
-	}, api.Take(2*publishLimit, s.keepCopy))
+	}, api.Take(4*publishLimit, s.keepCopy))
 	s.handleHosts(mux)
 	s.handleProjects(mux)
 	return mux

@@ -2,6 +2,7 @@ package tns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	ipld "github.com/ipfs/go-ipld-format"
 
 	"github.com/taubyte/taubyte"
+	"github.com/taubyte/taubyte/tns/config"
 )
 
 // defaultHistory is how many deployments of a branch are kept. One is as large as
@@ -24,21 +26,41 @@ const (
 	askTimeout  = time.Second      // how long a reader waits for what is not here
 )
 
-// History returns the deployments that a branch has run, the newest first. Of one
-// that no node in reach has only Sequence and Time are known: it is marked Missing.
+// History returns the deployments that a branch has run, the newest first, in short: of
+// configurations it has the ID and the name, and there are no assets. Diff compares them
+// whole. Of one that no node
+// in reach has only Sequence and Time are known: it is marked Missing.
 //
 // Every node may call it; of users, it takes the verb read on the project.
 func (s *Service) History(ctx context.Context, project taubyte.ProjectID, branch taubyte.Branch) ([]*Deployment, error) {
 	if err := taubyte.Allow(ctx, taubyte.VerbRead, project, taubyte.Roles()...); err != nil {
 		return nil, err
 	}
-	entries, err := s.entries(ctx, branchKey{project, branch})
+	history, err := s.history(ctx, branchKey{project, branch})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*Deployment, len(history))
+	for i, p := range history {
+		all[i] = p.deployment
+	}
+	return all, nil
+}
+
+// past is a deployment of a history in short, and its object.
+type past struct {
+	object     cid.Cid
+	deployment *Deployment
+}
+
+func (s *Service) history(ctx context.Context, k branchKey) ([]past, error) {
+	entries, err := s.entries(ctx, k)
 	if err != nil {
 		return nil, err
 	}
 	entries = slices.DeleteFunc(entries, func(e entry) bool { return e.Removed })
 	slices.SortFunc(entries, func(a, b entry) int { return int(int64(b.sequence) - int64(a.sequence)) })
-	all := make([]*Deployment, len(entries))
+	all := make([]past, len(entries))
 	ask, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -49,58 +71,61 @@ func (s *Service) History(ctx context.Context, project taubyte.ProjectID, branch
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			raw, err := s.localOr(ask, e.object)
-			var d *Deployment
-			if err == nil {
-				d, err = decode(raw)
-			} else if ctx.Err() == nil {
-				d, err = &Deployment{Project: project, Branch: branch, Sequence: e.sequence, Time: e.Time, Missing: true}, nil
+			d, err := s.shortOr(ask, e.object)
+			if err != nil && !errors.Is(err, taubyte.ErrInvalid) && ctx.Err() == nil {
+				d, err = &Deployment{Project: k.project, Branch: k.branch, Sequence: e.sequence, Time: e.Time, Missing: true}, nil
 			}
 			if err != nil {
 				mu.Lock()
 				failed = err
 				mu.Unlock()
 			}
-			all[i] = d
+			all[i] = past{e.object, d}
 		})
 	}
 	wg.Wait()
 	if failed != nil {
-		return nil, fmt.Errorf("history of %s %s: %w", project, branch, failed)
+		return nil, fmt.Errorf("history of %s %s: %w", k.project, k.branch, failed)
 	}
-	return slices.DeleteFunc(all, func(d *Deployment) bool { return !d.Missing && d.removed() }), nil
+	return slices.DeleteFunc(all, func(p past) bool { return !p.deployment.Missing && p.deployment.removed() }), nil
 }
 
-// localOr gets a block from here, or else from wherever it is.
-func (s *Service) localOr(ctx context.Context, c cid.Cid) ([]byte, error) {
-	if b, err := s.blocks.Blockstore().Get(ctx, c); err == nil {
-		return b.RawData(), nil
+// short is a deployment as a history lists it.
+func (d *Deployment) short() *Deployment {
+	short := *d
+	short.Parts, short.Claims, short.Conflicts = make(map[taubyte.RepositoryID]Part, len(d.Parts)), nil, nil
+	for id, p := range d.Parts {
+		p.Assets, p.Encodings = nil, nil
+		if p.Config != nil {
+			p.Config = &config.Project{ID: p.Config.ID, Name: p.Config.Name}
+		}
+		short.Parts[id] = p
 	}
-	b, err := s.blocks.GetBlock(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	return b.RawData(), nil
+	return &short
 }
 
 // at finds a deployment of a branch's history that is here.
 func (s *Service) at(ctx context.Context, k branchKey, is func(*Deployment) bool, name string) (*Deployment, error) {
-	history, err := s.History(ctx, k.project, k.branch)
+	history, err := s.history(ctx, k)
 	if err != nil {
 		return nil, err
 	}
 	// Two sides of a partition may have given one number: one that is here will do.
-	i := slices.IndexFunc(history, func(d *Deployment) bool { return is(d) && !d.Missing })
+	i := slices.IndexFunc(history, func(p past) bool { return is(p.deployment) && !p.deployment.Missing })
 	if i < 0 {
-		i = slices.IndexFunc(history, is)
+		i = slices.IndexFunc(history, func(p past) bool { return is(p.deployment) })
 	}
 	if i < 0 {
 		return nil, fmt.Errorf("%w: no deployment %s of %s %s", taubyte.ErrNotFound, name, k.project, k.branch)
 	}
-	if history[i].Missing {
+	if history[i].deployment.Missing {
 		return nil, fmt.Errorf("%w: no node in reach has deployment %s of %s %s", taubyte.ErrUnavailable, name, k.project, k.branch)
 	}
-	return history[i], nil
+	raw, err := s.localOr(ctx, history[i].object)
+	if err != nil {
+		return nil, fmt.Errorf("%w: deployment %s of %s %s: %w", taubyte.ErrUnavailable, name, k.project, k.branch, err)
+	}
+	return decode(raw)
 }
 
 // Rollback makes an earlier deployment of the branch current again, as a new one.
@@ -150,14 +175,14 @@ func (s *Service) Assets(ctx context.Context, project taubyte.ProjectID) ([]cid.
 		return nil, err
 	}
 	for _, c := range objects {
-		b, err := s.blocks.Blockstore().Get(ctx, c)
+		raw, err := s.local(ctx, c)
 		if ipld.IsNotFound(err) {
 			return nil, fmt.Errorf("%w: part of the history of %s is not here yet", taubyte.ErrUnavailable, project)
 		}
 		if err != nil {
 			return nil, err
 		}
-		d, err := decode(b.RawData())
+		d, err := decode(raw)
 		if err != nil {
 			return nil, err
 		}
@@ -310,12 +335,14 @@ func (k *keeper) fetch(ctx context.Context, some []cid.Cid) bool {
 
 // keep has an object of the history fetched if it is not here.
 func (s *Service) keep(ctx context.Context, c cid.Cid) {
-	has, err := s.blocks.Blockstore().Has(ctx, c)
-	if err == nil && !has {
+	all, whole, err := s.has(ctx, c)
+	if err == nil && !whole {
 		s.keeper.add(c)
 	}
-	if err == nil && has {
-		err = s.blocks.Mark(ctx, c)
+	for _, one := range all {
+		if err == nil && whole {
+			err = s.blocks.Mark(ctx, one)
+		}
 	}
 	if err != nil && ctx.Err() == nil {
 		s.opts.log.Warn("a deployment is not looked after", "object", c, "err", err)
@@ -325,7 +352,15 @@ func (s *Service) keep(ctx context.Context, c cid.Cid) {
 // forget deletes an object that left the history.
 func (s *Service) forget(ctx context.Context, c cid.Cid) {
 	s.keeper.drop(c)
-	if err := s.blocks.Blockstore().DeleteBlock(ctx, c); err != nil && !ipld.IsNotFound(err) && ctx.Err() == nil {
+	all, _, err := s.has(ctx, c)
+	for _, one := range all {
+		if err == nil {
+			if err = s.blocks.Blockstore().DeleteBlock(ctx, one); ipld.IsNotFound(err) {
+				err = nil
+			}
+		}
+	}
+	if err != nil && ctx.Err() == nil {
 		s.opts.log.Warn("old deployment not deleted", "object", c, "err", err)
 	}
 }

@@ -132,14 +132,11 @@ func (s *Service) tryMoveKeys(ctx context.Context) error {
 // here reads a block that is on this node; nil where it is not. Whoever has it moves its
 // keys.
 func (s *Service) here(ctx context.Context, c cid.Cid) ([]byte, error) {
-	b, err := s.blocks.Blockstore().Get(ctx, c)
+	raw, err := s.local(ctx, c)
 	if ipld.IsNotFound(err) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	return b.RawData(), nil
+	return raw, err
 }
 
 // moveKeysOf writes the history of a branch anew. Nodes that do so at the same time write

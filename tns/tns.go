@@ -208,21 +208,13 @@ func (s *Service) load(ctx context.Context) (missing []branchKey, objects []cid.
 	if err != nil {
 		return nil, nil, err
 	}
-	local := s.blocks.Blockstore()
-	get := func(ctx context.Context, c cid.Cid) ([]byte, error) {
-		b, err := local.Get(ctx, c)
-		if err != nil {
-			return nil, err
-		}
-		return b.RawData(), nil
-	}
 	work := make(chan []entry)
 	var mu sync.Mutex
 	var readers sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		readers.Go(func() {
 			for entries := range work {
-				h, err := s.resolve(ctx, entries, get)
+				h, err := s.resolve(ctx, entries, s.local)
 				if err != nil {
 					mu.Lock()
 					missing = append(missing, entries[0].branchKey)
@@ -283,8 +275,8 @@ func (s *Service) refetch(ctx context.Context, c cid.Cid) ([]byte, error) {
 }
 
 func (s *Service) fetchIn(ctx context.Context, in slots, c cid.Cid) ([]byte, error) {
-	if b, err := s.blocks.Blockstore().Get(ctx, c); err == nil {
-		return b.RawData(), nil
+	if raw, err := s.local(ctx, c); err == nil {
+		return raw, nil
 	}
 	select {
 	case in <- struct{}{}:
@@ -552,16 +544,16 @@ func (s *Service) change(ctx context.Context, k branchKey, next func(*Deployment
 		d.Built[id] = max(d.Built[id], p.Order)
 	}
 	d.Claims, d.Began = s.feed.claimTimes(d), s.feed.beginning(d)
-	block, err := encode(d)
+	kept, err := cut(d)
 	if err != nil {
 		return nil, err
 	}
-	e := entry{branchKey: k, sequence: d.Sequence, object: block.Cid(), origin: origin{Time: d.Time, Follows: now.tips, Removed: d.removed()}}
-	h := head{branchKey: k, sequence: d.Sequence, built: d.Built, began: d.Began, tips: []cid.Cid{block.Cid()}}
+	e := entry{branchKey: k, sequence: d.Sequence, object: kept.head.Cid(), origin: origin{Time: d.Time, Follows: now.tips, Removed: d.removed()}}
+	h := head{branchKey: k, sequence: d.Sequence, built: d.Built, began: d.Began, tips: []cid.Cid{e.object}}
 	if !d.removed() {
 		h.deployment = d
 	}
-	if err := s.publishAs(ctx, e, block, h); err != nil {
+	if err := s.publishAs(ctx, e, kept, h); err != nil {
 		return nil, err
 	}
 	return h.deployment, nil
