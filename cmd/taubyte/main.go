@@ -67,7 +67,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		devCommand(), startCommand(), initCommand(), joinCommand(), memberCommand(), tokenCommand(), validateCommand(),
+		devCommand(), startCommand(), initCommand(), joinCommand(), memberCommand(), tokenCommand(), validateCommand(), sdkCommand(),
 		projectsCommand(), repoCommand(), jobsCommand(), logsCommand(), rollbackCommand(),
 		routesCommand(), nodesCommand(), explainCommand(), certsCommand(), domainsCommand(), storeCommand(), networkCommand(), secretsCommand(), envCommand(), versionCommand(), completionCommand(),
 	}

@@ -88,7 +88,7 @@ func Workspace(dir, functionDir, goVersion string) (gowork string, err error) {
 // goVersion is as in Workspace.
 func Work(functionDir, sdk, goVersion string, gomod []byte) string {
 	return fmt.Sprintf("go %s\n\nuse (\n\t%s\n\t%s\n)\n\nreplace github.com/taubyte/go-sdk-symbols => %s\n",
-		latest(Minimum, goVersion, goDirective(gomod)),
+		latest(Minimum, goVersion, directive(gomod, "go")),
 		quote(functionDir), quote(sdk), quote(filepath.Join(sdk, "go-sdk-symbols")))
 }
 
@@ -139,10 +139,10 @@ func replaceFile(name string, data []byte) error {
 	return err
 }
 
-// goDirective finds the version of Go in a go.mod.
-func goDirective(gomod []byte) string {
+// directive finds what a go.mod has for a word, "go" or "module".
+func directive(gomod []byte, word string) string {
 	for line := range strings.Lines(string(gomod)) {
-		if f := strings.Fields(line); len(f) >= 2 && f[0] == "go" {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == word {
 			return f[1]
 		}
 	}
