@@ -49,13 +49,15 @@ func handler(f *config.Function) { f.Call = "handler" }
 // writes PONG with functions that do, and http.FileServer with a website.
 func BenchmarkHTTP(b *testing.B) {
 	page := strings.Repeat("0123456789", 1000)
+	big := strings.Repeat("0123456789abcdef", 1<<16) // 1 MiB
 	c := newCloud(b, quiet)
 	c.deploy(
 		fn("ping", "/ping", wasmtest.Pong()), fn("go", "/go", stockGo(b), roomy), fn("handler", "/handler", stockGo(b), roomy, handler),
-		website("front", "/", map[string]string{"page.html": page, "index.html": "home"}),
+		website("front", "/", map[string]string{"page.html": page, "index.html": "home", "big.bin": big}),
 	)
 	dir := b.TempDir()
 	require.NoError(b, os.WriteFile(filepath.Join(dir, "page.html"), []byte(page), 0o600))
+	require.NoError(b, os.WriteFile(filepath.Join(dir, "big.bin"), []byte(big), 0o600))
 
 	for _, t := range []struct {
 		name, path string
@@ -67,6 +69,8 @@ func BenchmarkHTTP(b *testing.B) {
 		{"pong/stock-go-handler", "/handler", c.service},
 		{"file/net-http", "/page.html", http.FileServer(http.Dir(dir))},
 		{"file/website", "/page.html", c.service},
+		{"large-file/net-http", "/big.bin", http.FileServer(http.Dir(dir))},
+		{"large-file/website", "/big.bin", c.service},
 	} {
 		for _, connections := range []int{1, 16} {
 			b.Run(fmt.Sprintf("%s/%d", t.name, connections), func(b *testing.B) {

@@ -112,7 +112,9 @@ type Limits struct {
 	// CodeMemory bounds the compiled code in memory that no instance uses, where
 	// WithCacheDir keeps it on disk as well. Default 256 MiB.
 	CodeMemory int64
-	// WebsiteCache bounds the memory for small files of websites. Default 64 MiB.
+	// WebsiteCache bounds the memory for files of websites, in bytes. A quarter is for
+	// files of up to 64 KiB, the rest for larger ones, each of which may have a quarter of
+	// it; others are streamed. Default 64 MiB.
 	WebsiteCache int
 	// Sockets is how many WebSockets the node has open, and ProjectSockets those of
 	// one project. Default 20,000 and 10,000.

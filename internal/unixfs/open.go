@@ -37,6 +37,14 @@ func (f *File) Size() int64 { return f.size }
 // CID identifies the content.
 func (f *File) CID() cid.Cid { return f.id }
 
+// WriteTo implements io.WriterTo: what is left is written block by block, without a copy.
+func (f *File) WriteTo(w io.Writer) (int64, error) {
+	if from, ok := f.ReadSeeker.(io.WriterTo); ok {
+		return from.WriteTo(w)
+	}
+	return io.Copy(w, f.ReadSeeker)
+}
+
 // IsDir reports whether it is a directory, which has no bytes to read.
 func (f *File) IsDir() bool { return f.dir }
 

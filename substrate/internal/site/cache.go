@@ -30,6 +30,9 @@ type entry struct {
 
 	compressible bool
 	alone        atomic.Bool // it was seen to have no encodings
+
+	id     cid.Cid
+	wanted atomic.Bool // of a large file: it was asked for before
 }
 
 // sniffed is how much of a file is looked at where its name does not tell the type.
@@ -37,7 +40,7 @@ const sniffed = 512
 
 // describe fills in what is said of a file. head is its beginning.
 func (e *entry) describe(id cid.Cid, size int64, head []byte) {
-	e.size = size
+	e.id, e.size = id, size
 	e.etag = []string{`"` + id.String() + `"`}
 	e.length = []string{strconv.FormatInt(size, 10)}
 	e.caching = askAgain
@@ -61,9 +64,11 @@ type cacheKey struct {
 	name    string
 }
 
-// A Cache holds what was found in sites, the bytes of small files included. It
-// is shared by the sites of a node and safe for concurrent use.
+// A Cache holds what was found in sites, with the bytes of small files, and of large ones
+// that are asked for more than once. It is shared by the sites of a node and safe for
+// concurrent use.
 type Cache struct {
+	large   *contents
 	limit   int
 	mu      sync.RWMutex
 	entries map[cacheKey]*entry
@@ -71,13 +76,14 @@ type Cache struct {
 }
 
 const (
-	maxCached = 64 << 10 // a larger file is streamed
+	maxCached = 64 << 10 // a larger file is among contents, or streamed
 	overhead  = 400      // of an entry, about
 )
 
-// NewCache returns a cache that holds that many bytes.
+// NewCache returns a cache that holds that many bytes, three quarters of them for large
+// files.
 func NewCache(limit int) *Cache {
-	return &Cache{limit: limit, entries: map[cacheKey]*entry{}}
+	return &Cache{large: newContents(int64(limit) / 4 * 3), limit: limit / 4, entries: map[cacheKey]*entry{}}
 }
 
 func (c *Cache) get(key cacheKey) *entry {

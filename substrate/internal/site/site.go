@@ -298,7 +298,7 @@ func (s *Site) send(w http.ResponseWriter, r *request, e *entry) error {
 	switch {
 	case r.Method == http.MethodHead:
 	case content != nil:
-		_, _ = io.CopyN(w, content, body.size) // where it is cut, the length shows it
+		copyTo(w, content, body.size)
 	default:
 		_, _ = w.Write(body.data)
 	}
@@ -349,7 +349,7 @@ func (s *Site) sendError(w http.ResponseWriter, r *request, e *entry) error {
 	h["Content-Length"] = e.length
 	w.WriteHeader(http.StatusNotFound)
 	if r.Method != http.MethodHead {
-		_, _ = io.Copy(w, content)
+		copyTo(w, content, e.size)
 	}
 	return nil
 }
@@ -410,5 +410,28 @@ func (s *Site) content(ctx context.Context, e *entry) (io.ReadSeekCloser, error)
 	if e.data != nil {
 		return newMemoryFile(e.data), nil
 	}
+	if e.wanted.Swap(true) { // what is asked for once stays away from what many want
+		f, err := s.cache.large.open(e.id, e.size, func(to []byte) error {
+			f, err := s.tree.Open(ctx, e.root, e.name)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = io.ReadFull(f, to)
+			return err
+		})
+		if f != nil || err != nil {
+			return f, err
+		}
+	}
 	return s.tree.Open(ctx, e.root, e.name)
+}
+
+// copyTo sends a file. Where it is cut, the length that was said shows it.
+func copyTo(w io.Writer, f io.Reader, size int64) {
+	if from, ok := f.(io.WriterTo); ok { // in the pieces that it has, without a copy
+		_, _ = from.WriteTo(w)
+		return
+	}
+	_, _ = io.CopyN(w, f, size)
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 
@@ -632,6 +633,91 @@ func TestDotFiles(t *testing.T) {
 	} {
 		require.Equal(t, want, fmt.Sprint(s.get(target).StatusCode), target)
 	}
+}
+
+// Large files that are asked for again are in memory, by their content, within a bound; all
+// others are streamed, and all are right.
+func TestLargeFiles(t *testing.T) {
+	files := map[string]string{"same.bin": strings.Repeat("0", 100_000), "huge.bin": strings.Repeat("h", 300_000)}
+	for i := range 12 {
+		files[fmt.Sprintf("%d.bin", i)] = strings.Repeat(string(rune('0'+i)), 100_000)
+	}
+	tr := newTree(files)
+	cache := site.NewCache(1 << 20) // of which 768 KiB for them, and 192 for one
+	s := ask{t, made(t, tr, idOf(nil), cid.Undef, cache), ""}
+	other := ask{t, made(t, tr, idOf([]byte("other")), cid.Undef, cache), ""}
+	get := func(s ask, name string) (opens int) {
+		before := tr.opens
+		require.Equal(t, files[name], body(t, s.get("/"+name)), name)
+		return tr.opens - before
+	}
+	for range 2 {
+		get(s, "0.bin")
+	}
+	require.Zero(t, get(s, "0.bin"))
+	for _, again := range []struct {
+		s    ask
+		name string
+	}{{s, "same.bin"}, {other, "0.bin"}} { // of the same content
+		get(again.s, again.name)
+		require.Zero(t, get(again.s, again.name), again.name)
+	}
+	r := s.get("/0.bin", "Range", "bytes=99998-")
+	require.Equal(t, "206 00", fmt.Sprint(r.StatusCode, " ", body(t, r)))
+	for range 3 {
+		get(s, "huge.bin")
+		require.Equal(t, 1, get(s, "huge.bin"), "streamed")
+	}
+	for range 3 {
+		for i := range 12 {
+			get(s, fmt.Sprintf("%d.bin", i))
+		}
+	}
+	require.Equal(t, 1, get(s, "0.bin"), "what was used longest ago was given up")
+	require.Zero(t, get(s, "0.bin"))
+
+	// A user who does not read on keeps the file in memory, and nobody else from being served.
+	var slow []*slowWriter
+	for i := range 7 {
+		w := &slowWriter{ResponseRecorder: httptest.NewRecorder(), entered: make(chan struct{}), goOn: make(chan struct{}), done: make(chan struct{})}
+		name := fmt.Sprintf("/%d.bin", i)
+		go func() {
+			defer close(w.done)
+			s.ServeHTTP(w, httptest.NewRequest("GET", name, nil), "", name)
+		}()
+		<-w.entered
+		slow = append(slow, w)
+	}
+	for range 3 {
+		require.Equal(t, 1, get(s, "8.bin"), "there is no room for another")
+	}
+	for _, w := range slow {
+		close(w.goOn)
+		<-w.done
+		require.Equal(t, 100_000, w.Body.Len())
+	}
+	get(s, "8.bin")
+	require.Zero(t, get(s, "8.bin"))
+
+	tr.down = true
+	require.Equal(t, 503, s.get("/11.bin").StatusCode)
+	tr.down = false
+	require.Equal(t, files["11.bin"], body(t, s.get("/11.bin")))
+}
+
+// slowWriter holds the first bytes of an answer back.
+type slowWriter struct {
+	*httptest.ResponseRecorder
+	once                sync.Once
+	entered, goOn, done chan struct{}
+}
+
+func (w *slowWriter) Write(p []byte) (int, error) {
+	w.once.Do(func() {
+		close(w.entered)
+		<-w.goOn
+	})
+	return w.ResponseRecorder.Write(p)
 }
 
 func FuzzPath(f *testing.F) {
