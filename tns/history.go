@@ -26,9 +26,9 @@ const (
 	askTimeout  = time.Second      // how long a reader waits for what is not here
 )
 
-// History returns the deployments that a branch has run, the newest first, in short: of
-// configurations it has the ID and the name, and there are no assets. Diff compares them
-// whole. Of one that no node
+// History returns the deployments that a branch has run, the newest first. Those of more
+// than 512 KiB are in short: of configurations they have the ID and the name, and no assets.
+// Diff compares them whole. Of one that no node
 // in reach has only Sequence and Time are known: it is marked Missing.
 //
 // Every node may call it; of users, it takes the verb read on the project.
@@ -90,7 +90,7 @@ func (s *Service) history(ctx context.Context, k branchKey) ([]past, error) {
 	return slices.DeleteFunc(all, func(p past) bool { return !p.deployment.Missing && p.deployment.removed() }), nil
 }
 
-// short is a deployment as a history lists it.
+// short is a large deployment as a history lists it.
 func (d *Deployment) short() *Deployment {
 	short := *d
 	short.Parts, short.Claims, short.Conflicts = make(map[taubyte.RepositoryID]Part, len(d.Parts)), nil, nil

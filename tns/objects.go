@@ -167,11 +167,7 @@ func (s *Service) shortOr(ctx context.Context, c cid.Cid) (*Deployment, error) {
 		r, err := parseRoot(raw)
 		return r.Short, err
 	}
-	d, err := decode(raw)
-	if err != nil {
-		return nil, err
-	}
-	return d.short(), nil
+	return decode(raw)
 }
 
 // localOr gets an object from here, or else from wherever it is.

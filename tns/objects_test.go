@@ -40,7 +40,7 @@ func TestLargeDeploymentsReachLaterMembers(t *testing.T) {
 	require.Len(t, history, 1)
 	require.Equal(t, part(1, nil).Commit, history[0].Commit())
 	require.Equal(t, string(shop), history[0].Config().Name)
-	require.Empty(t, history[0].Config().Description, "a history has summaries")
+	require.Empty(t, history[0].Config().Description, "in short")
 }
 
 // A large deployment that leaves the history leaves the disk.
