@@ -209,7 +209,7 @@ func TestListOfImports(t *testing.T) {
 // module does not load.
 func TestEveryNameLinks(t *testing.T) {
 	all := names(t)
-	require.Len(t, all, 185)
+	require.Len(t, all, 196)
 	h := newHost(t)
 	m := New(1)
 	for name, typ := range all {
