@@ -130,6 +130,7 @@ func TestMembersShareBlocksAndGossip(t *testing.T) {
 }
 
 func TestStrangersAreKeptOut(t *testing.T) {
+	t.Parallel()
 	net := testnet.New(t)
 	member := net.Node()
 	reached := make(chan peer.ID, 8)

@@ -35,6 +35,7 @@ func gone(t *testing.T, h taubyte.Host, p peer.ID, what string) {
 }
 
 func TestStrangersAreDisconnected(t *testing.T) {
+	t.Parallel()
 	net := testnet.New(t)
 	member := net.Node()
 	other, err := taubyte.NewAuthority()
@@ -78,7 +79,8 @@ func failing(a *taubyte.Authority, times int, lifetime time.Duration) taubyte.Me
 	}
 }
 
-// subscribe joins a topic on some nodes and waits until they see each other.
+// subscribe joins a topic on some nodes and waits until each sees all others there: what
+// is published once before that may reach only some.
 func subscribe(t *testing.T, name string, nodes ...*testnet.Node) (topics []*pubsub.Topic, subs []*pubsub.Subscription) {
 	t.Helper()
 	for _, n := range nodes {
@@ -89,7 +91,7 @@ func subscribe(t *testing.T, name string, nodes ...*testnet.Node) (topics []*pub
 		topics, subs = append(topics, topic), append(subs, sub)
 	}
 	for _, topic := range topics {
-		testnet.Eventually(t, func() bool { return len(topic.ListPeers()) > 0 }, "gossip")
+		testnet.Eventually(t, func() bool { return len(topic.ListPeers()) == len(nodes)-1 }, "gossip")
 	}
 	return topics, subs
 }
@@ -105,9 +107,10 @@ func hears(t *testing.T, sub *pubsub.Subscription, author peer.ID) {
 }
 
 func TestAMembershipEndsOnTime(t *testing.T) {
+	t.Parallel()
 	net := testnet.New(t)
 	a := net.Node()
-	const life = 2 * time.Second
+	const life = 6 * time.Second // what comes before its end takes a loaded machine a while
 	b := net.Member(failing(net.Authority, 1, life))
 	ends := time.Now().Add(life)
 	stream := make(chan network.Stream, 1)
@@ -137,9 +140,11 @@ func TestAMembershipEndsOnTime(t *testing.T) {
 }
 
 func TestAMembershipIsRenewedInTime(t *testing.T) {
+	t.Parallel()
 	net := testnet.New(t)
 	a := net.Node()
-	b := net.Member(failing(net.Authority, 1000, 1500*time.Millisecond))
+	// It is renewed after two thirds, and what is left has to be enough for a loaded machine.
+	b := net.Member(failing(net.Authority, 1000, 4500*time.Millisecond))
 	lost := make(chan struct{}, 8)
 	a.Network().Notify(&network.NotifyBundle{DisconnectedF: func(network.Network, network.Conn) { lost <- struct{}{} }})
 	first, ok := a.Members().Known(b.ID())
@@ -153,6 +158,7 @@ func TestAMembershipIsRenewedInTime(t *testing.T) {
 }
 
 func TestRevocation(t *testing.T) {
+	t.Parallel()
 	net := testnet.New(t)
 	dir := filepath.Join(t.TempDir(), "store")
 	store, err := taubyte.OpenDatastore(dir)

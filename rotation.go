@@ -331,7 +331,8 @@ func (g *Members) adopt(ctx context.Context, signed []byte, next *Authority) (fr
 	return true, nil
 }
 
-// drop forgets and disconnects whom the network's roots do not vouch for any more.
+// drop forgets whom the network's roots do not vouch for any more, and disconnects who
+// shows no other membership: a peer may have told of its new one everybody but this node.
 func (g *Members) drop(ctx context.Context) {
 	n, now := g.network.Load(), time.Now()
 	g.table.Range(func(_, v any) bool {
@@ -339,8 +340,7 @@ func (g *Members) drop(ctx context.Context) {
 		if _, err := n.Verify(m.signed, m.Peer, now); err != nil {
 			g.forget(m.Peer)
 			if g.host.Network().Connectedness(m.Peer) == network.Connected {
-				g.log.Warn("peer refused", "peer", m.Peer, "err", err)
-				_ = g.host.Network().ClosePeer(m.Peer)
+				g.greet(m.Peer)
 			}
 		}
 		return true

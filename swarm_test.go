@@ -46,6 +46,7 @@ func info(h *taubyte.NodeHost) peer.AddrInfo { return peer.AddrInfo{ID: h.ID(), 
 // A host takes connections under each of its network's keys, from hosts of libp2p's own
 // private network as well, and none under another.
 func TestSeveralSwarmKeys(t *testing.T) {
+	t.Parallel()
 	testnet.CheckLeaks(t)
 	a, err := taubyte.NewAuthority()
 	require.NoError(t, err)

@@ -63,6 +63,7 @@ func (b *bench) exchange(t *testing.T, method, data string) (resp *http.Response
 }
 
 func TestAnOfferThatIsNotTakenKeepsTheBody(t *testing.T) {
+	t.Parallel()
 	besideAndApart(t, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		fmt.Fprintf(w, "%d %v %q %q %q", len(body), err, r.Header["Upgrade"], r.Header["Connection"], r.Header["Http2-Settings"])
@@ -95,6 +96,7 @@ func TestAnOfferThatIsNotTakenKeepsTheBody(t *testing.T) {
 }
 
 func TestAClientMayCloseItsHalf(t *testing.T) {
+	t.Parallel()
 	large := bytes.Repeat([]byte("0123456789abcdef"), 3<<16)
 	besideAndApart(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -146,6 +148,7 @@ func TestAClientMayCloseItsHalf(t *testing.T) {
 }
 
 func TestABrokenExchangeNeverLooksWhole(t *testing.T) {
+	t.Parallel()
 	arrived, gone := make(chan struct{}, 8), make(chan struct{}, 8)
 	besideAndApart(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.RawQuery {
@@ -208,6 +211,7 @@ func TestABrokenExchangeNeverLooksWhole(t *testing.T) {
 }
 
 func TestHeadersAndTrailersPass(t *testing.T) {
+	t.Parallel()
 	besideAndApart(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		h := w.Header()
@@ -287,6 +291,7 @@ func TestHeadersAndTrailersPass(t *testing.T) {
 
 // A site sees the same request beside its gateway and apart from it.
 func TestARequestIsTheSameEverywhere(t *testing.T) {
+	t.Parallel()
 	var seen []string
 	besideAndApart(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -327,6 +332,7 @@ func TestARequestIsTheSameEverywhere(t *testing.T) {
 }
 
 func TestASlashThatIsDataSeparatesNothing(t *testing.T) {
+	t.Parallel()
 	besideAndApart(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.RequestURI) }, func(t *testing.T, b *bench) {
 		resp, body := b.do("GET", site, "/site/a%2Fb?", nil)
 		require.Equal(t, http.StatusOK, resp.StatusCode)
@@ -339,6 +345,7 @@ func TestASlashThatIsDataSeparatesNothing(t *testing.T) {
 // A socket beside its gateway keeps its place until it is closed, also where the node's
 // handler has returned long before.
 func TestSocketsKeepTheirPlaces(t *testing.T) {
+	t.Parallel()
 	sockets := make(chan *websocket.Conn, 8)
 	besideAndApart(t, func(w http.ResponseWriter, r *http.Request) {
 		if c, err := websocket.Accept(w, r, nil); err == nil {
@@ -371,6 +378,7 @@ func TestSocketsKeepTheirPlaces(t *testing.T) {
 }
 
 func TestARouteThatNeverGetsReadyIsAskedForSeldom(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	var asked atomic.Int64
 	for range 3 {
@@ -383,6 +391,7 @@ func TestARouteThatNeverGetsReadyIsAskedForSeldom(t *testing.T) {
 	began := time.Now()
 	resp, _ := b.do("GET", site, "/fn", nil)
 	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	require.Equal(t, "1", resp.Header.Get("Retry-After"))
 	t.Logf("%d requests to nodes in %s", asked.Load(), time.Since(began))
 	require.LessOrEqual(t, asked.Load(), int64(30))
 }
@@ -390,6 +399,7 @@ func TestARouteThatNeverGetsReadyIsAskedForSeldom(t *testing.T) {
 // A node that answers only 5xx, or only that it is busy, is left out; the users of the
 // others do not feel it.
 func TestANodeThatServesNothingWellIsLeftOut(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"500", "busy"} {
 		t.Run(kind, func(t *testing.T) {
 			b := newBench(t)

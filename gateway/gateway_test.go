@@ -100,7 +100,7 @@ func (b *bench) serve(n *testnet.Node, h http.HandlerFunc) {
 	require.NoError(b.t, err)
 	withdraw, err := n.Provide(wire.Protocol, http.Handler(h))
 	require.NoError(b.t, err)
-	a, err := seer.Join(b.t.Context(), n, seer.WithInterval(500*time.Millisecond), seer.WithLogger(testnet.Logger(b.t)))
+	a, err := seer.Join(b.t.Context(), n, seer.WithLogger(testnet.Logger(b.t)))
 	require.NoError(b.t, err)
 	a.Announce()
 	b.t.Cleanup(func() {
@@ -126,6 +126,7 @@ func (b *bench) do(method, host, path string, body io.Reader, header ...string) 
 }
 
 func TestStatuses(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.substrate(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s %s", r.Method, r.URL) })
 	for _, c := range []struct {
@@ -152,6 +153,7 @@ func TestStatuses(t *testing.T) {
 }
 
 func TestHeadersCantBeSpoofed(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	got := make(chan *http.Request, 1)
 	b.substrate(func(w http.ResponseWriter, r *http.Request) {
@@ -182,6 +184,7 @@ func TestHeadersCantBeSpoofed(t *testing.T) {
 }
 
 func TestRefusalsGoToAnotherNode(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	resp, _ := func() (*http.Response, string) {
 		// Nobody serves: the gateway waits a little, then says so.
@@ -214,6 +217,7 @@ func TestRefusalsGoToAnotherNode(t *testing.T) {
 }
 
 func TestARouteThatIsNotReadyIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	var asked atomic.Int64
 	b.substrate(func(w http.ResponseWriter, r *http.Request) {
@@ -230,6 +234,7 @@ func TestARouteThatIsNotReadyIsWaitedFor(t *testing.T) {
 }
 
 func TestANodeThatGoesLosesNoRequest(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	says := func(name string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, name) }
@@ -260,6 +265,7 @@ func TestANodeThatGoesLosesNoRequest(t *testing.T) {
 }
 
 func TestStreams(t *testing.T) {
+	t.Parallel()
 	for _, where := range []string{"local", "remote"} {
 		t.Run(where, func(t *testing.T) {
 			// A user that closes its connection has closed its half, for all that is known.
@@ -352,6 +358,7 @@ func TestStreams(t *testing.T) {
 }
 
 func TestTimeOuts(t *testing.T) {
+	t.Parallel()
 	for _, where := range []string{"local", "remote"} {
 		t.Run(where, func(t *testing.T) {
 			b := newBench(t, gateway.WithTimeout(200*time.Millisecond))
@@ -387,6 +394,7 @@ func TestTimeOuts(t *testing.T) {
 }
 
 func TestCloseEndsSockets(t *testing.T) {
+	t.Parallel()
 	for _, where := range []string{"local", "remote"} {
 		t.Run(where, func(t *testing.T) {
 			b := newBench(t, gateway.WithGrace(100*time.Millisecond))
@@ -427,6 +435,7 @@ func TestCloseEndsSockets(t *testing.T) {
 // A WebSocket of a channel is at no path of the configuration: whatever node there
 // is knows the channels.
 func TestChannelSockets(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.substrate(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasSuffix(r.URL.Path, "/room") {
@@ -460,6 +469,7 @@ func TestChannelSockets(t *testing.T) {
 }
 
 func TestExplainOrdersTotally(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	for range 3 {
 		b.substrate(func(w http.ResponseWriter, r *http.Request) {})
@@ -498,6 +508,7 @@ func explain(g *gateway.Service, host, path, method string) gateway.Explanation 
 }
 
 func TestHeadersAreLimited(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.substrate(func(w http.ResponseWriter, r *http.Request) {})
 	resp, _ := b.do("GET", site, "/fn", nil, "X-Long", strings.Repeat("x", 1<<20))
@@ -505,6 +516,7 @@ func TestHeadersAreLimited(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, gateway.WithTLS("127.0.0.1:0"))
 	b.substrate(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.Header.Get("X-Forwarded-Proto"))
@@ -536,6 +548,7 @@ func TestTLS(t *testing.T) {
 
 // A gateway serves a certificate of a file that is there when it starts.
 func TestTLSByFiles(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cert, key, pool := selfSigned(t)
 	file := auth.CertificateFile{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}

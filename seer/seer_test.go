@@ -19,7 +19,8 @@ import (
 	"github.com/taubyte/taubyte/seer"
 )
 
-const beat = 50 * time.Millisecond
+// beat is the interval of heartbeats: a machine that stops for half a second makes nobody suspect.
+const beat = 200 * time.Millisecond
 
 func join(t *testing.T, n *testnet.Node, opts ...seer.Option) *seer.Agent {
 	t.Helper()

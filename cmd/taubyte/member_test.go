@@ -17,6 +17,7 @@ import (
 
 // A node joins a running network with a token and nothing else, and is put out again.
 func TestMembers(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cluster := filepath.Join(dir, "cluster")
 	code, _, errOut := taubyte(t, nil, "init", "--development", cluster, "--node", "control=auth,tns,seer@"+freeAddr(t))

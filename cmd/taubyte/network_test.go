@@ -15,6 +15,7 @@ import (
 // Both keys of a network of two processes are replaced by command, and the nodes come
 // back with what they kept in their files.
 func TestNetworkRotate(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "cluster")
 	code, _, errOut := taubyte(t, nil, "init", "--development", dir, "--node", "control=auth@"+freeAddr(t), "--node", "other=tns@"+freeAddr(t))
 	require.Zero(t, code, errOut)

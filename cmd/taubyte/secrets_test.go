@@ -17,6 +17,7 @@ import (
 // The commands, on a node that runs auth, as a person types them: no value is printed
 // that is a secret.
 func TestSecretsCommands(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "node")
 	n, err := cloud.Open(t.Context(), dir, cloud.WithServices(root.RoleAuth, root.RoleTNS), cloud.WithLogger(testnet.Logger(t)))
 	require.NoError(t, err)

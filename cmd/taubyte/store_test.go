@@ -14,6 +14,7 @@ import (
 // Two registries; the store of one can't be opened any more. The command that the
 // error names lets it start again, under its old identity, and it fills from the other.
 func TestStoreReset(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "cluster")
 	code, _, errOut := taubyte(t, nil, "init", "--development", dir,
 		"--node", "a=auth,tns@"+freeAddr(t), "--node", "b=auth,tns@"+freeAddr(t))

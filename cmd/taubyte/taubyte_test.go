@@ -142,6 +142,7 @@ func (c *devCloud) serves(path, want string) {
 }
 
 func TestDev(t *testing.T) {
+	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	dir := hello(t)
 	c := dev(t, data, dir)
@@ -233,6 +234,7 @@ func TestDev(t *testing.T) {
 }
 
 func TestKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	dir := hello(t)
 	c := dev(t, data, dir)
@@ -256,6 +258,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 }
 
 func TestThreeProcesses(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "cluster")
 	code, out, errOut := taubyte(t, nil, "init", "--development", dir,
 		"--node", "control=auth,tns,patrick,seer@"+freeAddr(t), "--node", "build=monkey,hoarder@"+freeAddr(t), "--node", "edge=substrate,gateway@"+freeAddr(t))
@@ -330,14 +333,11 @@ func anyPorts(t *testing.T, config string) {
 }
 
 func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", l.Addr().(*net.TCPAddr).Port)
+	return fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", testnet.FreePort(t))
 }
 
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()

@@ -228,6 +228,7 @@ func (u *users) front() http.Handler {
 // Each command about projects, repositories, tokens, secrets, domains and certificates,
 // as people type them on a network of three processes, two of which run auth.
 func TestUsersOfANetwork(t *testing.T) {
+	t.Parallel()
 	gh, txt := githubtest.New(t), startTexts(t)
 	config, code, site := shopAt(t, gh)
 	u := &users{t: t, dir: filepath.Join(t.TempDir(), "cluster"), started: map[string]*userNode{}}
@@ -325,9 +326,11 @@ func TestUsersOfANetwork(t *testing.T) {
 		require.NoError(t, os.WriteFile(value, []byte("planted"), 0o600))
 		u.at("build", 0, "env", "set", "GREETING", "--project", "shop", "--file", value)
 		u.served("/ping", http.StatusOK, "PUSHED planted")
-		var all []struct{ Name, Value string }
-		u.read("control", &all, "env", "list")
-		require.Equal(t, []struct{ Name, Value string }{{"GREETING", "planted"}}, all)
+		testnet.Eventually(t, func() bool { // what is set at one node is known to the other a moment later
+			var all []struct{ Name, Value string }
+			u.read("control", &all, "env", "list")
+			return len(all) == 1 && all[0].Name == "GREETING" && all[0].Value == "planted"
+		}, "the variable is listed at the other node")
 		u.at("control", 0, "env", "rm", "GREETING")
 		testnet.Eventually(t, func() bool { _, body := u.get("/ping"); return body == "PUSHED " }, "it is gone")
 		u.at("control", 0, "secrets", "set", "KEY", "--file", value)

@@ -99,6 +99,7 @@ func stats(n *cloud.Node) substrate.MessageStats {
 }
 
 func TestChatOnTwoNodes(t *testing.T) {
+	testnet.CompilesGuests(t)
 	testnet.CheckLeaks(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()

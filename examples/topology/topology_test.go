@@ -36,6 +36,7 @@ func get(t *testing.T, client *http.Client, edge *cloud.Node, path string) (stat
 }
 
 func TestAPushToControlIsServedByEdge(t *testing.T) {
+	testnet.CompilesGuests(t)
 	testnet.CheckLeaks(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()

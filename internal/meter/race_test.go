@@ -2,6 +2,5 @@
 
 package meter_test
 
-// raceDetector makes the engine's compiler ten times slower: large modules are
-// interpreted with it.
+// raceDetector makes the engine's compiler ten times slower.
 const raceDetector = true

@@ -27,6 +27,7 @@ import (
 // metered, and both must come to the same.
 func TestSpecification(t *testing.T) {
 	t.Parallel()
+	withoutRaces(t)
 	dir := filepath.Join(engineSource(t), "internal", "integration_test", "spectest")
 	host, err := os.ReadFile(filepath.Join(dir, "testdata", "spectest.wasm"))
 	require.NoError(t, err)
@@ -42,11 +43,7 @@ func TestSpecification(t *testing.T) {
 	steps, refusals := 0, 0
 	for _, file := range scripts {
 		name := strings.TrimSuffix(filepath.Base(file), ".json")
-		config := wazero.NewRuntimeConfig()
-		if raceDetector && filepath.Base(filepath.Dir(filepath.Dir(file))) == "v2" && len(name)%6 != 0 {
-			config = wazero.NewRuntimeConfigInterpreter() // what it runs is the same
-		}
-		config = config.WithCompilationCache(cache)
+		config := wazero.NewRuntimeConfig().WithCompilationCache(cache)
 		var s script
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
@@ -221,6 +218,7 @@ func engineSource(t *testing.T) string {
 // Real modules of other toolchains and engines' regression tests.
 func TestModulesOfTheEngine(t *testing.T) {
 	t.Parallel()
+	withoutRaces(t)
 	dir := engineSource(t)
 	n := 0
 	require.NoError(t, filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
@@ -231,13 +229,9 @@ func TestModulesOfTheEngine(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		config := wazero.NewRuntimeConfig()
-		if raceDetector && len(b) > 100_000 {
-			config = wazero.NewRuntimeConfigInterpreter() // types are checked all the same
-		}
 		out, refused := meter.Instrument(b, meter.Limits{Arity: 1000})
 		ctx := context.Background()
-		r := wazero.NewRuntimeWithConfig(ctx, config)
+		r := wazero.NewRuntime(ctx)
 		defer r.Close(ctx)
 		_, invalid := r.CompileModule(ctx, b)
 		if refused != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/taubyte/taubyte/internal/testnet"
 )
 
 // Config says what Start starts.
@@ -128,7 +129,7 @@ func (c *Cluster) newNode(spec Spec) *Node {
 		n.p2p, n.api, n.users = ip+":4001", ip+":4002", ip+":80"
 		prepare = func() error { return c.wire.plug(last) }
 	} else {
-		n.p2p, n.api, n.users = freeAddr(c.t), freeAddr(c.t), freeAddr(c.t)
+		n.p2p, n.api, n.users = freeAddr(c.root), freeAddr(c.root), freeAddr(c.root)
 	}
 	var err error
 	n.machine, err = newMachine(c.wire != nil, prepare)
@@ -140,13 +141,7 @@ func (c *Cluster) newNode(spec Spec) *Node {
 	return n
 }
 
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
+func freeAddr(t testing.TB) string { return fmt.Sprintf("127.0.0.1:%d", testnet.FreePort(t)) }
 
 // configure writes the node's own addresses into its configuration.
 func (n *Node) configure() {

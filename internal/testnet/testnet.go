@@ -9,7 +9,6 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/taubyte/taubyte"
 )
@@ -112,20 +111,6 @@ func (n *Net) Forget(gone *Node) {
 			return
 		}
 	}
-}
-
-// CheckLeaks makes the test fail when goroutines outlive it that were not there
-// before. It is called before anything that registers a clean-up.
-func CheckLeaks(t testing.TB) {
-	t.Helper()
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() {
-		if !t.Failed() {
-			goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/ipfs/go-log/writer.(*MirrorWriter).logRoutine"),
-				// It says once more, within a second, which topics a node left, and ends.
-				goleak.IgnoreAnyFunction("github.com/libp2p/go-libp2p-pubsub.(*PubSub).announceRetry"))
-		}
-	})
 }
 
 // Eventually polls a condition for as long as a loaded machine may need.

@@ -37,13 +37,16 @@ type network struct {
 
 var gatewayAddrs = []string{"127.0.0.1", "127.0.0.2"}
 
+// newNetwork makes one that has no nodes yet. The test, which mostly waits, runs beside
+// others from here.
 func newNetwork(t *testing.T, edit func(*pebbleConfig)) *network {
 	t.Helper()
+	t.Parallel()
 	testnet.CheckLeaks(t)
 	a, err := taubyte.NewAuthority()
 	require.NoError(t, err)
 	n := &network{t: t, authority: a, dns: startDNS(t, gatewayAddrs...)}
-	c := pebbleConfig{HTTPPort: freePort(t, gatewayAddrs...), TLSPort: freePort(t, gatewayAddrs...), DNS: n.dns.Addr, AuthzReuse: 50}
+	c := pebbleConfig{HTTPPort: testnet.FreePort(t, gatewayAddrs...), TLSPort: testnet.FreePort(t, gatewayAddrs...), DNS: n.dns.Addr, AuthzReuse: 50}
 	if edit != nil {
 		edit(&c)
 	}

@@ -74,32 +74,6 @@ type pebbleConfig struct {
 	AuthzReuse        int            // percent
 }
 
-func freePort(t *testing.T, addrs ...string) int {
-	t.Helper()
-	if len(addrs) == 0 {
-		addrs = []string{"127.0.0.1"}
-	}
-	for range 50 {
-		l, err := net.Listen("tcp", net.JoinHostPort(addrs[0], "0"))
-		require.NoError(t, err)
-		port := l.Addr().(*net.TCPAddr).Port
-		ok := true
-		for _, a := range addrs[1:] {
-			o, err := net.Listen("tcp", net.JoinHostPort(a, fmt.Sprint(port)))
-			if ok = err == nil; !ok {
-				break
-			}
-			_ = o.Close()
-		}
-		_ = l.Close()
-		if ok {
-			return port
-		}
-	}
-	require.FailNow(t, "no free port")
-	return 0
-}
-
 func startPebble(t *testing.T, c pebbleConfig) *pebble {
 	t.Helper()
 	dir := t.TempDir()
@@ -108,7 +82,7 @@ func startPebble(t *testing.T, c pebbleConfig) *pebble {
 	require.NoError(t, os.WriteFile(certFile, cert, 0o600))
 	require.NoError(t, os.WriteFile(keyFile, key, 0o600))
 	p := &pebble{t: t, rootsFile: certFile, HTTPPort: c.HTTPPort, TLSPort: c.TLSPort}
-	api, management := fmt.Sprintf("127.0.0.1:%d", freePort(t)), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	api, management := fmt.Sprintf("127.0.0.1:%d", testnet.FreePort(t)), fmt.Sprintf("127.0.0.1:%d", testnet.FreePort(t))
 	p.Directory, p.management = "https://"+api+"/dir", "https://"+management
 	inner := map[string]any{
 		"listenAddress": api, "managementListenAddress": management, "certificate": certFile, "privateKey": keyFile,

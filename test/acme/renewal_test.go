@@ -107,6 +107,7 @@ func revoke(t *testing.T, n *network, node *cloud.Node, c auth.Certificate) {
 // The node that orders dies: the other finishes. So it does where the one that dies is
 // the arbiter, and can't register the account that all use.
 func TestAnotherNodeFinishes(t *testing.T) {
+	t.Parallel()
 	for name, arbiter := range map[string]int{"the arbiter lives": 0, "the arbiter dies": 1} {
 		t.Run(name, func(t *testing.T) { anotherFinishes(t, arbiter) })
 	}

@@ -53,7 +53,7 @@ func TestThreeNodesAsANewUserStartsThem(t *testing.T) {
 		require.NoError(t, err, "taubyte %v: %s%s", args, out, said)
 		return string(out)
 	}
-	listen := func() string { return fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", freePort(t)) }
+	listen := func() string { return fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", testnet.FreePort(t)) }
 	run(".", "init", dir, "--zone", zone,
 		"--node", "one=auth,tns,seer,hoarder,patrick@"+listen(), "--node", "two=auth,seer,tns@"+listen(),
 		"--node", "three=monkey,substrate,gateway@"+listen())
@@ -64,7 +64,7 @@ func TestThreeNodesAsANewUserStartsThem(t *testing.T) {
 		require.NoError(t, err)
 		var c map[string]any
 		require.NoError(t, yaml.Unmarshal(raw, &c))
-		c["api"] = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		c["api"] = fmt.Sprintf("127.0.0.1:%d", testnet.FreePort(t))
 		if name == "three" {
 			c["http"], c["https"] = fmt.Sprintf("127.0.0.1:%d", n.pebble.HTTPPort), fmt.Sprintf("127.0.0.1:%d", n.pebble.TLSPort)
 		} else {
