@@ -115,10 +115,13 @@ func newEncoders() ([]encoder, error) {
 	}, nil
 }
 
-// isShipped reports whether the author has an encoding of a file beside it, which counts.
-func isShipped(all map[string]int64, name, suffix string) bool {
-	_, ok := all[name+suffix]
-	return ok
+// isShipped reports whether the author has any encoding of a file beside it. Then there is
+// no other: the author has decided which.
+func isShipped(all map[string]int64, name string) bool {
+	return slices.ContainsFunc([]string{".br", ".zst", ".gz"}, func(suffix string) bool {
+		_, ok := all[name+suffix]
+		return ok
+	})
 }
 
 // A file of a website that may be worth compressing.
@@ -136,7 +139,7 @@ type encodable struct {
 func encodables(all map[string]int64) []*encodable {
 	var files []*encodable
 	for name, size := range all {
-		if size >= minEncoded && size <= maxEncoded && mediatype.Compressible(mediatype.Of(name)) {
+		if size >= minEncoded && size <= maxEncoded && mediatype.Compressible(mediatype.Of(name)) && !isShipped(all, name) {
 			files = append(files, &encodable{name: name, size: size})
 		}
 	}
@@ -190,7 +193,7 @@ func (b *build) encodings(ctx context.Context, n int, out tree, all map[string]i
 	var wg sync.WaitGroup
 	for range max(1, runtime.GOMAXPROCS(0)/2) { // the site is hashed and written beside it
 		wg.Go(func() {
-			if err := b.encodeAll(ctx, out, to, all, take); err != nil {
+			if err := b.encodeAll(ctx, out, to, take); err != nil {
 				cancel(err)
 			}
 		})
@@ -209,7 +212,7 @@ func (b *build) encodings(ctx context.Context, n int, out tree, all map[string]i
 	return root, ours(b.s.cache.putEncoded(ctx, root, files))
 }
 
-func (b *build) encodeAll(ctx context.Context, out tree, to *os.Root, all map[string]int64, take func() (int, *encodable)) (err error) {
+func (b *build) encodeAll(ctx context.Context, out tree, to *os.Root, take func() (int, *encodable)) (err error) {
 	encoders, err := newEncoders()
 	if err != nil {
 		return err
@@ -220,14 +223,14 @@ func (b *build) encodeAll(ctx context.Context, out tree, to *os.Root, all map[st
 		if f == nil {
 			return nil
 		}
-		if err := b.encode(ctx, encoders, &buf, out, to, all, fmt.Sprint(i), f); err != nil {
+		if err := b.encode(ctx, encoders, &buf, out, to, fmt.Sprint(i), f); err != nil {
 			return fmt.Errorf("compressing %s: %w", f.name, err)
 		}
 	}
 }
 
 // encode makes what pays of the encodings of one file, or copies what was made before.
-func (b *build) encode(ctx context.Context, encoders []encoder, buf *bytes.Buffer, out tree, to *os.Root, all map[string]int64, as string, f *encodable) (err error) {
+func (b *build) encode(ctx context.Context, encoders []encoder, buf *bytes.Buffer, out tree, to *os.Root, as string, f *encodable) (err error) {
 	defer func() { // of a library, for some content
 		if r := recover(); r != nil {
 			err = fmt.Errorf("the compressor failed: %v", r)
@@ -242,7 +245,7 @@ func (b *build) encode(ctx context.Context, encoders []encoder, buf *bytes.Buffe
 	if err != nil || len(content) > maxEncoded {
 		return err
 	}
-	f.key = encodedKey(b.job.Project, content, f.well, all, f.name)
+	f.key = encodedKey(b.job.Project, content, f.well)
 	f.at = map[string]string{}
 	keep := func(suffix string, encoded []byte) error {
 		name := as + suffix
@@ -276,9 +279,6 @@ func (b *build) encode(ctx context.Context, encoders []encoder, buf *bytes.Buffe
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if isShipped(all, f.name, e.suffix) {
-			continue
-		}
 		buf.Reset()
 		if err := e.encode(buf, content, f.well); err != nil {
 			return err
@@ -295,12 +295,9 @@ func (b *build) encode(ctx context.Context, encoders []encoder, buf *bytes.Buffe
 
 // encodedKey names what is made of a content, for one project: what one builds is not
 // told to another.
-func encodedKey(project taubyte.ProjectID, content []byte, well bool, all map[string]int64, name string) string {
+func encodedKey(project taubyte.ProjectID, content []byte, well bool) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "encodings %s;%d:%s;%v;", encodersVersion, len(project), project, well)
-	for _, suffix := range []string{".br", ".zst", ".gz"} {
-		fmt.Fprintf(h, "%v;", isShipped(all, name, suffix))
-	}
 	sum := sha256.Sum256(content)
 	h.Write(sum[:])
 	return "encoded-" + hex.EncodeToString(h.Sum(nil))
