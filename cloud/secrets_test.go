@@ -194,7 +194,7 @@ func TestOldKeysAreMoved(t *testing.T) {
 	testnet.CheckLeaks(t)
 	ctx, dir := t.Context(), filepath.Join(t.TempDir(), "node")
 	open := func() *cloud.Node {
-		n, err := cloud.Open(ctx, dir, cloud.WithServices(taubyte.RoleAuth, taubyte.RoleTNS), cloud.WithLogger(testnet.Logger(t)))
+		n, err := cloud.Open(ctx, dir, cloud.WithServices(taubyte.RoleAuth, taubyte.RoleTNS), cloud.WithVerifiedOnly(false), cloud.WithLogger(testnet.Logger(t)))
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = n.Close() })
 		return n
