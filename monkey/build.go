@@ -339,6 +339,7 @@ func (b *build) target(ctx context.Context, n int, t target) (made artefact, cac
 	if err != nil {
 		return made, false, err
 	}
+	defer func() { err = hidden(err, given.mask) }()
 	key, err := b.cacheKey(ctx, t, p, given)
 	if err != nil {
 		return made, false, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/auth/environment"
@@ -61,4 +62,27 @@ func (b *build) given(ctx context.Context, t target, w *workflow) (given, error)
 	}
 	g.mask = mask.New(hide...)
 	return g, nil
+}
+
+// A maskedError is an error whose text may have named a secret: a file that a script has
+// called so, for one.
+type maskedError struct {
+	error
+	text string
+}
+
+func (e maskedError) Error() string { return e.text }
+func (e maskedError) Unwrap() error { return e.error }
+
+// hidden is an error without the secrets in its text.
+func hidden(err error, hide *mask.Mask) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	// The mask takes the beginning of a secret at the end of a line for one that goes on.
+	if shown := strings.TrimSuffix(string(hide.Apply([]byte(text+"\n"))), "\n"); shown != text {
+		return maskedError{err, shown}
+	}
+	return err
 }

@@ -77,6 +77,15 @@ func TestSecretsInABuild(t *testing.T) {
 	pages, _ = b.current(t).Asset(websiteID)
 	require.Equal(t, "planted-two\n", b.read(t, pages, "index.html"))
 
+	j = b.push(repo, auth.KindProject, project(shFunction, map[string]string{
+		"websites/site/.taubyte/config.yaml": "environment:\n  secrets: [TOKEN]\nworkflow: [build]",
+		"websites/site/.taubyte/build.sh":    "ln -s nowhere \"$OUT/of-$TOKEN\"\n",
+	}))
+	out = b.wait(t, j)
+	require.Equal(t, patrick.Failed, out.State)
+	require.Contains(t, out.Error, "of-[secret]", "what is wrong is said without it")
+	require.NotContains(t, out.Error+b.text(j), "planted")
+
 	j, out = push("  image: x\n")
 	require.Equal(t, patrick.Succeeded, out.State)
 	require.Contains(t, b.text(j), "has  and  and no other", "none is there that is not named")
