@@ -16,7 +16,6 @@ import (
 
 	"github.com/taubyte/taubyte"
 	"github.com/taubyte/taubyte/hoarder"
-	"github.com/taubyte/taubyte/internal/claim"
 	"github.com/taubyte/taubyte/internal/unixfs"
 )
 
@@ -110,13 +109,8 @@ func (s *Service) archiveAll(ctx context.Context) error {
 			drop = append(drop, a)
 			continue
 		}
-		var g claim.Grant
-		for _, of := range e.history.Grants() {
-			if of.Fence == a.fence {
-				g = of
-			}
-		}
-		if claim.Keeper(g, e.key(), live) == s.host.ID() || now.Sub(b.touched) > archiveOthers {
+		keeper := s.index.keeper(leaseID{job: a.job, fence: a.fence}, live)
+		if keeper == s.host.ID() || now.Sub(b.touched) > archiveOthers {
 			keep = append(keep, a)
 		}
 	}
