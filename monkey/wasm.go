@@ -47,7 +47,12 @@ type imported struct {
 // checkModule says whether a module can be served: whether all that it imports is there, it
 // exports the function that is called, and the node's meter takes it. What it says of a
 // module that can't is for its author.
-func checkModule(module []byte, call string) error {
+func checkModule(module []byte, call string) (err error) {
+	defer func() { // the module is a stranger's, and all services of the node would end
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w module: it can't be checked: %v", taubyte.ErrInvalid, p)
+		}
+	}()
 	o, err := outlineOf(module)
 	if err != nil {
 		return err
